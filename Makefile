@@ -1,0 +1,38 @@
+# make run        venv, install, and the whole default run: noise to RLHF, chat and report
+# make test       venv, install, and the test suite
+# make test-full  the same with what is slow: kills on the full recipe, several ranks, peers
+
+PYTHON ?= $(shell for name in python3.11 python3.12 python3.13 python3; do $$name -c '' 2>/dev/null && { echo $$name; break; }; done)
+BIN := .venv/bin
+
+.PHONY: run test test-full lint clean
+
+run: .venv/installed
+	$(BIN)/fromnoise run world
+
+test: .venv/installed-dev
+	$(BIN)/python -m pytest
+
+test-full: .venv/installed-dev
+	$(BIN)/python -m pytest -m "not gpu"
+
+lint: .venv/installed-dev
+	$(BIN)/ruff check src tests && $(BIN)/ruff format --check src tests
+
+# torch comes first and alone: its pin then takes a CPU build that lies at hand before anything else asks for another.
+.venv/torch: constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "fromnoise needs Python 3.11 or newer; found: $(PYTHON)" >&2; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet -c constraints.txt torch
+	@touch $@
+
+.venv/installed: .venv/torch pyproject.toml
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e .
+	@touch $@
+
+.venv/installed-dev: .venv/torch pyproject.toml
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	@touch $@ .venv/installed
+
+clean:
+	rm -rf .venv build dist

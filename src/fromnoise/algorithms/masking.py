@@ -1,0 +1,51 @@
+"""Which positions count, and sums, means and whitening over those alone.
+
+`loss_mask` is True where a position counts. `labels` carry the same information as `IGNORE_INDEX` where it does not.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+IGNORE_INDEX = -100  # PyTorch's own default for labels that do not count
+
+
+def loss_mask_of(labels: Tensor) -> Tensor:
+    """labels (...) int -> (...) bool, True where the label counts."""
+    return labels != IGNORE_INDEX
+
+
+def masked_sum(values: Tensor, mask: Tensor, dim: int | tuple[int, ...] | None = None) -> Tensor:
+    """Sum of `values` (...) where `mask` (...) is True; a NaN or inf elsewhere does not leak into it.
+
+    `values * mask` would: inf * 0 is NaN. Hence `where`.
+    """
+    kept = torch.where(mask, values, torch.zeros((), dtype=values.dtype, device=values.device))
+    return kept.sum() if dim is None else kept.sum(dim=dim)
+
+
+def masked_mean(values: Tensor, mask: Tensor, dim: int | tuple[int, ...] | None = None) -> Tensor:
+    """Mean over the True positions; 0 where there are none (an empty response must not turn a batch into NaN)."""
+    count = mask.sum() if dim is None else mask.sum(dim=dim)
+    return masked_sum(values, mask, dim) / count.clamp(min=1).to(values.dtype)
+
+
+def masked_variance(values: Tensor, mask: Tensor) -> Tensor:
+    """Population variance (divided by n, not n - 1) over the True positions; 0 where there are fewer than two."""
+    mean = masked_mean(values, mask)
+    return masked_mean((values - mean) ** 2, mask)
+
+
+def masked_whiten(values: Tensor, mask: Tensor, shift_mean: bool = True, eps: float = 1e-8) -> Tensor:
+    """`(values - mean) / sqrt(variance + eps)` over the True positions, 0 elsewhere.
+
+    Statistics over counted tokens only: padding inside them would shrink the variance and inflate every advantage
+    (Huang et al. 2024, "The N+ implementation details of RLHF with PPO", arXiv 2403.17031).
+    `shift_mean=False` keeps the mean and scales alone, which is what reward whitening wants.
+    """
+    mean = masked_mean(values, mask)
+    white = (values - mean) * torch.rsqrt(masked_variance(values, mask) + eps)
+    if not shift_mean:
+        white = white + mean
+    return torch.where(mask, white, torch.zeros_like(white))

@@ -1,0 +1,171 @@
+"""The Python face: `fromnoise.run(...)` and `fromnoise.load(...)`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fromnoise.run.console import Console
+from fromnoise.run.errors import UserError
+from fromnoise.run.execute import execute, make_report
+from fromnoise.run.folder import RunFolder
+from fromnoise.run.machine import prepare_environment
+from fromnoise.run.recipe_load import load_recipe
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Message = Mapping[str, str]  # {"role": "user" | "assistant" | "system", "content": ...}
+MODEL_FOLDERS = ("rlhf", "sft", "base")  # the latest first
+
+
+def run_recipe(
+    recipe: str | Path = "world", *, run_dir: str | Path | None = None, rerun: bool = False, allow_different_numerics: bool = False,
+    quiet: bool = False, **overrides: Any,
+) -> Run:  # fmt: skip
+    """Everything a recipe says, resuming whatever is missing.
+
+    recipe: a shipped name, a TOML file, or a run folder. run_dir: `runs/NAME` by default.
+    overrides: recipe keys, nested as dicts or dotted: `budget="10m"`, `sft={"epochs": 1}`, `**{"sft.epochs": 1}`.
+    Raises UserError with what to do about it.
+    """
+    arguments = [f"{key}={_as_toml(value)}" for key, value in _flatten(overrides)]
+    resolved = load_recipe(recipe, arguments)
+    folder = RunFolder(run_dir or default_folder(recipe, resolved.name))
+    console = Console(quiet=quiet)
+    execute(resolved, folder, rerun=rerun, allow_different_numerics=allow_different_numerics, console=console)
+    make_report(folder, console)
+    return Run(folder.path)
+
+
+def default_folder(recipe: str | Path | None, name: str) -> Path:
+    """Where a run goes when nobody says: a run folder given as recipe is the run; else runs/NAME."""
+    path = Path(recipe).expanduser() if recipe is not None else None
+    return path if path is not None and path.is_dir() else Path("runs") / name
+
+
+class Run:
+    """A finished run. `run.base`, `run.sft` and `run.rlhf` are its models, read at first use."""
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+
+    @cached_property
+    def base(self) -> Model:
+        return load_model_folder(self.path / "base")
+
+    @cached_property
+    def sft(self) -> Model:
+        return load_model_folder(self.path / "sft")
+
+    @cached_property
+    def rlhf(self) -> Model:
+        return load_model_folder(self.path / "rlhf")
+
+    @property
+    def report(self) -> Path:
+        return self.path / "report.html"
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.path)!r})"
+
+
+def load_model_folder(path: str | Path) -> Model:
+    """A Model from a model folder, or from a run folder its latest finished one. Raises UserError where there is none."""
+    folder = Path(path).expanduser()
+    if not (folder / "config.json").is_file():
+        inside = [folder / name for name in MODEL_FOLDERS if (folder / name / "config.json").is_file()]
+        if not inside:
+            raise UserError(f"{folder}: no model here (a model folder has config.json; a run folder has {', '.join(MODEL_FOLDERS)} inside)")
+        folder = inside[0]
+    return Model(folder)
+
+
+class Model:
+    """A language model and its tokenizer, for prompting from Python. Weights are float32."""
+
+    def __init__(self, folder: Path):
+        prepare_environment()
+        from fromnoise.data.tokenizer import Tokenizer
+        from fromnoise.model.hf import load_model
+
+        self.folder = folder
+        self.tokenizer = Tokenizer.load(folder)
+        self.module = load_model(folder)
+
+    @cached_property
+    def engine(self):
+        from fromnoise.generate.engine import Engine
+
+        return Engine(self.module, pad_id=self.tokenizer.pad_id)
+
+    def chat(
+        self, messages: str | Sequence[Message], *, max_new_tokens: int = 128, temperature: float = 0.7, top_k: int = 0, top_p: float = 1.0, seed: int = 0
+    ) -> str:  # fmt: skip
+        """The assistant's answer to a message, or to a conversation that ends with the user's.
+
+        Raises UserError when the conversation with room for the answer does not fit the context.
+        """
+        conversation = [{"role": "user", "content": messages}] if isinstance(messages, str) else [dict(message) for message in messages]
+        prompt, _ = self.tokenizer.encode_messages(conversation, add_generation_prompt=True)
+        stops = {self.tokenizer.im_end_id, self.tokenizer.endoftext_id}
+        return self._generate(prompt, stops, max_new_tokens, temperature, top_k, top_p, seed)
+
+    def complete(
+        self, text: str, *, max_new_tokens: int = 64, temperature: float = 0.7, top_k: int = 0, top_p: float = 1.0, seed: int = 0
+    ) -> str:  # fmt: skip
+        """What the model goes on with after `text`, which it reads as the beginning of a document."""
+        prompt = [self.tokenizer.endoftext_id, *self.tokenizer.encode(text)]
+        return self._generate(prompt, {self.tokenizer.endoftext_id}, max_new_tokens, temperature, top_k, top_p, seed)
+
+    def _generate(self, prompt: list[int], stops: set[int], max_new_tokens: int, temperature: float, top_k: int, top_p: float, seed: int) -> str:
+        from fromnoise.run.recipe import SamplingSection
+
+        context = self.module.config.context_tokens
+        if len(prompt) + max_new_tokens > context:
+            raise UserError(f"{len(prompt)} tokens of prompt and max_new_tokens={max_new_tokens} do not fit the context of {context} tokens; shorten one of them")
+        sampling = SamplingSection(temperature=temperature, top_k=top_k, top_p=top_p, max_new_tokens=max_new_tokens)
+        (generation,) = self.engine.generate([prompt], max_new_tokens, stops, sampling, seed)
+        return self.tokenizer.decode(generation.token_ids)
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of a text; never a control token, whatever the text spells."""
+        return self.tokenizer.encode(text)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return self.tokenizer.decode(list(ids))
+
+    def logits(self, input_ids: Tensor | Sequence[int] | Sequence[Sequence[int]]) -> Tensor:
+        """Next-token logits in float32: (B, T, V) for ids (B, T), (T, V) for ids (T,). No gradient."""
+        import torch
+
+        ids = torch.as_tensor(input_ids, dtype=torch.long)
+        with torch.no_grad():
+            logits = self.module.logits(self.module(ids if ids.dim() == 2 else ids[None])).float()
+        return logits if ids.dim() == 2 else logits[0]
+
+    def __repr__(self) -> str:
+        return f"Model({str(self.folder)!r})"
+
+
+def _flatten(overrides: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    flat = []
+    for key, value in overrides.items():
+        flat += _flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else [(prefix + key, value)]
+    return flat
+
+
+def _as_toml(value: Any) -> str:
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(_as_toml(item) if not isinstance(item, (str, Path)) else _quoted(str(item)) for item in value) + "]"
+    return str(value)
+
+
+def _quoted(text: str) -> str:
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'

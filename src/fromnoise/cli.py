@@ -1,0 +1,229 @@
+"""The command line: `fromnoise VERB [RECIPE] [key.sub=value ...]`. Nothing heavy is imported before a verb needs it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from fromnoise.pipeline import STAGES, Stage
+from fromnoise.run.errors import EXIT_INTERRUPTED, EXIT_USER_ERROR, Interrupted, UserError
+
+if TYPE_CHECKING:
+    from fromnoise.run.folder import RunFolder
+    from fromnoise.run.recipe import Recipe
+
+app = typer.Typer(
+    name="fromnoise",
+    help="From random noise to a chat model: every stage of the pipeline, one verb each, and `run` for all of them.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Arguments = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[RECIPE] [KEY.SUB=VALUE]...",
+        help="A shipped recipe's name, a .toml file, or a run folder (its settings); then settings to change, as pretrain.tokens=1_000_000.",
+        show_default=False,
+    ),
+]
+RunDir = Annotated[Path | None, typer.Option("--run-dir", help="The run's folder.", show_default="runs/NAME")]
+Name = Annotated[str | None, typer.Option("--name", help="The run's name below runs/.", show_default="the recipe's")]
+Rerun = Annotated[bool, typer.Option("--rerun", help="Make what is stale again; the old folders are moved aside, not removed.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only print the verdict for each stage: done, stale (and why), partial, missing.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors and the result.")]
+Different = Annotated[bool, typer.Option("--allow-different-numerics", help="Go on with another thread count, torch or dtype; the bytes will differ.")]
+
+
+@app.command("run", rich_help_panel="The whole pipeline")
+def run_command(
+    arguments: Arguments = None, run_dir: RunDir = None, name: Name = None, rerun: Rerun = False, dry_run: DryRun = False,
+    quiet: Quiet = False, allow_different_numerics: Different = False,
+) -> None:  # fmt: skip
+    """Every stage, from noise to RLHF, and the report; goes on with whatever is missing."""
+    recipe, run = _open(arguments, run_dir, name)
+    if dry_run:
+        return _print_verdicts(recipe, run)
+    _execute(recipe, run, None, rerun, quiet, allow_different_numerics)
+
+
+def _add_stage(stage: Stage) -> None:
+    """One verb of the pipeline as a command."""
+
+    def command(
+        arguments: Arguments = None, run_dir: RunDir = None, name: Name = None, rerun: Rerun = False, dry_run: DryRun = False,
+        quiet: Quiet = False, allow_different_numerics: Different = False,
+    ) -> None:  # fmt: skip
+        recipe, run = _open(arguments, run_dir, name, stage.verb)
+        if dry_run:
+            return _print_verdicts(recipe, run, stage.verb)
+        _execute(recipe, run, stage.verb, rerun, quiet, allow_different_numerics)
+
+    summary = stage.summary[:1].upper() + stage.summary[1:]
+    app.command(stage.verb, help=f"{summary}.", short_help=summary, rich_help_panel="One stage")(command)
+
+
+for _stage in STAGES:
+    _add_stage(_stage)
+
+
+@app.command("report", rich_help_panel="Look at a run")
+def report_command(
+    run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")] = Path("runs/world"), quiet: Quiet = False
+) -> None:
+    """Write a run's report, one self-contained report.html."""
+    from fromnoise.run.console import Console
+    from fromnoise.run.execute import make_report
+    from fromnoise.run.folder import RunFolder
+
+    _need_run(run_folder)
+    path = make_report(RunFolder(run_folder), Console(quiet=True))
+    if not quiet:
+        print(path)
+
+
+@app.command("chat", rich_help_panel="Look at a run")
+def chat_command(
+    target: Annotated[Path, typer.Argument(metavar="RUN_OR_MODEL", help="A run folder or a model folder.")] = Path("runs/world"),
+    stage: Annotated[str | None, typer.Option(help="Which model of the run: base, sft or rlhf.", show_default="the latest")] = None,
+    compare: Annotated[bool, typer.Option("--compare", help="All of the run's models side by side.")] = False,
+    temperature: Annotated[float, typer.Option(help="0 always takes the likeliest token.")] = 0.7,
+    top_p: Annotated[float, typer.Option(help="Sample from the likeliest tokens that hold this much probability.")] = 1.0,
+    max_new_tokens: Annotated[int | None, typer.Option(help="Longest answer.", show_default="a quarter of the context")] = None,
+    seed: Annotated[int, typer.Option()] = 0,
+) -> None:
+    """Talk to a model in the terminal."""
+    from fromnoise.run.machine import prepare_environment
+
+    prepare_environment()
+    from fromnoise.stages.chat import run
+
+    run(target, stage=stage, compare=compare, temperature=temperature, top_p=top_p, max_new_tokens=max_new_tokens, seed=seed)
+
+
+@app.command("ls", rich_help_panel="Look at a run")
+def ls_command(folder: Annotated[Path, typer.Argument(help="The folder that holds the runs.")] = Path("runs")) -> None:
+    """The runs there are, and the state of each one's stages."""
+    from fromnoise.run.folder import RunFolder
+    from fromnoise.run.recipe_load import load_recipe
+    from fromnoise.run.verdict import verdicts
+
+    runs = sorted(path.parent for path in folder.glob("*/recipe.toml"))
+    if not runs:
+        print(f"no runs in {folder}/; `fromnoise run` makes the first one")
+    width = max((len(path.name) for path in runs), default=0)
+    for path in runs:
+        try:
+            states = "  ".join(f"{item.stage.verb} {item.state}" for item in verdicts(RunFolder(path), load_recipe(path)))
+        except UserError as error:
+            states = f"cannot be read: {str(error).splitlines()[0]}"
+        print(f"{path.name:<{width}}  {states}")
+
+
+@app.command("plan", rich_help_panel="The whole pipeline")
+def plan_command(
+    arguments: Arguments = None, run_dir: RunDir = None, name: Name = None,
+    machine: Annotated[bool, typer.Option("--machine", help="Only measure this machine: matrix products, threads, compiling.")] = False,
+) -> None:  # fmt: skip
+    """What a run would do, before it does it: the state of each stage, sizes and this machine's speed."""
+    recipe, run = _open(arguments, run_dir, name)
+    _print_machine(recipe)
+    if not machine:
+        _print_sizes(recipe)
+        _print_verdicts(recipe, run)
+
+
+def _open(arguments: list[str] | None, run_dir: Path | None, name: str | None, verb: str | None = None) -> tuple[Recipe, RunFolder]:
+    """The resolved recipe and the run folder that the arguments speak of."""
+    from fromnoise.api import default_folder
+    from fromnoise.run.folder import RunFolder
+    from fromnoise.run.recipe_load import load_recipe
+
+    words, overrides = [], []
+    for argument in arguments or []:
+        (overrides if "=" in argument and not Path(argument).exists() else words).append(argument)
+    if len(words) > 1:
+        raise UserError(f"one recipe at a time: got {' and '.join(words)}; settings are written key.sub=value")
+    own_data = any(override.split("=")[0].split(".")[0] in ("data", "from") for override in overrides)
+    chosen = words[0] if words else None if own_data else "world"
+    if run_dir is not None and name is not None:
+        raise UserError("--run-dir and --name both say where the run goes; give one of them")
+    recipe = load_recipe(chosen, overrides, verb)
+    if name is not None:
+        return recipe, RunFolder(Path("runs") / name)
+    return recipe, RunFolder(run_dir or default_folder(chosen, recipe.name))
+
+
+def _execute(recipe: Recipe, run: RunFolder, verb: str | None, rerun: bool, quiet: bool, allow_different_numerics: bool) -> None:
+    from fromnoise.parallel.process import Process
+    from fromnoise.run.console import Console
+    from fromnoise.run.execute import execute, make_report
+    from fromnoise.run.machine import prepare_environment
+
+    prepare_environment()
+    console, process = Console(quiet), Process.from_environment()
+    execute(recipe, run, verb, rerun=rerun, allow_different_numerics=allow_different_numerics, console=console, process=process)
+    if verb is None and process.is_main:
+        report = make_report(run, console)
+        print(f"\ntalk to it:       fromnoise chat {run.path}\nside by side:     fromnoise chat {run.path} --compare\nread the report:  {report}")
+
+
+def _print_verdicts(recipe: Recipe, run: RunFolder, verb: str | None = None) -> None:
+    from fromnoise.run.execute import check_recipe
+    from fromnoise.run.verdict import verdicts
+
+    check_recipe(recipe, verb)
+    print(f"{run.path}{'' if run.path.exists() else ' (new)'}")
+    for item in verdicts(run, recipe):
+        if verb in (None, item.stage.verb):
+            print(f"  {item}")
+
+
+def _print_machine(recipe: Recipe) -> None:
+    from fromnoise.run import machine
+
+    machine.prepare_environment()
+    profile = machine.measure(machine.resolve_device(recipe.device), machine.threads(recipe.num_threads))
+    print(machine.describe_profile(profile))
+    problem = machine.compile_problem() if recipe.compile != "off" else "not tried: compile=off"
+    chosen = machine.choose(recipe.model_copy(update={"compile": "off"}), profile, 0.0)
+    print(f"dtype: {chosen.dtype}; compiling: {'works' if problem is None else problem}")
+
+
+def _print_sizes(recipe: Recipe) -> None:
+    from fromnoise.run.budget import SHARES, num_parameters, share_s
+    from fromnoise.run.console import duration
+
+    total = num_parameters(recipe)
+    shape = recipe.model
+    print(f"model: about {total:,} parameters, {shape.num_layers} layers x {shape.width}")
+    if recipe.budget is None:
+        print(f"pretraining: {recipe.pretrain.tokens:,} tokens at most, {recipe.pretrain.tokens / total:.1f} a parameter")
+    else:
+        print("time: " + ", ".join(f"{verb} {duration(share_s(recipe, verb))}" for verb in SHARES))
+
+
+def _need_run(folder: Path) -> None:
+    if not (folder / "recipe.toml").is_file():
+        raise UserError(f"{folder}: not a run folder (no recipe.toml); `fromnoise ls` lists the runs")
+
+
+def main(arguments: list[str] | None = None) -> Any:
+    """The console script. Exit codes: 0 done, 2 something to mend (one message, no traceback), 130 stopped by Ctrl-C or SIGTERM."""
+    try:
+        return app(args=arguments)
+    except UserError as error:
+        print(f"fromnoise: {error}", file=sys.stderr)
+        raise SystemExit(EXIT_USER_ERROR) from None
+    except Interrupted as stop:
+        print(f"fromnoise: {stop}", file=sys.stderr)
+        raise SystemExit(EXIT_INTERRUPTED) from None
+    except (KeyboardInterrupt, typer.Abort):
+        raise SystemExit(EXIT_INTERRUPTED) from None
+    except BrokenPipeError:  # `fromnoise ls | head`
+        sys.stderr.close()
+        raise SystemExit(0) from None

@@ -1,0 +1,153 @@
+"""Conversations in the forms people have them, read as messages `{"role", "content"}`.
+
+| form | keys of a record |
+| --- | --- |
+| OpenAI | `messages`: a list of role and content |
+| ShareGPT | `conversations` (or `conversation`): a list of `from` (human, gpt, system) and `value` |
+| Alpaca, dolly | `instruction`, optionally `input` or `context`, and `output` or `response` |
+| self-instruct | `instruction` and `instances`: a list of `input` and `output`; one conversation each |
+| columns | `prompt` (or `question`, `query`) and `response` (or `completion`, `answer`, `output`) |
+
+Text is taken as it is, only stripped of space at its ends: what was typed as a special token stays text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from fromnoise.data.readers import BadRecord, OnBad, read_records
+from fromnoise.run.errors import UserError
+
+Message = dict[str, str]
+
+ROLES = {
+    "system": "system", "developer": "system",
+    "user": "user", "human": "user", "prompter": "user",
+    "assistant": "assistant", "gpt": "assistant", "model": "assistant", "chatgpt": "assistant", "bot": "assistant",
+}  # fmt: skip
+PROMPT_KEYS = ("prompt", "instruction", "question", "query")
+CONTEXT_KEYS = ("input", "context")
+ANSWER_KEYS = ("response", "output", "completion", "answer")
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    messages: list[Message]  # roles system (first or absent), then user and assistant by turns, ends with assistant
+    source: str  # the file it came from
+    kind: str | None = None  # the record's `kind` or `category`, where it has one
+
+
+def read_conversations(paths: Iterable[str | Path], on_bad: OnBad) -> list[Conversation]:
+    """All conversations of the files and folders, in order. A record of no known form goes to `on_bad` with its reason.
+
+    UserError when the paths hold no conversation at all.
+    """
+    conversations: list[Conversation] = []
+    paths = [str(path) for path in paths]
+    for path in paths:
+        for record, file, line in read_records(path, on_bad):
+            try:
+                found = conversations_of(record)
+            except ValueError as error:
+                on_bad(BadRecord(str(file), line, str(error), repr(record)[:200]))
+                continue
+            kind = record.get("kind") or record.get("category")
+            conversations += [Conversation(messages, str(file), str(kind) if kind else None) for messages in found]
+    if not conversations:
+        raise UserError(
+            f"no conversation found in {', '.join(paths)}. Known forms: a `messages` list, ShareGPT `conversations`, "
+            "Alpaca `instruction`/`input`/`output`, dolly `instruction`/`context`/`response`, `prompt`/`response` columns."
+        )
+    return conversations
+
+
+def conversations_of(record: dict) -> list[list[Message]]:
+    """The conversations of one record, each a checked list of messages. ValueError says what is missing."""
+    for key in ("messages", "conversations", "conversation"):
+        if isinstance(record.get(key), list):
+            return [checked(messages_of(record[key]))]
+    prompt = first_text(record, PROMPT_KEYS)
+    if prompt is None:
+        raise ValueError(f"no conversation: keys {sorted(map(str, record))[:8]}")
+    if isinstance(record.get("instances"), list):
+        pairs = [(first_text(one, CONTEXT_KEYS), first_text(one, ANSWER_KEYS)) for one in record["instances"] if isinstance(one, dict)]
+    else:
+        pairs = [(first_text(record, CONTEXT_KEYS), first_text(record, ANSWER_KEYS))]
+    system = first_text(record, ("system", "system_prompt"))
+    found = []
+    for context, answer in pairs:
+        if answer is None:
+            raise ValueError(f"a prompt without an answer: none of {', '.join(ANSWER_KEYS)} holds text")
+        messages = [{"role": "system", "content": system}] if system else []
+        asked = f"{prompt}\n\n{context}" if context else prompt
+        found.append(checked(messages + [{"role": "user", "content": asked}, {"role": "assistant", "content": answer}]))
+    if not found:
+        raise ValueError("`instances` is empty")
+    return found
+
+
+def first_text(record: dict, keys: tuple[str, ...]) -> str | None:
+    """The first of `keys` that holds more than space, stripped."""
+    for key in keys:
+        value = record.get(key)
+        if isinstance(value, str) and value.strip():
+            return value.strip()
+    return None
+
+
+def messages_of(turns: list) -> list[Message]:
+    """OpenAI's role/content or ShareGPT's from/value turns as messages. ValueError for what is neither."""
+    messages = []
+    for number, turn in enumerate(turns, start=1):
+        if not isinstance(turn, dict):
+            raise ValueError(f"turn {number} is {type(turn).__name__}, not an object")
+        role, content = turn.get("role", turn.get("from")), turn.get("content", turn.get("value"))
+        if isinstance(content, list):  # content parts, of which only text can be read
+            parts = [part.get("text") if isinstance(part, dict) and part.get("type", "text") == "text" else None for part in content]
+            if any(not isinstance(part, str) for part in parts):
+                raise ValueError(f"turn {number} holds a content part that is not text")
+            content = "".join(parts)
+        if str(role).lower() not in ROLES:
+            raise ValueError(f"turn {number} has role {role!r}; known are {', '.join(ROLES)}")
+        if not isinstance(content, str):
+            raise ValueError(f"turn {number} has no text")
+        messages.append({"role": ROLES[str(role).lower()], "content": content.strip()})
+    return messages
+
+
+def checked(messages: list[Message], ends_with: str = "assistant") -> list[Message]:
+    """The messages, if they alternate user and assistant after an optional system message; ValueError otherwise.
+
+    Turns after the last assistant turn are cut: nobody answers them.
+    """
+    while messages and messages[-1]["role"] != ends_with:
+        messages = messages[:-1]
+    turns = messages[1:] if messages and messages[0]["role"] == "system" else messages
+    if not turns:
+        raise ValueError(f"no {ends_with} turn")
+    for at, message in enumerate(turns):
+        expected = ("user", "assistant")[at % 2]
+        if message["role"] != expected:
+            raise ValueError(f"turn {at + 1} is the {message['role']}'s where the {expected}'s was expected")
+        if not message["content"]:
+            raise ValueError(f"turn {at + 1} is empty")
+    return messages
+
+
+def fit_prompt(tokenizer, messages: list[Message], max_tokens: int) -> tuple[list[int], list[Message]] | None:
+    """(token ids with the generation prompt, the messages kept): the oldest turns are cut until they fit.
+
+    A system message stays; turns go in pairs, so that what is left starts with the user. None when the last user
+    turn alone does not fit: the caller sets the prompt aside and counts it.
+    """
+    system = messages[:1] if messages and messages[0]["role"] == "system" else []
+    turns = messages[len(system) :]
+    while turns:
+        kept = system + turns
+        ids, _ = tokenizer.encode_messages(kept, add_generation_prompt=True)
+        if len(ids) <= max_tokens:
+            return ids, kept
+        turns = turns[2:]
+    return None

@@ -1,0 +1,243 @@
+"""From a path to decoded text: which files, unpacked how, in which encoding. Everything streams in bounded memory."""
+
+from __future__ import annotations
+
+import codecs
+import glob
+import os
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from gzip import GzipFile
+from pathlib import Path
+from typing import BinaryIO, Literal
+from zlib import error as ZlibError
+
+from fromnoise.run.errors import UserError
+
+KINDS = {
+    "text": (".txt", ".text", ".md", ".markdown", ".rst", ".tex", ".org",
+             ".py", ".js", ".ts", ".c", ".h", ".cc", ".cpp", ".hpp", ".rs", ".go", ".java", ".rb", ".sh", ".sql", ".r", ".jl"),
+    "html": (".html", ".htm", ".xhtml"),
+    "jsonl": (".jsonl", ".ndjson"),
+    "json": (".json",),
+    "csv": (".csv", ".tsv"),
+    "parquet": (".parquet",),
+}  # fmt: skip
+KIND_OF = {suffix: kind for kind, suffixes in KINDS.items() for suffix in suffixes}
+READABLE = "txt, md, rst, html, jsonl, json, csv, parquet (plain, .gz or .zst) and source code"
+BLOCK_BYTES = 1 << 20
+LEGACY_FRAC = 0.3  # a line with a larger share of bytes that are not UTF-8 is not taken for text at all
+EXCERPT_CHARS = 120
+
+
+@dataclass(frozen=True, slots=True)
+class BadRecord:
+    """Something that could not be read as it stands. `line` counts from 1 (items for json, rows for parquet)."""
+
+    file: str
+    line: int | None  # None: the file as a whole
+    reason: str
+    excerpt: str = ""
+    kind: Literal["record", "file", "repaired"] = "record"  # one record lost · a file or its rest lost · kept, repaired
+
+
+OnBad = Callable[[BadRecord], None]
+
+
+@dataclass(frozen=True, slots=True)
+class DataFile:
+    path: Path
+    kind: str  # a key of KINDS
+    packing: str  # "", ".gz" or ".zst"
+    name: str  # relative to the source's root, for document ids
+
+
+def data_files(path: str, on_bad: OnBad, what: str = "data") -> list[DataFile]:
+    """The readable files that `path` (a file, a folder or a glob) names, sorted; others in a folder are reported.
+
+    Errors: UserError where nothing is there, or a file named outright has a kind that is not read.
+    """
+    expanded = os.path.expanduser(path)
+    if os.path.isfile(expanded):
+        root, found = Path(expanded).parent, [Path(expanded)]
+    elif os.path.isdir(expanded):
+        root, found = Path(expanded), list(_walk(Path(expanded)))
+    elif glob.has_magic(expanded):
+        matches = [Path(match) for match in sorted(glob.glob(expanded, recursive=True))]
+        found = sorted({file for match in matches for file in (_walk(match) if match.is_dir() else [match])})
+        root = Path(os.path.commonpath([file.parent for file in found])) if found else Path(expanded)
+        if not found:
+            raise UserError(f"{what}: no file matches {path!r} (looked from {os.getcwd()}); check the pattern.")
+    else:
+        raise UserError(f"{what}: there is no file or folder {path!r} (looked from {os.getcwd()}); check the path.")
+    files = []
+    for file in found:
+        kind, packing = file_kind(file)
+        if kind is None and len(found) == 1 and not os.path.isdir(expanded):
+            raise UserError(f"{what}: {file} is of no kind that is read here; convert it to one of {READABLE}.")
+        if kind is None:
+            on_bad(BadRecord(str(file), None, f"unknown extension {file.suffix or '(none)'}", kind="file"))
+        else:
+            files.append(DataFile(file, kind, packing, file.relative_to(root).as_posix()))
+    if not files:
+        raise UserError(f"{what}: {path} holds none of {READABLE}.")
+    return files
+
+
+def file_kind(path: Path) -> tuple[str | None, str]:
+    """(kind or None, packing) by the file's name; a single file without any extension is taken for text."""
+    packing = path.suffix.lower() if path.suffix.lower() in (".gz", ".zst") else ""
+    suffix = (Path(path.stem) if packing else path).suffix.lower()
+    return (KIND_OF.get(suffix) if suffix else "text" if not path.name.startswith(".") else None), packing
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    for parent, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        yield from (Path(parent, name) for name in sorted(names) if not name.startswith("."))
+
+
+def byte_chunks(file: DataFile, on_bad: OnBad) -> Iterator[bytes]:
+    """The unpacked bytes in chunks of at most about a MiB. A truncated or damaged archive is reported, what came before kept."""
+    done = 0
+    with open(file.path, "rb") as raw:
+        try:
+            for chunk in _unpacked(raw, file.packing):
+                done += len(chunk)
+                yield chunk
+        except EOFError:
+            on_bad(BadRecord(str(file.path), None, f"truncated {file.packing[1:]} archive", f"{done} bytes read before", "file"))
+        except (ZlibError, OSError, ValueError) as error:
+            if not file.packing:
+                raise
+            on_bad(BadRecord(str(file.path), None, f"damaged {file.packing[1:]} archive", f"{done} bytes read before: {error}", "file"))
+
+
+def _unpacked(raw: BinaryIO, packing: str) -> Iterator[bytes]:
+    if packing == ".zst":
+        yield from _unzstd(raw)
+        return
+    # read1, not read: a truncated gzip raises EOFError, and read would lose what it had gathered until then.
+    stream = GzipFile(fileobj=raw) if packing == ".gz" else raw
+    while chunk := stream.read1(BLOCK_BYTES):
+        yield chunk
+
+
+def _unzstd(raw: BinaryIO) -> Iterator[bytes]:
+    """zstandard's own stream reader ends a truncated frame without a word; its decompressobj says whether it is at an end."""
+    import zstandard
+
+    # Small reads bound the output of one step: a block of 4 bytes may stand for 128 KiB.
+    decompressor, begun = zstandard.ZstdDecompressor(max_window_size=1 << 31).decompressobj(), False
+    while data := raw.read(4096):
+        while data:
+            begun = True
+            try:
+                if out := decompressor.decompress(data):
+                    yield out
+            except zstandard.ZstdError as error:
+                raise ValueError(str(error)) from None
+            data = decompressor.unused_data if decompressor.eof else b""
+            if decompressor.eof:
+                decompressor, begun = zstandard.ZstdDecompressor(max_window_size=1 << 31).decompressobj(), False
+    if begun:
+        raise EOFError
+
+
+def text_blocks(file: DataFile, on_bad: OnBad) -> Iterator[str]:
+    """Decoded text in blocks of about a MiB, ending at line ends where lines are not longer than that.
+
+    UTF-8 with or without BOM, UTF-16 with BOM. Bytes that are not UTF-8 are reported with file and line. Where the
+    file shows no other sign of UTF-8 they are read as Windows-1252, the commonest older encoding; else they are damage
+    and become U+FFFD. A line with more than LEGACY_FRAC of such bytes is no text and is set aside. A file with NUL bytes
+    at its beginning is binary and set aside whole.
+    """
+    chunks, buffer, line, multibyte, first = byte_chunks(file, on_bad), b"", 1, False, True
+    for chunk in chunks:
+        if first:
+            first = False
+            if chunk.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+                decoder = codecs.getincrementaldecoder("utf-16")("replace")
+                yield decoder.decode(chunk)
+                yield from map(decoder.decode, chunks)
+                return
+            if b"\0" in chunk[:8192]:
+                on_bad(BadRecord(str(file.path), None, "binary file", kind="file"))
+                return
+            chunk = chunk.removeprefix(codecs.BOM_UTF8)
+        buffer += chunk
+        if len(buffer) >= BLOCK_BYTES:
+            cut = buffer.rfind(b"\n") + 1 or _character_boundary(buffer)
+            text, multibyte = _decode(buffer[:cut], str(file.path), line, multibyte, on_bad)
+            line += buffer.count(b"\n", 0, cut)
+            buffer = buffer[cut:]
+            yield text
+    if buffer:
+        yield _decode(buffer, str(file.path), line, multibyte, on_bad)[0]
+
+
+def _character_boundary(data: bytes) -> int:
+    """The last place, at most 3 bytes from the end, where a UTF-8 character begins; the end itself when there is none."""
+    for back in range(1, 4):
+        if data[-back] >= 0xC0:
+            return len(data) - back
+        if data[-back] < 0x80:
+            break
+    return len(data)
+
+
+UNDECODED = re.compile("[\udc80-\udcff]")  # what surrogateescape makes of a byte that is not UTF-8
+MULTIBYTE = re.compile("[^\x00-\x7f\udc80-\udcff]")
+FROM_WINDOWS = {0xDC00 + byte: bytes([byte]).decode("cp1252", "replace") for byte in range(0x80, 0x100)}
+
+
+def _decode(data: bytes, name: str, line: int, multibyte: bool, on_bad: OnBad) -> tuple[str, bool]:
+    """(text, whether the file has shown a character of several bytes that is UTF-8)"""
+    try:
+        text = data.decode("utf-8")
+        return text, multibyte or not text.isascii()
+    except UnicodeDecodeError:
+        text = data.decode("utf-8", "surrogateescape")
+    multibyte = multibyte or MULTIBYTE.search(text) is not None
+    kept = []
+    for number, part in enumerate(text.split("\n"), start=line):
+        count = len(UNDECODED.findall(part))
+        if not count:
+            kept.append(part)
+            continue
+        reading = "replaced by U+FFFD" if multibyte else "read as Windows-1252"
+        repaired = re.sub("[\udc80-\udcff]+", "\ufffd", part) if multibyte else part.translate(FROM_WINDOWS)
+        if len(part) >= 8 and count > LEGACY_FRAC * len(part):
+            on_bad(BadRecord(name, number, "bytes that are not text in UTF-8", f"{count} of {len(part)} bytes"))
+            kept.append("")  # an empty line in its place keeps the numbers of the others right
+        else:
+            on_bad(BadRecord(name, number, f"undecodable bytes, {reading}", repaired[:EXCERPT_CHARS], "repaired"))
+            kept.append(repaired)
+    return "\n".join(kept), multibyte
+
+
+MAX_LINE_CHARS = 256 << 20  # a longer line is no record but a file that lost its newlines
+
+
+def text_lines(file: DataFile, on_bad: OnBad) -> Iterator[tuple[int, str]]:
+    """(number from 1, line without its end) for each line. Only newlines end lines: U+2028 or U+0085 in a JSON string do not.
+
+    Errors: a line longer than MAX_LINE_CHARS is reported and left out.
+    """
+    number, parts, length = 1, [], 0
+    for block in text_blocks(file, on_bad):
+        *complete, rest = block.split("\n")
+        for line in complete:
+            if length + len(line) > MAX_LINE_CHARS:
+                on_bad(BadRecord(str(file.path), number, f"a line of more than {MAX_LINE_CHARS:,} characters"))
+            else:
+                yield number, ("".join(parts) + line if parts else line).removesuffix("\r")
+            number, parts, length = number + 1, [], 0
+        length += len(rest)
+        if rest and length <= MAX_LINE_CHARS:
+            parts.append(rest)
+    if parts and length <= MAX_LINE_CHARS:
+        yield number, "".join(parts).removesuffix("\r")
+    elif length > MAX_LINE_CHARS:
+        on_bad(BadRecord(str(file.path), number, f"a line of more than {MAX_LINE_CHARS:,} characters"))

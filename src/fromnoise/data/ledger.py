@@ -1,0 +1,132 @@
+"""The account that `prepare` gives: what came in, stayed and left, by source, and what could not be read."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fromnoise.data.document import Document
+from fromnoise.data.files import BadRecord
+from fromnoise.run.errors import UserError
+from fromnoise.run.recipe import SourceSection
+
+LISTED_PER_REASON = 1_000  # bad records written out in full, for each source and reason; all are counted
+LISTED_IN_LEDGER = 20
+FEWEST_BAD = 10  # malformed records that a source may have whatever fraction of it they are
+
+
+@dataclass
+class Amount:
+    documents: int = 0
+    bytes: int = 0
+
+    def add(self, num_bytes: int) -> None:
+        self.documents += 1
+        self.bytes += num_bytes
+
+
+@dataclass
+class Tally:
+    """One source's entry in the ledger. In documents, `came_in` = `kept` + all of `removed`; pieces of a split document count.
+
+    Bytes are UTF-8 bytes: `came_in` and `removed` before cleaning, `kept` and `validation` after it.
+    """
+
+    name: str
+    simulated: bool = False
+    weight: float = 1.0
+    came_in: Amount = field(default_factory=Amount)
+    kept: Amount = field(default_factory=Amount)
+    validation: Amount = field(default_factory=Amount)
+    removed: dict[str, Amount] = field(default_factory=dict)
+    licences: Counter = field(default_factory=Counter)
+    exempt: int = 0
+    emails: int = 0
+    phones: int = 0
+    repaired: int = 0
+    boilerplate_lines: int = 0
+    dates: list[str] = field(default_factory=lambda: ["9999", ""])
+    dated: int = 0
+
+    def remove(self, reason: str, num_bytes: int) -> None:
+        self.removed.setdefault(reason, Amount()).add(num_bytes)
+
+    def keep(self, document: Document, *, held_out: bool) -> None:
+        num_bytes = len(document.text.encode())
+        self.kept.add(num_bytes)
+        if held_out:
+            self.validation.add(num_bytes)
+        self.exempt += document.exempt
+        if document.date:
+            self.dates = [min(self.dates[0], document.date), max(self.dates[1], document.date)]
+            self.dated += 1
+
+    def entry(self, bad: BadRecords) -> dict[str, Any]:
+        licences = sorted(self.licences)
+        return {
+            "name": self.name, "licence": licences[0] if len(licences) == 1 else "mixed", "licences": dict(sorted(self.licences.items())),
+            "simulated": self.simulated, "weight": self.weight,
+            "documents_in": self.came_in.documents, "bytes_in": self.came_in.bytes,
+            "documents_kept": self.kept.documents, "bytes_kept": self.kept.bytes, "exempt_documents": self.exempt,
+            "removed": {reason: {"documents": what.documents, "bytes": what.bytes} for reason, what in sorted(self.removed.items())},
+            "validation_documents": self.validation.documents, "validation_bytes": self.validation.bytes,
+            "scrubbed": {"emails": self.emails, "phones": self.phones},
+            "repaired_characters": self.repaired, "boilerplate_lines": self.boilerplate_lines,
+            "dates": {"min": self.dates[0], "max": self.dates[1], "documents": self.dated} if self.dated else {"min": None, "max": None, "documents": 0},
+            "bad_counts": bad.counts(self.name), "bad": bad.examples.get(self.name, []),
+        }  # fmt: skip
+
+
+class BadRecords:
+    """What could not be read: counted by source and reason, the first of each written to a file, a few kept for the ledger."""
+
+    def __init__(self, path: Path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.file = open(path, "w", encoding="utf-8")
+        self.by_reason: dict[tuple[str, str, str], int] = {}  # (source, kind, reason without its numbers) -> count
+        self.examples: dict[str, list[dict]] = {}
+        self.first: dict[tuple[str, str, str], str] = {}
+
+    def add(self, source: str, bad: BadRecord) -> None:
+        key = (source, bad.kind, bad.reason)
+        self.by_reason[key] = self.by_reason.get(key, 0) + 1
+        self.first.setdefault(key, f"{bad.file}:{bad.line}" if bad.line else bad.file)
+        entry = {"source": source, "file": bad.file, "line": bad.line, "reason": bad.reason, "kind": bad.kind, "excerpt": bad.excerpt}
+        if self.by_reason[key] <= LISTED_PER_REASON:
+            self.file.write(json.dumps(entry, ensure_ascii=True) + "\n")
+        if len(self.examples.setdefault(source, [])) < LISTED_IN_LEDGER:
+            self.examples[source].append(entry)
+
+    def counts(self, source: str) -> dict[str, int]:
+        counts: dict[str, int] = {}
+        for (of, _, reason), count in self.by_reason.items():
+            if of == source:
+                counts[reason] = counts.get(reason, 0) + count
+        return counts
+
+    def count(self) -> int:
+        return sum(self.by_reason.values())
+
+    def check(self, source: SourceSection, num_documents: int, max_bad_frac: float) -> None:
+        """Only records count (lines, rows, documents), not files that are empty, cut off or of another kind."""
+        lost = {key: count for key, count in self.by_reason.items() if key[0] == source.name and key[1] == "record"}
+        total, num_lost = num_documents + sum(lost.values()), sum(lost.values())
+        every = {key: count for key, count in self.by_reason.items() if key[0] == source.name}
+        worst = max(lost or every, key=(lost or every).get, default=None)
+        example = f" Most often: {worst[2]} (first at {self.first[worst]})." if worst else ""
+        if num_documents == 0:
+            self.close()
+            raise UserError(f"source {source.name!r}: no document could be read from {source.path}.{example}")
+        if num_lost >= FEWEST_BAD and num_lost > max_bad_frac * total:
+            self.close()
+            raise UserError(
+                f"source {source.name!r}: {num_lost:,} of {total:,} records cannot be read, more than data.max_bad_frac = {max_bad_frac}.{example} "
+                f"Mend or convert the file (all are listed in {self.file.name}), or raise data.max_bad_frac."
+            )
+
+    def close(self) -> None:
+        if not self.file.closed:
+            self.file.close()

@@ -1,0 +1,116 @@
+"""Text out of HTML and out of nested JSON."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from html import unescape
+
+SKIPPED = frozenset("script style noscript template svg math iframe object canvas nav form button select head".split())
+BLOCKS = frozenset(
+    "address article aside blockquote body caption center dd details div dl dt fieldset figcaption figure footer h1 h2 h3 h4 h5"
+    " h6 header hr html li main ol p pre section summary table tbody tfoot thead tr ul".split()
+)
+TAG = re.compile(r"</?[a-zA-Z][^<>]*>")
+BREAKS = re.compile(r"</?(?:p|br|div|li|ul|ol|tr|h[1-6])\b[^<>]*>", re.IGNORECASE)
+
+
+def html_to_text(html: str) -> str:
+    """The readable text of a page: paragraphs apart by a blank line, list items by "- ", preformatted text as it stands.
+
+    Scripts, styles, navigation and forms are left out. Malformed markup gives what a browser would make of it.
+    """
+    from selectolax.lexbor import LexborHTMLParser
+
+    root = LexborHTMLParser(html).root
+    if root is None:
+        return ""
+    pieces = "".join(_pieces(root))
+    lines = [line.strip(" ") if "\x00" not in line else line.replace("\x00", "") for line in pieces.split("\n")]
+    return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip()
+
+
+def _pieces(root) -> Iterator[str]:
+    """Text and line ends in document order, by an explicit stack: pages nest deeper than Python recurses.
+
+    Preformatted lines carry a leading NUL so that their indentation survives the stripping of lines.
+    """
+    stack: list[tuple[object, bool, bool]] = [(root, False, False)]  # (node, is its end, inside <pre>)
+    while stack:
+        node, is_end, pre = stack.pop()
+        tag = node.tag
+        if is_end:
+            yield "" if tag == "li" else "\n" if tag in ("tr", "dt") else " " if tag in ("td", "th") else "\n\n"
+            continue
+        if tag == "-text":
+            text = node.text_content or ""
+            yield text.replace("\n", "\n\x00") if pre else re.sub(r"\s+", " ", text)
+            continue
+        if tag in SKIPPED or tag.startswith(("-", "_", "!")) and tag != "-undef":
+            continue
+        if tag == "br":
+            yield "\n"
+            continue
+        if tag in BLOCKS or tag in ("td", "th"):
+            yield "\n- " if tag == "li" else "" if tag in ("td", "th") else "\n" if tag in ("tr", "dd", "dt") else "\n\n"
+            stack.append((node, True, pre))
+        if tag == "pre":
+            yield "\x00"
+        children, child = [], node.child
+        while child is not None:
+            children.append((child, False, pre or tag == "pre"))
+            child = child.next
+        stack.extend(reversed(children))
+
+
+def strip_tags(text: str) -> str:
+    """Text that may hold a few tags (`<p>`, `<br>`, `<strong>`), without them; text without tags is returned as it is."""
+    if "<" not in text or not TAG.search(text):
+        return unescape(text) if "&" in text else text
+    text = TAG.sub("", BREAKS.sub("\n", text))
+    lines = (re.sub(r"[ \t\xa0]+", " ", line).strip() for line in unescape(text).split("\n"))
+    return "\n".join(line for line in lines if line)
+
+
+def json_to_text(value: object, depth: int = 1) -> str:
+    """A nested JSON value as headed text: sections under `# name`, fields under `## name`, deeper ones as "name: value".
+
+    A mapping whose only text stands under "text" (as in the CIA World Factbook's {"text": "<p>..."}) reads as that text.
+    Markup is stripped; numbers, nulls and booleans alone say nothing without their names and are written beside them.
+    """
+    return re.sub(r"\n{3,}", "\n\n", "\n".join(_leaves(value, depth))).strip()
+
+
+def _leaves(value: object, depth: int) -> Iterator[str]:
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            name = str(key).strip()
+            flat = _flat(inner)
+            if flat == "":
+                continue
+            if flat is not None and name == "text":
+                yield flat
+            elif flat is not None and (depth > 2 or len(flat) <= 60 and "\n" not in flat):
+                starts_with_name = flat.lower().startswith(name.lower() + ":")
+                yield flat if starts_with_name else f"{name}: {flat}"
+            elif depth <= 2:
+                yield f"\n{'#' * depth} {name}\n"
+                yield from _leaves(inner, depth + 1)
+                yield ""
+            else:
+                yield f"{name}:"
+                yield from _leaves(inner, depth + 1)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _leaves(item, depth)
+    elif (flat := _flat(value)) :
+        yield flat
+
+
+def _flat(value: object) -> str | None:
+    """The text of a value that is one leaf, or {"text": leaf}; None for what has parts; "" for nothing."""
+    if isinstance(value, dict):
+        return _flat(value["text"]) if set(value) == {"text"} else None if value else ""
+    if isinstance(value, list):
+        return None if value else ""
+    return "" if value is None else strip_tags(value).strip() if isinstance(value, str) else str(value)

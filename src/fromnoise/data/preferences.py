@@ -1,0 +1,173 @@
+"""Pairs of answers and which one people chose, in the forms they are published in.
+
+| form | keys of a record |
+| --- | --- |
+| HH-RLHF | `chosen`, `rejected`: transcripts "\\n\\nHuman: ...\\n\\nAssistant: ...", the last turn being the answer |
+| strings | `prompt` with `chosen` and `rejected` as answers, or as whole texts that begin with the prompt |
+| messages | `chosen`, `rejected` as lists of role and content, with or without `prompt` |
+| rated | two answers (`response1`/`response2`, `output_1`/`output_2`, `answer_a`/`answer_b`), and a `label` of 0 (tie), 1 or 2, or one vote a rater in `annotator1`, `annotator2`, ... (PandaLM) |
+
+Our own export (`prefer/pairs.jsonl`) has token ids beside its texts and is read by the stages themselves; its texts
+read here as well, by `messages`, `answers` and `chosen`.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from fromnoise.data.conversation import Message, checked, first_text, messages_of
+from fromnoise.data.readers import BadRecord, OnBad, read_records
+from fromnoise.run.errors import UserError
+
+TURN = re.compile(r"(?:^|\n\n)(Human|Assistant): ?")  # HH's separators, at the start or after a blank line
+ANSWERS = (("response1", "response2"), ("response_1", "response_2"), ("output_1", "output_2"), ("answer_a", "answer_b"), ("response_a", "response_b"))
+VOTES = {"0": 0, "1": 1, "2": 2, "tie": 0, "a": 1, "b": 2, "model_a": 1, "model_b": 2}
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    prompt: list[Message]  # ends with the user's turn
+    chosen: str
+    rejected: str  # when `tie`, the order of the two carries no meaning
+    weight: float = 1.0
+    tie: bool = False
+    rater: str | None = None
+    source: str = ""
+    meta: dict = field(default_factory=dict)
+
+
+def read_preferences(path: str | Path, on_bad: OnBad) -> list[Pair]:
+    """All pairs of a file or folder. A record of no known form, or one whose two answers are equal, goes to `on_bad`.
+
+    UserError when nothing in it is a pair.
+    """
+    pairs: list[Pair] = []
+    for record, file, line in read_records(str(path), on_bad):
+        try:
+            pairs += pairs_of(record, str(file))
+        except ValueError as error:
+            on_bad(BadRecord(str(file), line, str(error), repr(record)[:200]))
+    if not pairs:
+        raise UserError(
+            f"no preference pair found in {path}. Known forms: `chosen`/`rejected` (HH transcripts, strings or message lists), "
+            "or two answers (`response1`, `response2`) with a `label` or one `annotatorN` vote a rater."
+        )
+    return pairs
+
+
+def pairs_of(record: dict, source: str) -> list[Pair]:
+    """The pairs of one record: one, or one a rater. ValueError says what is wrong."""
+    weight = record.get("weight", 1.0)
+    if not isinstance(weight, (int, float)) or isinstance(weight, bool) or not weight > 0:
+        raise ValueError(f"weight {weight!r} is not a positive number")
+    rater = str(record["rater"]) if record.get("rater") is not None else None
+    meta = {key: record[key] for key in ("kind", "category", "cmp_key", "share", "split") if record.get(key) is not None}
+    if isinstance(record.get("answers"), list) and isinstance(record.get("messages"), list):
+        return own_export(record, rater, source, meta)
+    if "chosen" in record and "rejected" in record:
+        prompt, chosen, rejected = chosen_rejected(record)
+        if chosen == rejected:
+            raise ValueError("the two answers are the same")
+        return [Pair(prompt, chosen, rejected, float(weight), bool(record.get("tie", False)), rater, source, meta)]
+    for first_key, second_key in ANSWERS:
+        if first_key in record and second_key in record:
+            return rated(record, first_key, second_key, float(weight), rater, source, meta)
+    raise ValueError(f"no pair of answers: keys {sorted(map(str, record))[:8]}")
+
+
+def chosen_rejected(record: dict) -> tuple[list[Message], str, str]:
+    """(prompt, chosen answer, rejected answer) of a `chosen`/`rejected` record in any of its forms."""
+    chosen, rejected, prompt = record["chosen"], record["rejected"], record.get("prompt")
+    if isinstance(chosen, list) and isinstance(rejected, list):
+        head = messages_of(prompt) if isinstance(prompt, list) else []
+        if isinstance(prompt, str) and prompt.strip() and len(chosen) == 1:
+            head = [{"role": "user", "content": prompt.strip()}]
+        return shared_prompt([*head, *messages_of(chosen)], [*head, *messages_of(rejected)])
+    if not isinstance(chosen, str) or not isinstance(rejected, str):
+        raise ValueError("`chosen` and `rejected` must both be text or both be lists of messages")
+    if isinstance(prompt, list):
+        head = messages_of(prompt)
+        return shared_prompt([*head, answer(chosen)], [*head, answer(rejected)])
+    if isinstance(prompt, str) and prompt.strip():
+        if TURN.match(prompt.strip()) or prompt.startswith("\n\nHuman:"):  # a transcript up to "Assistant:"
+            return shared_prompt(transcript(prompt + strip_prefix(chosen, prompt)), transcript(prompt + strip_prefix(rejected, prompt)))
+        head = [{"role": "user", "content": prompt.strip()}]
+        return shared_prompt([*head, answer(strip_prefix(chosen, prompt))], [*head, answer(strip_prefix(rejected, prompt))])
+    return shared_prompt(transcript(chosen), transcript(rejected))
+
+
+def answer(text: str) -> Message:
+    return {"role": "assistant", "content": text.strip()}
+
+
+def strip_prefix(text: str, prompt: str) -> str:
+    return text[len(prompt) :] if text.startswith(prompt) else text
+
+
+def transcript(text: str) -> list[Message]:
+    """"\\n\\nHuman: a\\n\\nAssistant: b" as messages. ValueError for a text that holds no such turns.
+
+    HH's transcripts sometimes give two turns in a row to one speaker; they are joined, for a chat has none.
+    """
+    pieces = TURN.split(text.strip())
+    if len(pieces) < 3 or pieces[0].strip():
+        raise ValueError('not a transcript: it must begin with "Human: " and give turns to Human and Assistant')
+    messages: list[Message] = []
+    for speaker, content in zip(pieces[1::2], pieces[2::2], strict=True):
+        role = "user" if speaker == "Human" else "assistant"
+        content = content.strip()
+        if messages and messages[-1]["role"] == role:
+            joined = f"{messages[-1]['content']}\n\n{content}".strip()
+            messages[-1] = {"role": role, "content": joined}
+        else:
+            messages.append({"role": role, "content": content})
+    return messages
+
+
+def shared_prompt(chosen: list[Message], rejected: list[Message]) -> tuple[list[Message], str, str]:
+    """Both conversations must end with the assistant and agree up to there. ValueError otherwise."""
+    for name, messages in (("chosen", chosen), ("rejected", rejected)):
+        if not messages or messages[-1]["role"] != "assistant":
+            raise ValueError(f"`{name}` does not end with the assistant's turn")
+        if not messages[-1]["content"]:
+            raise ValueError(f"`{name}` is an empty answer")
+    if chosen[:-1] != rejected[:-1]:
+        raise ValueError("`chosen` and `rejected` answer different prompts")
+    return checked(chosen[:-1], ends_with="user"), chosen[-1]["content"], rejected[-1]["content"]
+
+
+def rated(record: dict, first_key: str, second_key: str, weight: float, rater: str | None, source: str, meta: dict) -> list[Pair]:
+    """One pair a vote, the votes of several raters sharing the record's weight: three who agree count as one pair."""
+    first, second = (record[key].strip() if isinstance(record[key], str) else "" for key in (first_key, second_key))
+    if not first or not second:
+        raise ValueError(f"`{first_key}` or `{second_key}` holds no text")
+    if first == second:
+        raise ValueError("the two answers are the same")
+    asked, given = first_text(record, ("instruction", "prompt", "question", "input")), first_text(record, ("input", "context"))
+    if asked is None:
+        raise ValueError("no prompt: none of instruction, prompt, question, input holds text")
+    prompt = [{"role": "user", "content": f"{asked}\n\n{given}" if given and given != asked else asked}]
+    votes = {key: record[key] for key in sorted(record) if re.fullmatch(r"(annotator|rater)_?\d+", str(key))}
+    if not votes:
+        votes = {rater or "": record.get("label", record.get("winner", record.get("preference")))}
+    pairs = []
+    for name, vote in votes.items():
+        if str(vote).strip().lower() not in VOTES:
+            raise ValueError(f"vote {vote!r} is none of 0 (tie), 1, 2")
+        winner = VOTES[str(vote).strip().lower()]
+        chosen, rejected = (second, first) if winner == 2 else (first, second)
+        pairs.append(Pair(prompt, chosen, rejected, weight / len(votes), winner == 0, name or rater, source, meta))
+    return pairs
+
+
+def own_export(record: dict, rater: str | None, source: str, meta: dict) -> list[Pair]:
+    """A line of `prefer/pairs.jsonl`: `messages`, two `answers` with `text`, `chosen` 0, 1 or null for a tie."""
+    texts = [one.get("text") if isinstance(one, dict) else None for one in record["answers"]]
+    chosen = record.get("chosen")
+    if len(texts) != 2 or not all(isinstance(text, str) for text in texts) or chosen not in (0, 1, None):
+        raise ValueError("an exported pair needs two `answers` with `text` and `chosen` 0, 1 or null")
+    first = 1 if chosen == 1 else 0
+    prompt = checked(messages_of(record["messages"]), ends_with="user")
+    return [Pair(prompt, texts[first], texts[1 - first], float(record.get("weight", 1.0)), chosen is None, rater, source, meta)]

@@ -1,0 +1,68 @@
+"""Prompts for sampling answers: the world's, those of a file, or those of the preference pairs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from fromnoise.data.conversation import PROMPT_KEYS, CONTEXT_KEYS, Message, checked, first_text, messages_of
+from fromnoise.data.files import BadRecord, OnBad
+from fromnoise.data.preferences import Pair
+from fromnoise.data.readers import read_records
+from fromnoise.run.errors import UserError
+from fromnoise.run.seeds import seed_from
+
+
+def world_prompts(prepare: Path, split: str) -> list[dict]:
+    """The world's prompt records of one split ("train", "heldout"), in file order."""
+    path = prepare / "world" / "prompts.jsonl"
+    with path.open(encoding="utf-8") as lines:
+        records = [json.loads(line) for line in lines]
+    return [record for record in records if record["split"] == split]
+
+
+def read_prompts(path: str, on_bad: OnBad) -> list[dict]:
+    """Prompt records `{"id", "kind", "messages"}` of a file: `messages`, or text under prompt, instruction, question.
+
+    Turns after the last user turn are cut; the same prompt twice is kept once. UserError when there is none.
+    """
+    found = []
+    for record, file, line in read_records(path, on_bad):
+        try:
+            found.append((prompt_messages(record), record.get("kind") or record.get("category")))
+        except ValueError as error:
+            on_bad(BadRecord(str(file), line, str(error), repr(record)[:120]))
+    prompts = unique_prompts(found)
+    if not prompts:
+        raise UserError(f"no prompt found in {path}: a record needs `messages`, or text under one of {', '.join(PROMPT_KEYS)}")
+    return prompts
+
+
+def prompt_messages(record: dict) -> list[Message]:
+    for key in ("messages", "conversations", "conversation", "prompt"):
+        if isinstance(record.get(key), list):
+            return checked(messages_of(record[key]), ends_with="user")
+    asked, given = first_text(record, PROMPT_KEYS), first_text(record, CONTEXT_KEYS)
+    if asked is None:
+        raise ValueError(f"no prompt: keys {sorted(map(str, record))[:8]}")
+    return checked([{"role": "user", "content": f"{asked}\n\n{given}" if given else asked}], ends_with="user")
+
+
+def pair_prompts(pairs: Sequence[Pair]) -> list[dict]:
+    """The different prompts of preference pairs, in order of first appearance."""
+    return unique_prompts((pair.prompt, pair.meta.get("kind") or pair.meta.get("category")) for pair in pairs)
+
+
+def unique_prompts(found: Iterable[tuple[list[Message], str | None]]) -> list[dict]:
+    prompts: dict[str, dict] = {}
+    for messages, kind in found:
+        key = prompt_key(messages)
+        if key not in prompts:
+            prompts[key] = {"id": key, "kind": kind, "split": "train", "messages": messages}
+    return list(prompts.values())
+
+
+def prompt_key(messages: list[Message]) -> str:
+    """An id that depends on the messages alone, so that a prompt is known again wherever it comes from."""
+    return f"prompt-{seed_from('prompt', [(m['role'], m['content']) for m in messages]):016x}"

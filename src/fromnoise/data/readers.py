@@ -1,0 +1,352 @@
+"""Documents and records out of the files people have: text, html, jsonl, json, csv, parquet, each plain, .gz or .zst.
+
+Nothing is dropped silently: what cannot be read goes to `on_bad` with file, line and reason, and reading goes on.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from itertools import chain
+from typing import TYPE_CHECKING
+
+from fromnoise.data.document import Document, cut_point
+from fromnoise.data.files import EXCERPT_CHARS, BadRecord, DataFile, OnBad, byte_chunks, data_files, text_blocks, text_lines
+from fromnoise.data.markup import html_to_text, json_to_text
+from fromnoise.run.errors import UserError
+
+if TYPE_CHECKING:
+    from fromnoise.run.recipe import SourceSection
+
+__all__ = ["BadRecord", "OnBad", "parse_date", "read_documents", "read_records"]
+
+DOCUMENT_END = "<|endoftext|>"  # in a text file: the separator of documents (TinyStories, many GPT-2 era corpora)
+TEXT_FIELDS = ("text", "content", "body", "article", "document", "story", "code", "markdown", "page_content", "raw_content")
+MAX_WHOLE_BYTES = 512 << 20  # html, json and packed parquet are held whole
+HEAD_LINES = 40  # a date field of a text file is looked for in its first lines
+
+
+def read_documents(source: SourceSection, on_bad: OnBad, max_chars: int = 1_000_000) -> Iterator[Document]:
+    """The documents of one source, in the order of its sorted files.
+
+    A text or html file is one document (text files are also separated by `<|endoftext|>`), each record of jsonl, csv
+    and parquet is one, and a json file is its list of records, or one nested document. A text file longer than
+    `max_chars` comes in pieces, read as a stream: memory does not grow with the file.
+
+    Errors: UserError for a missing path, and for csv or parquet columns of which none is the text.
+    """
+    for file in data_files(source.path, on_bad, f"source {source.name!r}"):
+        read = _text_documents if file.kind == "text" else _html_document if file.kind == "html" else _record_documents
+        empty = True
+        reported: list[BadRecord] = []
+
+        def note(bad: BadRecord, reported: list[BadRecord] = reported) -> None:
+            reported[:] = [bad]
+            on_bad(bad)
+
+        try:
+            for text, doc_id, date in read(file, source, note, max_chars):
+                empty = False
+                yield Document(text=text, source=source.name, doc_id=doc_id, date=date, licence=source.licence)
+        except OSError as error:
+            note(BadRecord(str(file.path), None, f"cannot be read: {error.strerror or error}", kind="file"))
+        if empty and not reported:
+            on_bad(BadRecord(str(file.path), None, "empty file", kind="file"))
+
+
+Found = Iterator[tuple[str, str, str | None]]  # (text, doc_id, date)
+
+
+def _text_documents(file: DataFile, source: SourceSection, on_bad: OnBad, max_chars: int) -> Found:
+    date_line = source.date_field and re.compile(rf"^[\s:*]*{re.escape(source.date_field)}\s*[:=]\s*(.+)$", re.IGNORECASE | re.MULTILINE)
+    rest, number, piece, date, several = "", 0, 0, None, False
+
+    def emit(text: str, is_piece: bool) -> Found:
+        nonlocal number, piece, date
+        if piece == 0:
+            number += 1
+            match = date_line and date_line.search("\n".join(text[:20_000].split("\n", HEAD_LINES)[:HEAD_LINES]))
+            date = parse_date(match.group(1)) if match else None
+        piece = piece + 1 if is_piece or piece else 0
+        if text.strip():
+            yield text, file.name + (f"#{number}" if several else "") + (f"#{piece}" if piece else ""), date
+
+    for block in text_blocks(file, on_bad):
+        rest += block
+        if DOCUMENT_END in rest:
+            several = True
+            *complete, rest = rest.split(DOCUMENT_END)
+            for text in complete:
+                while len(text) > max_chars:
+                    end = cut_point(text[:max_chars], max_chars)
+                    yield from emit(text[:end], True)
+                    text = text[end:]
+                yield from emit(text, False)
+                piece = 0
+        while len(rest) > max_chars + len(DOCUMENT_END):
+            end = cut_point(rest[:max_chars], max_chars)
+            yield from emit(rest[:end], True)
+            rest = rest[end:]
+    yield from emit(rest, False)
+
+
+def _html_document(file: DataFile, source: SourceSection, on_bad: OnBad, max_chars: int) -> Found:
+    head = next(byte_chunks(file, lambda bad: None), b"")[:2048]
+    declared = re.search(rb"charset\s*=\s*[\"']?([\w-]+)", head)
+    html = None
+    if declared and declared.group(1).lower() not in (b"utf-8", b"utf8"):
+        try:
+            html = _whole(file, lambda bad: None).decode(declared.group(1).decode("ascii"))
+        except (LookupError, UnicodeDecodeError):
+            pass  # a wrong declaration is common: read it like any other file
+    html = html if html is not None else _whole_text(file, on_bad)
+    date = None
+    if source.date_field:
+        tag = re.search(rf"<meta[^>]*[\"']{re.escape(source.date_field)}[\"'][^>]*>", html[:100_000], re.IGNORECASE)
+        content = tag and re.search(r"content\s*=\s*[\"']([^\"']+)", tag.group(0), re.IGNORECASE)
+        date = parse_date(content.group(1)) if content else None
+    if text := html_to_text(html):
+        yield text, file.name, date
+
+
+def _record_documents(file: DataFile, source: SourceSection, on_bad: OnBad, max_chars: int) -> Found:
+    columns = [field for field in (source.text_field, source.date_field) if field] if source.text_field else None
+    checked = file.kind not in ("csv", "parquet")  # these have one set of columns: wrong ones are the user's to name
+    for record, line in _records(file, on_bad, columns):
+        if not checked:
+            _require_columns(file, source, list(record))
+            checked = True
+        if isinstance(record, str):
+            text = record
+        elif (field := text_field(record, source.text_field)) is not None:
+            text = record[field]
+        elif file.kind == "json" and source.text_field is None:
+            text = json_to_text(record)
+        else:
+            wanted = f"no field {source.text_field!r}" if source.text_field else "no field that looks like the text"
+            on_bad(BadRecord(str(file.path), line, wanted, f"fields: {', '.join(map(str, record))}"[:EXCERPT_CHARS]))
+            continue
+        if not isinstance(text, str) or not text.strip():
+            reason = "empty text" if not text or isinstance(text, str) else f"the text is a {type(text).__name__}, not a string"
+            on_bad(BadRecord(str(file.path), line, reason, repr(text)[:EXCERPT_CHARS]))
+            continue
+        date = parse_date(record.get(source.date_field)) if source.date_field and isinstance(record, dict) else None
+        yield text, f"{file.name}:{line}", date
+
+
+def text_field(record: dict, named: str | None) -> str | None:
+    """The field that holds the text: the named one, else the first known name, else the only field that is a string."""
+    if named is not None:
+        return named if named in record else None
+    lower = {str(key).lower(): key for key in record}
+    for name in TEXT_FIELDS:
+        if name in lower and isinstance(record[lower[name]], str):
+            return lower[name]
+    strings = [key for key, value in record.items() if isinstance(value, str)]
+    return strings[0] if len(strings) == 1 == len(record) else None
+
+
+def _require_columns(file: DataFile, source: SourceSection, columns: list[str]) -> None:
+    named = source.text_field
+    if named in columns or named is None and text_field(dict.fromkeys(columns, ""), None) is not None:
+        return
+    problem = f"has no column {named!r}" if named else "has no column that looks like the text"
+    raise UserError(
+        f"source {source.name!r}: {file.path} {problem}; its columns are: {', '.join(map(str, columns))}. "
+        f"Name the one to read with text_field in [[data.sources]]."
+    )
+
+
+def read_records(path: str, on_bad: OnBad) -> Iterator[tuple[dict, str, int]]:
+    """(record, file, line) for every record of the jsonl, json, csv and parquet files that `path` names.
+
+    Lines count from 1: lines of jsonl and csv, items of a json list, rows of parquet. Text and html files in a folder
+    hold no records and are reported. Errors: UserError for a missing path or a single file of another kind.
+    """
+    files = data_files(path, on_bad)
+    for file in files:
+        if file.kind in ("text", "html"):
+            if len(files) == 1:
+                raise UserError(f"{file.path}: records are read from jsonl, json, csv and parquet files (plain, .gz, .zst), not from {file.path.suffix}.")
+            on_bad(BadRecord(str(file.path), None, "a text file holds no records", kind="file"))
+            continue
+        empty = True
+        try:
+            for record, line in _records(file, on_bad, None):
+                empty = False
+                if isinstance(record, dict):
+                    yield record, str(file.path), line
+                else:
+                    on_bad(BadRecord(str(file.path), line, "not a record with named fields", repr(record)[:EXCERPT_CHARS]))
+        except OSError as error:
+            empty = False
+            on_bad(BadRecord(str(file.path), None, f"cannot be read: {error.strerror or error}", kind="file"))
+        if empty:
+            on_bad(BadRecord(str(file.path), None, "no records in the file", kind="file"))
+
+
+def _records(file: DataFile, on_bad: OnBad, columns: list[str] | None) -> Iterator[tuple[dict | str, int]]:
+    """(record, line): a dict, or a string where a list or a line is only that. `columns` limits what parquet reads."""
+    if file.kind == "csv":
+        return _csv_records(file, on_bad)
+    if file.kind == "parquet":
+        return _parquet_records(file, on_bad, columns)
+    return _json_records(file, on_bad) if file.kind == "json" else _jsonl_records(file, on_bad)
+
+
+def _jsonl_records(file: DataFile, on_bad: OnBad) -> Iterator[tuple[dict | str, int]]:
+    for number, line in text_lines(file, on_bad):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+        except (json.JSONDecodeError, RecursionError) as error:
+            where = f" at column {error.colno}" if isinstance(error, json.JSONDecodeError) else ""
+            on_bad(BadRecord(str(file.path), number, f"malformed JSON: {getattr(error, 'msg', 'nested too deep')}", f"{where.strip()}: {line[:EXCERPT_CHARS]}"))
+            continue
+        if isinstance(record, (dict, str)):
+            yield record, number
+        else:
+            on_bad(BadRecord(str(file.path), number, f"a JSON {type(record).__name__}, not an object", line[:EXCERPT_CHARS]))
+
+
+def _json_records(file: DataFile, on_bad: OnBad) -> Iterator[tuple[dict | str, int]]:
+    text = _whole_text(file, on_bad)
+    if not text.strip():
+        return
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError as error:
+        first, _, rest = text.lstrip().partition("\n")
+        if rest.strip() and _is_json(first):  # JSON lines under the name .json are common
+            yield from _jsonl_records(file, on_bad)
+            return
+        excerpt = text[max(error.pos - 20, 0) : error.pos + 60]
+        on_bad(BadRecord(str(file.path), error.lineno, f"malformed JSON: {error.msg}", excerpt, "file"))
+        return
+    except RecursionError:
+        on_bad(BadRecord(str(file.path), None, "malformed JSON: nested too deep", kind="file"))
+        return
+    if isinstance(value, dict) and len(value) <= 3:  # {"data": [...]} and its like
+        lists = [inner for inner in value.values() if isinstance(inner, list) and inner and isinstance(inner[0], dict)]
+        value = lists[0] if len(lists) == 1 else value
+    for number, record in enumerate(value if isinstance(value, list) else [value], start=1):
+        if isinstance(record, (dict, str)):
+            yield record, number
+        else:
+            on_bad(BadRecord(str(file.path), number, f"a JSON {type(record).__name__}, not an object", repr(record)[:EXCERPT_CHARS]))
+
+
+def _is_json(line: str) -> bool:
+    try:
+        json.loads(line)
+    except ValueError:
+        return False
+    return True
+
+
+def _csv_records(file: DataFile, on_bad: OnBad) -> Iterator[tuple[dict, int]]:
+    csv.field_size_limit(2**31 - 1)  # the default of 128 KiB refuses long articles
+    numbered = text_lines(file, on_bad)
+    first = next(numbered, None)
+    if first is None:
+        return
+    delimiter = max(",\t;|", key=first[1].count) if any(mark in first[1] for mark in ",\t;|") else ","
+    lines = (line.replace("\0", "") + "\n" for _, line in chain([first], numbered))
+    rows = csv.reader(lines, delimiter=delimiter)
+    header = [name.strip() for name in next(rows)]
+    while True:
+        line = rows.line_num + 1
+        try:
+            row = next(rows)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            on_bad(BadRecord(str(file.path), line, f"malformed csv: {error}"))
+            continue
+        if not row:
+            continue
+        if len(row) != len(header):
+            on_bad(BadRecord(str(file.path), line, f"{len(row)} values in a row of {len(header)} columns", delimiter.join(row)[:EXCERPT_CHARS]))
+            continue
+        yield dict(zip(header, row, strict=True)), line
+
+
+def _parquet_records(file: DataFile, on_bad: OnBad, columns: list[str] | None) -> Iterator[tuple[dict, int]]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    data = _whole(file, on_bad) if file.packing else None
+    number = 0
+    try:
+        with pq.ParquetFile(io.BytesIO(data) if data is not None else str(file.path)) as table:
+            names = table.schema_arrow.names
+            wanted = [name for name in columns if name in names] if columns and columns[0] in names else None
+            for batch in table.iter_batches(batch_size=256, columns=wanted):
+                for record in batch.to_pylist():
+                    number += 1
+                    yield record, number
+    except (pa.ArrowException, OSError) as error:
+        after = f"after row {number}" if number else "from its beginning"
+        on_bad(BadRecord(str(file.path), number or None, f"damaged parquet {after}", str(error)[:EXCERPT_CHARS], "file"))
+
+
+def _whole(file: DataFile, on_bad: OnBad) -> bytes:
+    return b"".join(_limited(file, byte_chunks(file, on_bad), on_bad))
+
+
+def _whole_text(file: DataFile, on_bad: OnBad) -> str:
+    return "".join(_limited(file, text_blocks(file, on_bad), on_bad))
+
+
+def _limited(file: DataFile, pieces: Iterator, on_bad: OnBad) -> list:
+    """All pieces, or none of them, reported, when they pass MAX_WHOLE_BYTES (also a small archive that unpacks to much)."""
+    held, size = [], 0
+    for piece in pieces:
+        held.append(piece)
+        size += len(piece)
+        if size > MAX_WHOLE_BYTES:
+            on_bad(BadRecord(str(file.path), None, f"a {file.kind} file of more than {MAX_WHOLE_BYTES >> 20} MiB; split it, or use jsonl", kind="file"))
+            return []
+    return held
+
+
+DAY_FORMATS = ("%d-%b-%Y", "%d %B %Y", "%d %b %Y", "%B %d, %Y", "%b %d, %Y", "%B %d %Y", "%Y/%m/%d", "%d.%m.%Y")
+ISO_DATE = re.compile(r"(\d{4})(?:-(\d{2})(?:-(\d{2}))?)?(?=\D|$)")
+
+
+def parse_date(value: object) -> str | None:
+    """ISO date of what a date field holds: a date or datetime, an ISO string, "05-Jul-2001", a year, a Unix time in s or ms.
+
+    Of several dates separated by commas the first counts. None where nothing is recognised.
+    """
+    if hasattr(value, "isoformat"):
+        return value.isoformat()[:10]
+    if isinstance(value, bool) or value is None:
+        return None
+    if isinstance(value, (int, float)):
+        if 1000 <= value <= 9999 and value == int(value):
+            return f"{int(value)}"
+        seconds = value / 1000 if abs(value) > 1e11 else value
+        try:
+            return datetime.fromtimestamp(seconds, UTC).date().isoformat()
+        except (ValueError, OverflowError, OSError):
+            return None
+    text = str(value).strip().strip("[]'\"")
+    if match := ISO_DATE.match(text):
+        return "-".join(part for part in match.groups() if part)
+    for candidate in (text, text.split(",")[0].strip(), text.split(" at ")[0]):
+        for day_format in DAY_FORMATS:
+            try:
+                return datetime.strptime(candidate, day_format).date().isoformat()
+            except ValueError:
+                continue
+    try:
+        return parsedate_to_datetime(text).date().isoformat()  # "Thu, 05 Jul 2001 10:00:00 +0200"
+    except (ValueError, TypeError, IndexError):
+        return None

@@ -1,0 +1,1 @@
+"""Measuring model folders: every number with its interval, its count and its method."""

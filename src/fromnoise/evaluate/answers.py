@@ -1,0 +1,105 @@
+"""Putting prompts to a model folder: the same way for every measurement, so that decoding is the only difference."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from fromnoise.data.tokenizer import Tokenizer
+from fromnoise.generate.engine import Engine
+from fromnoise.generate.rollout import Answers, RowShape, answer_logprobs, answer_scores
+from fromnoise.model.hf import load_model, load_reward
+
+NUM_ROWS, ROW_TOKENS = 16, 256  # of the packed batches that score answers; rows grow in steps of 64 where an answer needs it
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    prompt_ids: list[int]
+    token_ids: list[int]  # with the stop token when stopped
+    text: str
+    stopped: bool
+
+
+class Subject:
+    """A causal model under measurement. Weights are read at first use and kept until `close`."""
+
+    def __init__(self, name: str, folder: Path, machine, *, max_batch: int = 128):
+        self.name, self.folder, self.machine, self.max_batch = name, folder, machine, max_batch
+        self.tokenizer = Tokenizer.load(folder)
+
+    @cached_property
+    def model(self):
+        return load_model(self.folder).to(self.machine.device)
+
+    @cached_property
+    def engine(self) -> Engine:
+        return Engine(self.model, dtype=self.machine.torch_dtype, max_batch=self.max_batch, pad_id=self.tokenizer.pad_id)
+
+    def close(self) -> None:
+        """Let go of the weights; they are read again when asked for."""
+        self.__dict__.pop("engine", None)
+        self.__dict__.pop("model", None)
+
+    def chat_prompt(self, messages: Sequence[dict]) -> list[int]:
+        return self.tokenizer.encode_messages(list(messages), add_generation_prompt=True)[0]
+
+    def plain_prompt(self, text: str) -> list[int]:
+        """A text to be continued, as the base model saw texts in training: after `<|endoftext|>`."""
+        return [self.tokenizer.endoftext_id, *self.tokenizer.encode(text)]
+
+    def fits(self, prompt_ids: Sequence[int], max_new_tokens: int) -> bool:
+        return len(prompt_ids) + max_new_tokens <= self.model.config.context_tokens
+
+    @cached_property
+    def chat_stops(self) -> set[int]:
+        return {self.tokenizer.im_end_id, self.tokenizer.endoftext_id}
+
+    @cached_property
+    def paragraph_stops(self) -> set[int]:
+        """`<|endoftext|>` and every token that holds an empty line: where a plain-text answer ends."""
+        tokenizer = self.tokenizer
+        return {tokenizer.endoftext_id} | {i for i in range(4, len(tokenizer)) if b"\n\n" in tokenizer.decode_bytes([i])}
+
+    def answer(self, prompts: Sequence[list[int]], sampling, seed: int, stop_ids: set[int] | None = None) -> list[Answer]:
+        """One answer for each prompt, in order. `sampling` has temperature, top_k, top_p and max_new_tokens."""
+        if not prompts:
+            return []
+        generations = self.engine.generate(list(prompts), sampling.max_new_tokens, stop_ids or self.chat_stops, sampling, seed)
+        return [
+            Answer(list(prompt), list(g.token_ids), self.tokenizer.decode(list(g.token_ids)), bool(g.stopped))
+            for prompt, g in zip(prompts, generations, strict=True)
+        ]
+
+    def logprobs(self, answers: Sequence[Answer], temperature: float = 1.0) -> list[float]:
+        """Sum of log-probabilities (nats) of each answer's tokens, its stop token included."""
+        if not answers:
+            return []
+        packed = _packed(answers, self.tokenizer.pad_id, self.machine.device)
+        values, _ = answer_logprobs(self.model, packed, packed.batches(), temperature, self.machine.autocast)
+        return values.double().sum(dim=1).tolist()
+
+
+class Scorer:
+    """A reward model: one number for a prompt with its answer, in units of the normalisation stored with it."""
+
+    def __init__(self, folder: Path, machine):
+        self.folder, self.machine = folder, machine
+
+    @cached_property
+    def model(self):
+        return load_reward(self.folder).to(self.machine.device)
+
+    def scores(self, answers: Sequence[Answer], pad_id: int) -> list[float]:
+        if not answers:
+            return []
+        packed = _packed(answers, pad_id, self.machine.device)
+        return answer_scores(self.model, packed, packed.batches(), self.machine.autocast).tolist()
+
+
+def _packed(answers: Sequence[Answer], pad_id: int, device) -> Answers:
+    longest = max(len(a.prompt_ids) + len(a.token_ids) for a in answers)
+    shape = RowShape(max(ROW_TOKENS, -(-longest // 64) * 64), NUM_ROWS, pad_id, device)
+    return Answers([a.prompt_ids for a in answers], [a.token_ids for a in answers], shape)

@@ -1,0 +1,170 @@
+"""Numbers with their uncertainty: Wilson intervals for proportions, the bootstrap for everything else.
+
+Every measured number of a report is an `Estimate`: the value, a 95 % interval, how many independent examples stand
+behind it, how the interval was made, and the seed where chance was used.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+Z95 = 1.959963984540054  # 97.5 % point of the standard normal distribution
+NUM_RESAMPLES = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    value: float | None  # None: nothing was measured (n = 0)
+    low: float | None  # 95 % interval; None where no interval can be given (n < 2)
+    high: float | None
+    n: int  # independent examples (clusters where clustered)
+    method: str
+    seed: int | None = None
+
+    def to_json(self) -> dict:
+        return asdict(self)
+
+
+def exact(value: float | None, n: int, method: str = "exact") -> Estimate:
+    """A number without sampling error: a count, or an analytic value."""
+    return Estimate(value, None, None, n, method)
+
+
+def wilson(successes: float, n: int) -> Estimate:
+    """A proportion with Wilson's score interval (1927), which stays inside [0, 1] and is not empty at 0 or n.
+
+    `successes` may hold halves (ties split): the interval is then wider than needed, never narrower, because a tie
+    has less variance than a coin.
+    """
+    if n == 0:
+        return Estimate(None, None, None, 0, "Wilson")
+    if not 0 <= successes <= n:
+        raise ValueError(f"{successes} successes of {n}")
+    p, z2 = successes / n, Z95 * Z95
+    centre = (p + z2 / (2 * n)) / (1 + z2 / n)
+    half = Z95 / (1 + z2 / n) * math.sqrt(p * (1 - p) / n + z2 / (4 * n * n))
+    return Estimate(p, max(0.0, min(p, centre - half)), min(1.0, max(p, centre + half)), n, "Wilson")
+
+
+def proportion(outcomes: Sequence[float]) -> Estimate:
+    """Mean of outcomes in [0, 1] (0, 1, or 0.5 for a tie), Wilson's interval."""
+    return wilson(float(sum(outcomes)), len(outcomes))
+
+
+def bootstrap(
+    statistic: Callable[[np.ndarray], float],
+    n: int,
+    seed: int,
+    *,
+    strata: Sequence[object] | None = None,
+    clusters: Sequence[object] | None = None,
+    num_resamples: int = NUM_RESAMPLES,
+    method: str = "bootstrap",
+) -> Estimate:
+    """Percentile bootstrap (Efron 1979) of `statistic(indices)`, indices an int array into the n examples.
+
+    Paired comparisons pass a statistic that looks at both members of each example, so that pairs stay together.
+    strata[i]: resample within each group (a statistic that averages groups of fixed sizes, such as balanced accuracy).
+    clusters[i]: whole clusters are drawn, for examples that share something (several questions about one fact).
+    """
+    if n == 0:
+        return Estimate(None, None, None, 0, method, seed)
+    value = float(statistic(np.arange(n)))
+    rng = np.random.default_rng(seed)
+    if clusters is not None:
+        groups = _groups(clusters)
+        draw = lambda: np.concatenate([groups[i] for i in rng.integers(0, len(groups), len(groups))])  # noqa: E731
+        units = len(groups)
+    else:
+        groups = [np.arange(n)] if strata is None else _groups(strata)
+        draw = lambda: np.concatenate([group[rng.integers(0, len(group), len(group))] for group in groups])  # noqa: E731
+        units = n
+    if units < 2:
+        return Estimate(value, None, None, units, method, seed)
+    resampled = np.array([statistic(draw()) for _ in range(num_resamples)], dtype=np.float64)
+    low, high = np.quantile(resampled[np.isfinite(resampled)], [0.025, 0.975]) if np.isfinite(resampled).any() else (None, None)
+    return Estimate(value, None if low is None else float(low), None if high is None else float(high), units, method, seed)
+
+
+def mean(values: Sequence[float], seed: int, *, clusters: Sequence[object] | None = None, method: str = "bootstrap") -> Estimate:
+    """Mean with a bootstrap interval. For a paired difference pass the differences."""
+    array = np.asarray(values, dtype=np.float64)
+    if clusters is None and len(array) > 1:  # the common case, all resamples in one product
+        rng = np.random.default_rng(seed)
+        means = np.array([array[rng.integers(0, len(array), len(array))].mean() for _ in range(NUM_RESAMPLES)])
+        low, high = np.quantile(means, [0.025, 0.975])
+        return Estimate(float(array.mean()), float(low), float(high), len(array), method, seed)
+    return bootstrap(lambda indices: float(array[indices].mean()), len(array), seed, clusters=clusters, method=method)
+
+
+def paired_difference(after: Sequence[float], before: Sequence[float], seed: int) -> Estimate:
+    """Mean of after - before over the same examples."""
+    if len(after) != len(before):
+        raise ValueError(f"{len(after)} and {len(before)} examples are not pairs")
+    return mean(np.asarray(after, dtype=np.float64) - np.asarray(before, dtype=np.float64), seed, method="paired bootstrap")
+
+
+def length_controlled_win_rate(wins: Sequence[float], length_differences: Sequence[float], seed: int) -> Estimate:
+    """Win rate at equal length: sigmoid(a) of the fit P(win) = sigmoid(a + b tanh(d / sd(d))).
+
+    wins (n,) in {0, 0.5, 1}; length_differences (n,): this model's length minus the other's. The regression of Dubois
+    et al. 2024 (length-controlled AlpacaEval, arXiv 2404.04475), without their term for each instruction's difficulty
+    (it serves comparisons across many models). A weak ridge keeps a separable sample finite.
+    """
+    y, d = np.asarray(wins, dtype=np.float64), np.asarray(length_differences, dtype=np.float64)
+    if len(y) == 0:
+        return Estimate(None, None, None, 0, "logistic regression on length, bootstrap", seed)
+    spread = float(d.std()) or 1.0
+    x = np.tanh(d / spread)
+    return bootstrap(
+        lambda indices: float(1 / (1 + np.exp(-_logistic_fit(x[indices], y[indices])[0]))),
+        len(y), seed, num_resamples=1000, method="logistic regression on length, bootstrap",
+    )
+
+
+def _logistic_fit(x: np.ndarray, y: np.ndarray, ridge: float = 0.01, num_steps: int = 25) -> np.ndarray:
+    """(intercept, slope) by Newton's method; penalty ridge / 2 * (a^2 + b^2) on the summed log-likelihood."""
+    design = np.stack([np.ones_like(x), x], axis=1)
+    beta = np.zeros(2)
+    for _ in range(num_steps):
+        p = 1 / (1 + np.exp(-np.clip(design @ beta, -30, 30)))
+        gradient = design.T @ (y - p) - ridge * beta
+        hessian = (design * (p * (1 - p))[:, None]).T @ design + ridge * np.eye(2)
+        step = np.linalg.solve(hessian, gradient)
+        beta = beta + np.clip(step, -4, 4)
+        if np.abs(step).max() < 1e-9:
+            break
+    return beta
+
+
+def balanced_accuracy(correct: Sequence[float], groups: Sequence[object], seed: int) -> Estimate:
+    """Mean over groups of the accuracy within each (a model that refuses everything gets one half, not the share of
+    harmful prompts), resampled within groups."""
+    values = np.asarray(correct, dtype=np.float64)
+    labels = np.asarray([str(group) for group in groups])
+    names = sorted(set(labels.tolist()))
+
+    def statistic(indices: np.ndarray) -> float:
+        here, which = values[indices], labels[indices]
+        return float(np.mean([here[which == name].mean() for name in names]))
+
+    return bootstrap(statistic, len(values), seed, strata=labels.tolist(), method="stratified bootstrap")
+
+
+def balanced_accuracy_difference(after: Sequence[float], before: Sequence[float], groups: Sequence[object], seed: int) -> Estimate:
+    """Balanced accuracy of `after` minus that of `before` on the same examples, resampled in pairs within groups."""
+    difference = np.asarray(after, dtype=np.float64) - np.asarray(before, dtype=np.float64)
+    estimate = balanced_accuracy(difference, groups, seed)  # linear: the difference of means is the mean of differences
+    return Estimate(estimate.value, estimate.low, estimate.high, estimate.n, "paired stratified bootstrap", seed)
+
+
+def _groups(labels: Sequence[object]) -> list[np.ndarray]:
+    """Indices of each label, labels in order of first appearance."""
+    where: dict[object, list[int]] = {}
+    for index, label in enumerate(labels):
+        where.setdefault(label, []).append(index)
+    return [np.array(indices) for indices in where.values()]

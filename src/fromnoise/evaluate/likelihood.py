@@ -1,0 +1,159 @@
+"""What a model finds likely: bits per byte of held-out text, and how probe sentences go on.
+
+Bits per byte = nats of the text's tokens / ln 2 / bytes of the text. Unlike nats per token it does not depend on the
+tokenizer, so models with different vocabularies compare. `<|endoftext|>` stands for no bytes and is left out of both
+sums.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fromnoise.algorithms.logprobs import linear_cross_entropy
+from fromnoise.algorithms.masking import IGNORE_INDEX
+from fromnoise.data.loader import stream_batch
+
+if TYPE_CHECKING:  # names for the reader; nothing here needs the classes at run time
+    from fromnoise.data.shards import TokenShards
+    from fromnoise.data.tokenizer import Tokenizer
+    from fromnoise.model.transformer import Transformer
+
+Autocast = Callable[[], AbstractContextManager]
+ENDOFTEXT_ID = 1  # the tokenizer's fixed id; a document stream begins with it
+
+
+def bits_per_byte(
+    model: Transformer,
+    shards: TokenShards,
+    token_bytes: np.ndarray,
+    max_tokens: int,
+    batch_rows: int,
+    row_tokens: int,
+    autocast: Autocast = nullcontext,
+    forward: Callable[..., Tensor] | None = None,
+) -> dict[str, float]:
+    """Bits per byte of each source of `shards`, and under "all" the mean weighted by each source's bytes.
+
+    token_bytes (V,): bytes each token stands for, 0 for special tokens. The stream of each source is cut into rows of
+    `row_tokens` targets, as in training (a row that begins inside a document lacks what came before it, so longer rows
+    read lower). When there is more text than `max_tokens`, evenly spaced rows are taken, each source in proportion to
+    its tokens and at least one row; they are the same rows at every call. Each chosen byte is counted once.
+    Batches always have the shape (batch_rows, row_tokens), the last one filled with padding, so that a compiled model
+    meets no new shape; `forward` is the compiled form of `model` where there is one. Sources without a byte are left
+    out. (No switch to eval mode: these models have no dropout, and the switch would make the compiler start again.)
+    """
+    forward, device = forward or model, model.head_weight.device
+    token_bytes = np.asarray(token_bytes, dtype=np.int64)
+    nats: dict[str, float] = {}
+    bytes_seen: dict[str, int] = {}
+    weight: dict[str, int] = {}
+    rows: list[tuple[str, np.ndarray]] = []
+    sizes = {source: len(shards.tokens(source)) for source in shards.sources}
+    total = sum(sizes.values())
+    for source, size in sizes.items():
+        if size == 0:
+            continue
+        weight[source] = _count_bytes(shards.tokens(source), token_bytes)
+        share = max(1, int(max_tokens * size / total / row_tokens))
+        rows.extend((source, row) for row in _rows(shards.tokens(source), row_tokens, share))
+        nats[source], bytes_seen[source] = 0.0, 0
+    with torch.no_grad():
+        for at in range(0, len(rows), batch_rows):
+            chunk = rows[at : at + batch_rows]
+            window = np.full((batch_rows, row_tokens + 1), ENDOFTEXT_ID, dtype=np.int64)
+            for b, (_, row) in enumerate(chunk):
+                window[b, : len(row)] = row
+            labels = window[:, 1:].copy()
+            num_bytes = token_bytes[labels]
+            for b in range(batch_rows):  # past a row's text, and at every <|endoftext|>, nothing counts
+                end = len(chunk[b][1]) - 1 if b < len(chunk) else 0
+                num_bytes[b, end:] = 0
+            labels[num_bytes == 0] = IGNORE_INDEX
+            batch = stream_batch(window[:, :-1], labels, ENDOFTEXT_ID).to(device)
+            with autocast():
+                hidden = forward(batch.input_ids, batch.position_ids, batch.segment_ids)
+                nll = linear_cross_entropy(hidden, model.head_weight, batch.labels)
+            row_nats = nll.double().sum(dim=1).tolist()
+            for b, (source, _) in enumerate(chunk):
+                nats[source] += row_nats[b]
+                bytes_seen[source] += int(num_bytes[b].sum())
+    result = {source: nats[source] / math.log(2) / bytes_seen[source] for source in nats if bytes_seen[source]}
+    if result:
+        share = {source: max(weight[source], 1) for source in result}
+        result["all"] = sum(result[source] * share[source] for source in share) / sum(share.values())
+    return result
+
+
+def _rows(tokens: np.ndarray, row_tokens: int, count: int) -> Iterator[np.ndarray]:
+    """At most `count` evenly spaced windows of row_tokens + 1 tokens of the stream `<|endoftext|>` + tokens."""
+    available = -(-len(tokens) // row_tokens)
+    chosen = range(available) if count >= available else np.unique(np.linspace(0, available - 1, count).astype(np.int64))
+    for index in chosen:
+        start = int(index) * row_tokens  # targets start .. start + row_tokens; the input before the first is start - 1
+        piece = np.asarray(tokens[max(start - 1, 0) : start + row_tokens], dtype=np.int64)
+        yield np.concatenate([[ENDOFTEXT_ID], piece]) if start == 0 else piece
+
+
+def _count_bytes(tokens: np.ndarray, token_bytes: np.ndarray, chunk: int = 1 << 20) -> int:
+    return sum(int(token_bytes[np.asarray(tokens[at : at + chunk])].sum()) for at in range(0, len(tokens), chunk))
+
+
+def probe(model: Transformer, tokenizer: Tokenizer, text: str, max_new_tokens: int = 24) -> dict:
+    """One sentence's beginning, see `probes`."""
+    return probes(model, tokenizer, [text], max_new_tokens)[0]
+
+
+def probes(model: Transformer, tokenizer: Tokenizer, texts: Sequence[str], max_new_tokens: int = 24) -> list[dict]:
+    """For each beginning: the five likeliest next tokens with their probabilities, and the greedy continuation.
+
+    Returns [{"text", "top5": [(token, probability), ...], "completion"}]. Runs in fp32 without compiled code (short
+    rows of a growing length would make the compiler compile each length), a few dozen forward passes for all texts
+    together. Rows are padded on the right: with causal attention what stands after a position cannot change it.
+    """
+    if not texts:
+        return []
+    device = model.head_weight.device
+    prompts = [[ENDOFTEXT_ID, *tokenizer.encode(text)] for text in texts]
+    width = max(map(len, prompts)) + max_new_tokens
+    ids = torch.full((len(prompts), width), tokenizer.pad_id, dtype=torch.int64)
+    for row, prompt in enumerate(prompts):
+        ids[row, : len(prompt)] = torch.tensor(prompt)
+    ids = ids.to(device)
+    lengths = torch.tensor([len(prompt) for prompt in prompts], device=device)
+    rows = torch.arange(len(prompts), device=device)
+    stopped = torch.zeros(len(prompts), dtype=torch.bool, device=device)
+    known = len(tokenizer)  # the vocabulary is padded; ids beyond stand for nothing
+    top5: list[list[tuple[str, float]]] = []
+    with torch.no_grad(), torch.compiler.set_stance("force_eager"):
+        for step in range(max_new_tokens):
+            hidden = model(ids[:, : int(lengths.max())])
+            logits = model.logits(hidden[rows, lengths - 1]).float()
+            if step == 0:
+                top5 = _top5(logits, tokenizer, known)
+            following = logits[:, :known].argmax(dim=-1)
+            stopped |= following == ENDOFTEXT_ID
+            if bool(stopped.all()):
+                break
+            ids[rows, lengths] = torch.where(stopped, ids[rows, lengths], following)
+            lengths = torch.where(stopped, lengths, lengths + 1)
+    return [
+        {"text": text, "top5": top5[row], "completion": tokenizer.decode(ids[row, len(prompts[row]) : int(lengths[row])].tolist())}
+        for row, text in enumerate(texts)
+    ]
+
+
+def _top5(logits: Tensor, tokenizer: Tokenizer, known: int) -> list[list[tuple[str, float]]]:
+    """logits (S, V) -> for each row the five likeliest tokens, as text a person can read, and their probabilities."""
+    values, indices = logits.softmax(dim=-1)[:, :known].topk(min(5, known), dim=-1)
+    names = {0: "<|pad|>", 1: "<|endoftext|>", 2: "<|im_start|>", 3: "<|im_end|>"}
+    return [
+        [(names.get(i) or tokenizer.decode([i]), round(p, 5)) for p, i in zip(ps, ids, strict=True)]
+        for ps, ids in zip(values.tolist(), indices.tolist(), strict=True)
+    ]

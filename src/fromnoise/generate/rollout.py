@@ -1,0 +1,136 @@
+"""Answers with their prompts, in the two forms that learning from preferences needs.
+
+Packed: prompt and answer of each sequence in rows of a fixed shape, for the models; labels count at answer tokens
+only. Padded: (S, L), one line an answer, for rewards and advantages. `Answers` goes from one to the other exactly, and
+no token is ever encoded again: what the engine sampled is what is scored and trained on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fromnoise.algorithms.advantages import answer_mask, pack, unpack
+from fromnoise.algorithms.logprobs import linear_logprobs_and_entropy
+from fromnoise.data.packing import Batch, collate, pack_sequences
+
+
+@dataclass(frozen=True, slots=True)
+class RowShape:
+    """The one shape (num_rows, row_tokens) that every forward pass of a stage has, so that it is compiled once."""
+
+    row_tokens: int
+    num_rows: int
+    pad_id: int
+    device: torch.device | str = "cpu"
+
+
+class Answers:
+    """S answers with their prompts. An answer's tokens include the stop token when it has one.
+
+    prompt_ids, answer_ids: S lists of token ids; mask (S, L) is True at an answer's tokens.
+    """
+
+    def __init__(self, prompt_ids: Sequence[Sequence[int]], answer_ids: Sequence[Sequence[int]], shape: RowShape):
+        self.prompt_ids, self.answer_ids, self.shape = prompt_ids, answer_ids, shape
+        self.sequences = [[*prompt, *answer] for prompt, answer in zip(prompt_ids, answer_ids, strict=True)]
+        self.token_masks = [[False] * len(prompt) + [True] * len(answer) for prompt, answer in zip(prompt_ids, answer_ids, strict=True)]
+        self.prompt_lengths = torch.tensor([len(prompt) for prompt in prompt_ids])
+        self.lengths = torch.tensor([len(answer) for answer in answer_ids])
+        self.mask = answer_mask(self.lengths)
+        self.rows = pack_sequences([len(sequence) for sequence in self.sequences], shape.row_tokens)
+
+    @property
+    def num_tokens(self) -> int:
+        return sum(map(len, self.sequences))
+
+    def batches(self, padded: Mapping[str, Tensor] | None = None, order: Sequence[int] | None = None) -> list[Batch]:
+        """All answers in packed batches of the fixed shape; `padded` (S, L) tensors come along as `extra`.
+
+        order: a permutation of the rows (`len(self.rows)` of them), for minibatches drawn at random; as packed when None.
+        """
+        rows = [self.rows[i] for i in (order if order is not None else range(len(self.rows)))]
+        shape = self.shape
+        batches = []
+        for at in range(0, len(rows), shape.num_rows):
+            batch = collate(
+                rows[at : at + shape.num_rows], self.sequences, self.token_masks,
+                row_tokens=shape.row_tokens, num_rows=shape.num_rows, pad_id=shape.pad_id,
+            )
+            ids, first = batch.sequence_ids, self._first_index(batch)
+            for name, values in (padded or {}).items():
+                batch.extra[name] = pack(values[ids], first, self.mask[ids], tuple(batch.labels.shape))
+            batches.append(batch.to(torch.device(shape.device)))
+        return batches
+
+    def per_token(self, batches: Sequence[Batch], compute: Callable[[Batch], tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
+        """`compute(batch)` gives tensors (B, T) aligned with labels; returned padded, (S, L) each, on the CPU."""
+        results: tuple[Tensor, ...] = ()
+        for batch in batches:
+            found = tuple(values.detach().cpu() for values in compute(batch))
+            results = results or tuple(torch.zeros(self.mask.shape, dtype=values.dtype) for values in found)
+            ids = batch.sequence_ids.cpu()
+            for padded, values in zip(results, found, strict=True):
+                padded[ids] = unpack(values, self._first_index(batch), self.mask[ids])
+        return results
+
+    def per_answer(self, batches: Sequence[Batch], compute: Callable[[Batch], Tensor]) -> Tensor:
+        """`compute(batch)` gives (B, T); returns (S,) on the CPU: its value at each sequence's last token."""
+        result = torch.zeros(len(self.sequences))
+        for batch in batches:
+            values = compute(batch).detach().float().cpu().reshape(-1)
+            result[batch.sequence_ids.cpu()] = values[batch.last_index.cpu()]
+        return result
+
+    def _first_index(self, batch: Batch) -> Tensor:
+        """Flat position whose label is the answer's first token: that of the prompt's last token."""
+        return batch.start_index.cpu() + self.prompt_lengths[batch.sequence_ids.cpu()] - 1
+
+
+@torch.no_grad()
+def answer_logprobs(model, answers: Answers, batches: Sequence[Batch], temperature: float, autocast) -> tuple[Tensor, Tensor]:
+    """(logprobs, entropy), (S, L) each, in nats, of the distribution that was sampled from (temperature applied)."""
+
+    def compute(batch: Batch) -> tuple[Tensor, Tensor]:
+        with autocast():
+            hidden = model(batch.input_ids, batch.position_ids, batch.segment_ids)
+            return linear_logprobs_and_entropy(hidden, model.head_weight, batch.labels, temperature)
+
+    return answers.per_token(batches, compute)
+
+
+def normalised_values(model, batch: Batch, autocast) -> Tensor:
+    """(B, T) of a ScoreModel's output in units of its normalisation, (score - mean) / std; differentiable."""
+    with autocast():
+        scores = model(batch.input_ids, batch.position_ids, batch.segment_ids)
+    return (scores - model.mean) / model.std
+
+
+@torch.no_grad()
+def answer_values(critic, answers: Answers, batches: Sequence[Batch], autocast) -> Tensor:
+    """(S, L): the critic's value before each answer token."""
+    return answers.per_token(batches, lambda batch: (normalised_values(critic, batch, autocast),))[0]
+
+
+@torch.no_grad()
+def answer_scores(reward_model, answers: Answers, batches: Sequence[Batch], autocast) -> Tensor:
+    """(S,): the normalised score of each answer, read at its last token."""
+    return answers.per_answer(batches, lambda batch: normalised_values(reward_model, batch, autocast))
+
+
+def penalised_scores(scores: Tensor, stopped: Tensor, missing_stop_penalty: float) -> Tensor:
+    """min(score, 0) - penalty for an answer that never stopped, the score itself otherwise. All (S,).
+
+    The reward model has hardly seen answers cut in the middle, so what it says of one is not to be trusted upwards:
+    otherwise a policy can earn more by never stopping than by answering. After the missing-EOS penalty of Huang et
+    al. 2024 (arXiv 2403.17031), which replaces the score; taking the minimum keeps a bad answer bad.
+    """
+    return torch.where(stopped, scores, scores.clamp(max=0.0) - missing_stop_penalty)
+
+
+def shuffled_rows(num_rows: int, seed: int) -> list[int]:
+    return np.random.default_rng(seed).permutation(num_rows).tolist()

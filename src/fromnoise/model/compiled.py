@@ -1,0 +1,33 @@
+"""Autocast and compilation, applied to a model from outside."""
+
+from __future__ import annotations
+
+import os
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+
+from fromnoise.model.heads import ScoreModel
+from fromnoise.model.transformer import Transformer, block_forward
+
+_compiled_block = None
+
+
+def autocast(dtype: torch.dtype, device: str = "cpu") -> AbstractContextManager:
+    """The context in which a model computes in `dtype`; nothing at all for float32."""
+    return nullcontext() if dtype == torch.float32 else torch.autocast(device, dtype=dtype)
+
+
+def compile_blocks(model: Transformer | ScoreModel) -> None:
+    """Compile the model's block: one piece of code for all its layers, and for every later model of its shapes.
+
+    Compiling happens at the first forward and backward pass of each (B, T), fixed shapes only: automatic dynamic
+    shapes depend on what ran before, and a resumed run would compile other code than the uninterrupted one.
+    """
+    global _compiled_block
+    if _compiled_block is None:
+        os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")  # a pool of compile workers takes 2 GB
+        torch._dynamo.config.recompile_limit = 64
+        _compiled_block = torch.compile(block_forward, fullgraph=True, dynamic=False)
+    backbone = model.backbone if isinstance(model, ScoreModel) else model
+    backbone.block_forward = _compiled_block

@@ -1,0 +1,322 @@
+"""Model folders in the Hugging Face format, read and written without `transformers`.
+
+A folder holds config.json, model.safetensors (or shards with an index), generation_config.json and, when a tokenizer
+is given, its files. A language model is Qwen3ForCausalLM or LlamaForCausalLM; a reward model is the family's
+ForSequenceClassification with one label, whose `score.weight` is our head.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from fromnoise.model.config import ModelConfig
+from fromnoise.model.heads import ScoreModel
+from fromnoise.model.transformer import Transformer
+from fromnoise.run.errors import UserError
+
+WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+SHARD_BYTES = 4 << 30
+MEAN_KEY, STD_KEY = "fromnoise_reward_mean", "fromnoise_reward_std"
+
+
+class SavesItself(Protocol):
+    """The part of `data.tokenizer.Tokenizer` that is needed here."""
+
+    pad_id: int
+    endoftext_id: int
+
+    def save(self, folder: Path) -> None: ...
+
+
+def save_model(
+    folder: Path | str,
+    model: Transformer,
+    tokenizer: SavesItself | None = None,
+    *,
+    eos_ids: Sequence[int] | None = None,
+    pad_id: int | None = None,
+    generation: Mapping[str, object] | None = None,
+    shard_bytes: int = SHARD_BYTES,
+) -> None:
+    """Write a language model.
+
+    eos_ids: tokens that end a generation, `<|endoftext|>` for a base model and `<|im_end|>` for a chat model; the
+    tokenizer's `<|endoftext|>` by default. generation: further keys of generation_config.json (temperature, ...).
+    """
+    pad_id, eos_ids = _special_ids(tokenizer, pad_id, eos_ids)
+    eos = eos_ids[0] if len(eos_ids) == 1 else list(eos_ids) or None
+    config = model.config.to_hf() | {"bos_token_id": None, "eos_token_id": eos, "pad_token_id": pad_id}
+    defaults = {"do_sample": True, "temperature": 1.0, "top_k": 0, "top_p": 1.0, "max_new_tokens": 256} | dict(generation or {})
+    defaults |= {"eos_token_id": eos, "pad_token_id": pad_id}
+    tensors = {_hf_name(name): tensor for name, tensor in model.state_dict().items()}
+    _publish(Path(folder), config, defaults, tensors, tokenizer, shard_bytes)
+
+
+def save_reward(
+    folder: Path | str,
+    model: ScoreModel,
+    tokenizer: SavesItself | None = None,
+    *,
+    pad_id: int | None = None,
+    eos_ids: Sequence[int] | None = None,
+    shard_bytes: int = SHARD_BYTES,
+) -> None:
+    """Write a reward model with its normalisation. `pad_id` is needed by readers: they score the last token before it."""
+    pad_id, eos_ids = _special_ids(tokenizer, pad_id, eos_ids)
+    config = model.backbone.config.to_hf("ForSequenceClassification") | {
+        "bos_token_id": None,
+        "eos_token_id": eos_ids[0] if len(eos_ids) == 1 else list(eos_ids) or None,
+        "pad_token_id": pad_id,
+        "num_labels": 1,
+        "id2label": {"0": "reward"},
+        "label2id": {"reward": 0},
+        "problem_type": "regression",
+        MEAN_KEY: float(model.mean),
+        STD_KEY: float(model.std),
+    }
+    tensors = {_hf_name(name): tensor for name, tensor in model.backbone.state_dict().items()}
+    tensors["score.weight"] = model.score.weight.detach()
+    _publish(Path(folder), config, None, tensors, tokenizer, shard_bytes)
+
+
+def load_model(source: Path | str, dtype: torch.dtype = torch.float32) -> Transformer:
+    """Open a language model: a folder, or a Hub id. Raises UserError for anything that is not exactly one."""
+    folder = model_folder(source)
+    keys = read_config(folder)
+    if _is_reward(keys):
+        raise UserError(f"{folder}/config.json: a reward model ({keys['architectures'][0]}), where a language model is needed.")
+    model = Transformer(ModelConfig.from_hf(keys, f"{folder}/config.json"))
+    _fill(model, {_hf_name(name): parameter for name, parameter in model.named_parameters()}, folder)
+    return model.to(dtype)
+
+
+def load_reward(source: Path | str, dtype: torch.dtype = torch.float32) -> ScoreModel:
+    """Open a reward model with its head and normalisation. Raises UserError for a folder that is none."""
+    folder = model_folder(source)
+    keys = read_config(folder)
+    if not _is_reward(keys):
+        raise UserError(f"{folder}/config.json: architectures {keys.get('architectures')} is no reward model (...ForSequenceClassification).")
+    if len(keys.get("id2label") or {"0": ""}) != 1:
+        raise UserError(f"{folder}/config.json: id2label has {len(keys['id2label'])} labels; a reward model has one.")
+    model = ScoreModel(
+        Transformer(ModelConfig.from_hf(keys, f"{folder}/config.json")),
+        mean=float(keys.get(MEAN_KEY, 0.0)),
+        std=float(keys.get(STD_KEY, 1.0)),
+    )
+    wanted = {_hf_name(name): parameter for name, parameter in model.backbone.named_parameters()}
+    _fill(model.backbone, wanted | {"score.weight": model.score.weight}, folder)
+    return model.to(dtype)
+
+
+def model_folder(source: Path | str) -> Path:
+    """The folder that `source` names: itself, or the local copy of a Hub repository's model and tokenizer files."""
+    folder = Path(source).expanduser()
+    if folder.is_dir():
+        return folder
+    name = str(source)
+    if folder.exists() or name.startswith(("/", ".", "~")) or name.count("/") != 1:
+        raise UserError(f"{source}: no model folder there (a folder with config.json and {WEIGHTS}), and no Hub id (owner/name).")
+    try:
+        from huggingface_hub import snapshot_download
+    except ImportError:
+        raise UserError(
+            f"{source}: no such folder. To fetch it from the Hugging Face Hub, install the extra: pip install 'fromnoise[hub]'."
+        ) from None
+    try:
+        return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.jinja", "tokenizer*"]))
+    except Exception as error:  # the client raises a dozen kinds: no network, no such repository, gated, ...
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UserError(f"{source}: no such folder here, and the Hub did not give it: {reason}") from None
+
+
+def read_config(folder: Path | str) -> dict:
+    return _read_json(Path(folder) / "config.json", "a model folder holds config.json, model.safetensors and tokenizer files")
+
+
+def read_generation_config(folder: Path | str) -> dict:
+    """generation_config.json, or the token ids of config.json where there is none. `eos_token_id` is a list here."""
+    path = Path(folder) / "generation_config.json"
+    keys = _read_json(path, "") if path.is_file() else {k: v for k, v in read_config(folder).items() if k in ("eos_token_id", "pad_token_id")}
+    eos = keys.get("eos_token_id")
+    return keys | {"eos_token_id": [] if eos is None else [eos] if isinstance(eos, int) else list(eos)}
+
+
+def _read_json(path: Path, hint: str) -> dict:
+    try:
+        keys = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; {hint}.") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not JSON ({error}); the file is damaged, get it again.") from None
+    if not isinstance(keys, dict):
+        raise UserError(f"{path}: holds a {type(keys).__name__} where a JSON object is expected.")
+    return keys
+
+
+def _is_reward(keys: Mapping) -> bool:
+    return any(str(name).endswith("ForSequenceClassification") for name in keys.get("architectures") or ())
+
+
+def _hf_name(name: str) -> str:
+    return name if name.startswith("lm_head.") else f"model.{name}"
+
+
+def _special_ids(tokenizer: SavesItself | None, pad_id: int | None, eos_ids: Sequence[int] | None) -> tuple[int | None, list[int]]:
+    if tokenizer is not None:
+        pad_id = tokenizer.pad_id if pad_id is None else pad_id
+        eos_ids = [tokenizer.endoftext_id] if eos_ids is None else eos_ids
+    return pad_id, [int(i) for i in eos_ids or ()]
+
+
+# --- writing
+
+
+def _publish(
+    folder: Path, config: dict, generation: dict | None, tensors: dict[str, Tensor], tokenizer: SavesItself | None, shard_bytes: int
+) -> None:
+    """Write everything beside `folder`, then move it in: a folder that has config.json is a whole model.
+
+    A new folder appears by one rename. In one that is there already (a stage keeps its log in it), config.json goes
+    first and comes back last.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = folder.parent / f".{folder.name}.{os.getpid()}.tmp"
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir()
+    try:
+        _write_weights(temporary, tensors, shard_bytes)
+        if generation is not None:
+            _write_json(temporary / "generation_config.json", generation)
+        if tokenizer is not None:
+            tokenizer.save(temporary)
+        _write_json(temporary / "config.json", config)
+        for path in temporary.iterdir():
+            _fsync(path)
+        _fsync(temporary)
+        if not folder.exists():
+            temporary.rename(folder)
+        else:
+            names = sorted(path.name for path in temporary.iterdir() if path.name != "config.json")
+            (folder / "config.json").unlink(missing_ok=True)
+            for stale in [folder / INDEX, *folder.glob("model*.safetensors")]:
+                stale.unlink(missing_ok=True)
+            for name in [*names, "config.json"]:
+                os.replace(temporary / name, folder / name)
+            _fsync(folder)
+        _fsync(folder.parent)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _write_weights(folder: Path, tensors: dict[str, Tensor], shard_bytes: int) -> None:
+    shards: list[dict[str, Tensor]] = [{}]
+    filled = total = 0
+    for name, tensor in tensors.items():
+        tensor = tensor.detach().cpu().contiguous()
+        if shards[-1] and filled + tensor.nbytes > shard_bytes:
+            shards.append({})
+            filled = 0
+        shards[-1][name] = tensor
+        filled += tensor.nbytes
+        total += tensor.nbytes
+    if len(shards) == 1:
+        save_file(shards[0], folder / WEIGHTS, metadata={"format": "pt"})
+        return
+    weight_map = {}
+    for number, shard in enumerate(shards, start=1):
+        name = f"model-{number:05d}-of-{len(shards):05d}.safetensors"
+        save_file(shard, folder / name, metadata={"format": "pt"})
+        weight_map |= dict.fromkeys(shard, name)
+    _write_json(folder / INDEX, {"metadata": {"total_size": total}, "weight_map": weight_map})
+
+
+def _write_json(path: Path, keys: Mapping) -> None:
+    path.write_text(json.dumps(keys, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def _fsync(path: Path) -> None:
+    if path.is_dir() and os.name == "nt":  # Windows cannot open a folder
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+# --- reading
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    if (folder / INDEX).is_file():
+        weight_map = _read_json(folder / INDEX, "").get("weight_map")
+        if not isinstance(weight_map, dict) or not weight_map:
+            raise UserError(f"{folder / INDEX}: holds no weight_map; the file is damaged, get it again.")
+        files = [folder / name for name in sorted(set(weight_map.values()))]
+        for path in files:
+            if not path.is_file():
+                raise UserError(f"{path}: missing, though {INDEX} names it; get the folder's shards again.")
+        return files
+    if (folder / WEIGHTS).is_file():
+        return [folder / WEIGHTS]
+    pickles = sorted(folder.glob("*.bin"))
+    if pickles:
+        raise UserError(f"{pickles[0]}: pickled weights are not read (a pickle can run code); save the model as safetensors.")
+    raise UserError(f"{folder}: holds no {WEIGHTS}; a model folder holds config.json, {WEIGHTS} and tokenizer files.")
+
+
+def _tensors(path: Path) -> Iterator[tuple[str, Tensor]]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            for name in file.keys():
+                yield name, file.get_tensor(name)
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{path}: not a whole safetensors file ({error}); it is cut off or damaged, get it again.") from None
+
+
+@torch.no_grad()
+def _fill(model: Transformer, wanted: dict[str, Tensor], folder: Path) -> None:
+    """Copy every tensor of the folder into `wanted`: each name once, every shape as the config says, nothing left over."""
+    tied = model.config.tie_embeddings
+    missing = dict(wanted)
+    for path in _weight_files(folder):
+        for name, tensor in _tensors(path):
+            if name.endswith("rotary_emb.inv_freq"):  # old Llama folders store this function of rope_theta
+                continue
+            if name == "lm_head.weight" and tied:
+                if not torch.equal(tensor, _named_tensor(folder, "model.embed_tokens.weight")):
+                    raise UserError(f"{path}: lm_head.weight differs from the embeddings, but config.json says tie_word_embeddings.")
+                continue
+            if name not in missing:
+                what = "stands twice" if name in wanted else "is unexpected"
+                raise UserError(f"{path}: the tensor {name} {what}; config.json and the weights belong to different models.")
+            target = missing.pop(name)
+            if tensor.shape != target.shape:
+                raise UserError(
+                    f"{path}: {name} has shape {tuple(tensor.shape)}, and config.json asks for {tuple(target.shape)}; "
+                    "config.json and the weights belong to different models."
+                )
+            if not tensor.is_floating_point() or tensor.element_size() < 2:
+                raise UserError(f"{path}: {name} is {tensor.dtype}; float32, bfloat16 and float16 weights are read, quantised ones are not.")
+            target.copy_(tensor)
+    if missing:
+        first = sorted(missing)[0]
+        raise UserError(f"{folder}: {len(missing)} tensors are missing, {first} the first; config.json and the weights belong to different models.")
+
+
+def _named_tensor(folder: Path, wanted: str) -> Tensor | None:
+    for path in _weight_files(folder):
+        for name, tensor in _tensors(path):
+            if name == wanted:
+                return tensor
+    raise UserError(f"{folder}: the tensor {wanted} is missing.")

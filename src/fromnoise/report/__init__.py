@@ -1,0 +1,1 @@
+"""The report: one page a run, a pure function of the JSON files in its folder."""

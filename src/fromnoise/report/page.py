@@ -1,0 +1,47 @@
+"""The page: sections in the order of the pipeline, one template, everything escaped."""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+
+from fromnoise.report import making, measured
+from fromnoise.report.blocks import count, duration, large, shown
+from fromnoise.report.collect import RunData, collect
+
+
+def render(run_folder: Path) -> str:
+    """The HTML of a run's report: the same files give the same bytes. Missing stages are said to be missing."""
+    import jinja2
+    from markupsafe import Markup
+
+    run = collect(run_folder)
+    files = resources.files("fromnoise.report")
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True)
+    template = environment.from_string(files.joinpath("template.html").read_text(encoding="utf-8"))
+    sections = [
+        making.lineage(run), making.data(run), making.tokenizer(run), making.pretraining(run), making.tuning(run), measured.questions(run),
+        measured.reward(run), measured.rlhf(run), measured.safety(run), measured.side_by_side(run), measured.likelihood(run), measured.memory(run),
+        making.machine(run),  # last: it lists what could not be read in any of the others
+    ]  # fmt: skip
+    page = template.render(
+        title=shown(run.name), lede=lede(run), css=Markup(files.joinpath("style.css").read_text(encoding="utf-8")),
+        headline=measured.headline(run), sections=sections, everything=measured.everything(run),
+    )  # fmt: skip
+    return page.encode("utf-8", "replace").decode("utf-8")
+
+
+def lede(run: RunData) -> str:
+    """One sentence that says what this run was."""
+    base, seconds = run.stages["pretrain"], sum(stage.value("seconds") or 0 for stage in run.stages.values())
+    parameters, tokens = base.value("num_parameters"), base.value("tokens")
+    if parameters and tokens:
+        made = f"{large(parameters)} parameters, from random noise, on {large(tokens)} tokens of text"
+    elif run.recipe.get("from"):
+        made = f"From {shown(run.recipe['from'])}"
+    else:
+        made = "A run that has not pretrained yet"
+    steps = [words for verb, words in (("sft", "taught to answer"), ("rlhf", "tuned on what raters prefer")) if run.stages[verb].state == "done"]
+    cores = (run.info.get("hardware") or {}).get("num_cores")
+    took = f" {duration(seconds)} altogether{f' on {count(cores)} CPU cores' if cores else ''}." if seconds else ""
+    return f"{made}{'; then ' if steps else ''}{', and '.join(steps)}.{took}"

@@ -1,0 +1,78 @@
+"""One dial for a whole run: `budget=10m` is shared out among the stages, and each fixes its steps from a measured rate.
+
+Stages without a budget do what the recipe says: then anyone's run of a shipped recipe is the same run.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from fromnoise.run.errors import UserError
+from fromnoise.run.recipe import Recipe
+
+if TYPE_CHECKING:
+    from fromnoise.run.context import StageContext
+
+# Where the time goes, as fractions of the budget. Measured splits of runs that ended well, not a law.
+SHARES = {"pretrain": 0.44, "sft": 0.08, "prefer": 0.06, "reward": 0.15, "rlhf": 0.22, "evaluate": 0.05}
+ASSUMED_MFU = 0.25  # only to guess whether a stage is long enough to be worth compiling
+UNITS_S = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def parse_budget(text: str) -> float:
+    """Seconds of `90s`, `10m`, `1h30m`, `2d`. Raises UserError for anything else; money and FLOPs are not there yet."""
+    compact = text.strip().lower().replace(" ", "")
+    if compact.startswith(("$", "€", "£")) or compact.endswith(("usd", "eur", "$", "€")):
+        raise UserError(f"budget = {text!r}: a budget in money is not supported yet; give a time, for example budget=10m")
+    if compact.endswith(("flop", "flops")):
+        raise UserError(f"budget = {text!r}: a budget in FLOPs is not supported yet; give a time, for example budget=10m")
+    parts = re.findall(r"(\d+(?:\.\d+)?)([smhd])", compact)
+    if not parts or "".join(number + unit for number, unit in parts) != compact:
+        raise UserError(f"budget = {text!r}: not a time; write for example 90s, 10m, 1h30m or 2d")
+    seconds = sum(float(number) * UNITS_S[unit] for number, unit in parts)
+    if seconds <= 0:
+        raise UserError(f"budget = {text!r}: must be more than nothing")
+    return seconds
+
+
+def share_s(recipe: Recipe, verb: str) -> float | None:
+    """Seconds of the budget that belong to a stage; None without a budget or for a stage that takes what it takes."""
+    if recipe.budget is None or verb not in SHARES:
+        return None
+    return parse_budget(recipe.budget) * SHARES[verb]
+
+
+def steps_for(ctx: StageContext, verb: str, default_steps: int, seconds_per_step: float) -> int:
+    """The stage's number of steps: the recipe's `default_steps`, or as many as its share of the budget pays for.
+
+    seconds_per_step: measured at the stage's start. At least 1. Decided once and replayed on resume.
+    """
+
+    def count() -> int:
+        seconds = share_s(ctx.recipe, verb)
+        return default_steps if seconds is None else max(1, int(seconds / max(seconds_per_step, 1e-6)))
+
+    return ctx.decide("num_steps", count)
+
+
+def expected_s(recipe: Recipe, verb: str, peak_flops: float) -> float:
+    """A rough guess, within a factor of three, of the seconds a stage computes gradients for; 0 for one that does not."""
+    seconds = share_s(recipe, verb)
+    if seconds is not None:
+        return seconds
+    tokens = {
+        "pretrain": recipe.pretrain.tokens,
+        "sft": recipe.sft.max_tokens or recipe.sft.epochs * recipe.world.num_conversations_curated * 100,
+        "reward": recipe.reward.epochs * recipe.prefer.num_pairs * 2 * 100,
+        "rlhf": recipe.rlhf.num_iterations * recipe.rlhf.rollouts_per_iteration * 100 * (2 * recipe.rlhf.ppo_epochs + 2),
+    }.get(verb, 0)
+    return 6 * num_parameters(recipe) * tokens / (ASSUMED_MFU * peak_flops)
+
+
+def num_parameters(recipe: Recipe) -> int:
+    """About as many parameters as the recipe's model will have, before its vocabulary is known."""
+    shape = recipe.model
+    attention = shape.width * shape.head_size * (2 * shape.num_heads + 2 * shape.num_kv_heads)
+    embeddings = (recipe.tokenizer.vocab_size or 4096) * shape.width * (1 if shape.tie_embeddings else 2)
+    return shape.num_layers * (attention + 3 * shape.width * shape.ffn_width) + embeddings

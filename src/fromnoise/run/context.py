@@ -1,0 +1,279 @@
+"""What a stage gets to work with: its recipe and folder, decisions that survive a kill, checkpoints, metrics, a console."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+from fromnoise.parallel.process import Process
+from fromnoise.pipeline import Stage
+from fromnoise.run import machine as machines
+from fromnoise.run.budget import expected_s
+from fromnoise.run.checkpoint import Checkpointer
+from fromnoise.run.console import Console, Progress, describe
+from fromnoise.run.errors import UserError
+from fromnoise.run.files import fsync_file, fsync_folder, write_json
+from fromnoise.run.folder import RunFolder, now
+from fromnoise.run.interrupts import Interrupts
+from fromnoise.run.machine import Machine
+from fromnoise.run.metrics import MetricsLog, plain
+from fromnoise.run.recipe import Recipe
+from fromnoise.run.seeds import seed_from
+
+SCHEMA_VERSION = 1
+SHOWN_EVERY_S = 10.0
+
+
+class StageContext:
+    """Given to `stages/X.py: run(ctx)`. Made by `run/execute.py`, or directly in tests.
+
+    stage, recipe, run: what to do, with which settings, where. inputs, config: what stage.json records of them.
+    Opening a context begins the stage, or goes on with it: the metrics are cut back to the latest checkpoint.
+    """
+
+    def __init__(
+        self,
+        stage: Stage,
+        recipe: Recipe,
+        run: RunFolder,
+        *,
+        inputs: dict[str, str] | None = None,
+        config: dict[str, Any] | None = None,
+        process: Process | None = None,
+        console: Console | None = None,
+        interrupts: Interrupts | None = None,
+        allow_different_numerics: bool = False,
+    ):
+        self.stage, self.recipe, self.run = stage, recipe, run
+        self.process, self.console = process or Process.single(), console or Console()
+        self.interrupts, self.allow_different_numerics = interrupts or Interrupts(), allow_different_numerics
+        self.folder: Path = run.stage_dir(stage.writes[0])
+        self.seed: int = seed_from(recipe.seed, stage.verb)
+        self.finished, self._machine, self._num_bad = False, None, 0
+        self._began = self._shown = time.perf_counter()
+        self._elapsed_before = 0.0
+
+        if self.process.is_main:
+            for name in stage.writes:
+                run.stage_dir(name).mkdir(parents=True, exist_ok=True)
+        self.process.barrier()
+        self.record = self.process.broadcast(run.record(stage) if self.process.is_main else None)
+        resumed = self.record is not None
+        if not resumed:
+            self.record = {
+                "schema_version": SCHEMA_VERSION, "verb": stage.verb, "status": "running", "started": now(), "seed": self.seed,
+                "inputs": inputs or {}, "config": config or {}, "decisions": {}, "numerics": None, "numerics_changes": [],
+                "outputs": {}, "seconds": None, "tokens": None, "flops": None, "summary": {}, "finished": None,
+            }  # fmt: skip
+            self._write_record()
+        elif self.record["numerics"]:
+            self.machine  # noqa: B018  refuses other numerics before anything is cut back
+        self._metrics = MetricsLog(self.folder / "metrics.jsonl", stage.verb)
+        self.checkpoint = Checkpointer(
+            self.folder / "train_state",
+            decide=self.decide,
+            metrics_bytes=self._metrics.size,
+            elapsed_s=self.elapsed_s,
+            # One rank cannot stop on its own between planned checkpoints: the others would wait for it for ever.
+            interrupted=self.interrupts.requested if self.process.world_size == 1 else lambda: None,
+            warn=self.console.warn,
+            write=self.process.is_main,
+        )
+        if resumed:
+            self._cut_back()
+
+    def _cut_back(self) -> None:
+        saved = self.checkpoint.peek()
+        self._elapsed_before = saved.elapsed_s if saved else 0.0
+        if self.process.is_main:
+            self._metrics.truncate(saved.metrics_bytes if saved else 0)
+            (self.folder / "bad.jsonl").unlink(missing_ok=True)
+        self.process.barrier()
+        self.info(f"{self.stage.verb}: going on after step {saved.step:,}" if saved else f"{self.stage.verb}: starting again, nothing was saved yet")
+
+    # -- where things are ---------------------------------------------------------------------------------------
+
+    def path(self, name: str) -> Path:
+        """A folder of this run: `ctx.path("sft")`."""
+        return self.run.stage_dir(name)
+
+    def parent(self, name: str) -> Path:
+        """The model folder a stage starts from: the run's own, or for `base` (and `tokenizer`) the recipe's `from`."""
+        if self.recipe.sft_from is None or name not in ("base", "tokenizer"):
+            return self.path(name)
+        return model_source(self.recipe.sft_from)
+
+    # -- decisions and the machine ------------------------------------------------------------------------------
+
+    def decide(self, key: str, make: Callable[[], Any]) -> Any:
+        """`make()` at the first call, recorded in stage.json before it is used; ever after, what was recorded.
+
+        For everything that clock or measurement decides. The value must be what JSON can hold. With several ranks the
+        main one decides; all must call.
+        """
+        if key not in self.record["decisions"]:
+            value = self.process.broadcast(make() if self.process.is_main else None)
+            self.record["decisions"][key] = json.loads(json.dumps(plain(value)))
+            self._write_record()
+        return self.record["decisions"][key]
+
+    @property
+    def machine(self) -> Machine:
+        """Device, dtype, compile, threads. Measured once a run, decided once a stage; sets threads and determinism."""
+        if self._machine is None:
+            self._machine = self._open_machine()
+            machines.apply(self._machine)
+        return self._machine
+
+    def _open_machine(self) -> Machine:
+        machines.prepare_environment()
+        device, num_threads = machines.resolve_device(self.recipe.device), machines.threads(self.recipe.num_threads)
+        profile = self._profile(device, num_threads)
+        speeds = profile["matmul_flops_per_s"]
+        guess_s = expected_s(self.recipe, self.stage.verb, max(speeds.values()))
+        decided = self.decide("machine", lambda: machines.choose(self.recipe, profile, guess_s).as_dict())
+        wanted = Machine(**{**decided, "device": device, "num_threads": num_threads})
+        if self.recipe.compile != "auto" and wanted.compile != (self.recipe.compile == "on"):
+            wanted = Machine(**{**wanted.as_dict(), "compile": machines.should_compile(self.recipe.compile, guess_s)})
+        self._check_numerics(machines.numerics(wanted))
+        if wanted.as_dict() != decided:
+            self.record["decisions"]["machine"] = wanted.as_dict()
+            self._write_record()
+        return wanted
+
+    def _profile(self, device: str, num_threads: int) -> dict[str, Any]:
+        known = self.run.read_info().get("machine") if self.process.is_main else None
+        if self.process.is_main and (known is None or known["fingerprint"] != machines.fingerprint(device, num_threads)):
+            known = machines.measure(device, num_threads)
+            self.run.write_info(machine=known)
+            self.info(machines.describe_profile(known))
+        return self.process.broadcast(known)
+
+    def _check_numerics(self, found: dict[str, Any]) -> None:
+        recorded = self.record["numerics"]
+        if recorded == found:
+            return
+        if recorded is not None:
+            changes = ", ".join(f"{key} {recorded.get(key)} -> {found.get(key)}" for key in sorted(found) if recorded.get(key) != found[key])
+            if not self.allow_different_numerics:
+                raise UserError(
+                    f"{self.stage.verb} was begun with other numerics ({changes}): going on would not end in the same bytes. Set them back, "
+                    f"go on all the same with --allow-different-numerics, or start this stage again with --rerun"
+                )
+            self.console.warn(f"{self.stage.verb} goes on with other numerics: {changes}")
+            self.record["numerics_changes"].append({"date": now(), "before": recorded, "after": found})
+        self.record["numerics"] = found
+        self._write_record()
+
+    # -- telling ------------------------------------------------------------------------------------------------
+
+    def log(self, step: int, **metrics: Any) -> None:
+        """A line of metrics.jsonl; on the console too where there is no bar, at a sane rate, and for every validation."""
+        if not self.process.is_main:
+            return
+        self._metrics.write(step, self.elapsed_s(), metrics)
+        now_s = time.perf_counter()
+        shown = {name: value for name, value in plain(metrics).items() if isinstance(value, (int, float)) and not isinstance(value, bool)}
+        if shown and all(name.startswith(("validation", "audit", "heldout")) for name in shown):
+            self.info(f"{self.stage.verb} step {step:,}: {describe(shown)}")
+        elif shown and not self.console.is_terminal and now_s - self._shown >= SHOWN_EVERY_S:
+            self._shown = now_s
+            self.info(f"{self.stage.verb} step {step:,}: {describe(shown)}")
+
+    def rates(self, tokens: int, seconds: float, token_flops: float) -> dict[str, float]:
+        """{"tokens_per_s", "mfu"}: mfu is the fraction of this machine's own measured peak."""
+        per_s = tokens / max(seconds, 1e-9)
+        return {"tokens_per_s": per_s, "mfu": per_s * token_flops / self.machine.peak_flops}
+
+    def info(self, text: str) -> None:
+        """A line on the console, kept nowhere."""
+        if self.process.is_main:
+            self.console.line(text)
+
+    def progress(self, total: int, unit: str = "step", start: int = 0) -> AbstractContextManager[Progress]:
+        """`with ctx.progress(100, "step", start) as progress: progress.advance(1, loss=...)`."""
+        console = self.console if self.process.is_main else Console(quiet=True)
+        return console.progress(self.stage.verb, total, unit, start)
+
+    def elapsed_s(self) -> float:
+        """Seconds spent on this stage, those before the latest checkpoint of an earlier process included."""
+        return self._elapsed_before + time.perf_counter() - self._began
+
+    # -- bad records --------------------------------------------------------------------------------------------
+
+    def on_bad(self, record: Any) -> None:
+        """Note a `data.files.BadRecord`: written to bad.jsonl with file, line and reason, counted unless it was repaired."""
+        self._num_bad += getattr(record, "kind", "record") != "repaired"
+        if self.process.is_main:
+            fields = {name: getattr(record, name) for name in ("file", "line", "reason", "excerpt", "kind") if hasattr(record, name)}
+            with (self.folder / "bad.jsonl").open("a", encoding="utf-8") as file:
+                file.write(json.dumps(fields, ensure_ascii=False) + "\n")
+
+    def check_bad(self, num_good: int) -> None:
+        """Raise UserError when more records were malformed than `data.max_bad_frac` allows; say how many otherwise."""
+        total = num_good + self._num_bad
+        if self._num_bad:
+            self.info(f"{self._num_bad:,} of {total:,} records set aside, with reasons in {self.folder / 'bad.jsonl'}")
+        if self._num_bad > self.recipe.data.max_bad_frac * total:
+            raise UserError(
+                f"{self._num_bad:,} of {total:,} records are malformed, more than data.max_bad_frac = {self.recipe.data.max_bad_frac} allows; "
+                f"see {self.folder / 'bad.jsonl'}, mend the files or raise the limit"
+            )
+
+    # -- the end ------------------------------------------------------------------------------------------------
+
+    def finish(self, summary: dict[str, Any], outputs: list[str] | None = None) -> None:
+        """Declare the stage done: hashes of its artefacts, its summary ("tokens" and "flops" are lifted out of it).
+
+        outputs: paths relative to the run folder that the record is limited to (a folder stands for all below it);
+        without it, everything in the folders the stage writes.
+        """
+        self.interrupts.reset()
+        self._metrics.close()
+        if self.process.is_main:
+            found = self.run.outputs(self.stage)
+            for name in outputs or ():
+                if not any(path == name or path.startswith(name.rstrip("/") + "/") for path in found):
+                    raise ValueError(f"{self.stage.verb} finished without its output {name}")
+            if outputs is not None:
+                found = {path: value for path, value in found.items() if any(path == name or path.startswith(name.rstrip("/") + "/") for name in outputs)}
+            for path in found:
+                fsync_file(self.run.path / path)
+            for name in self.stage.writes:
+                fsync_folder(self.run.stage_dir(name))
+            summary = plain(summary)
+            self.record.update(
+                status="done", outputs=found, summary=summary, seconds=round(self.elapsed_s(), 3), finished=now(),
+                tokens=summary.get("tokens"), flops=summary.get("flops"),
+            )  # fmt: skip
+            self._write_record()
+            self.run.clean_up(self.stage)
+            self.run.write_lineage(self.stage, self.record)
+            self.run.hashes.save()
+        self.finished = True
+        self.process.barrier()
+
+    def _write_record(self) -> None:
+        if self.process.is_main:
+            write_json(self.folder / "stage.json", self.record)
+
+
+def model_source(source: str) -> Path:
+    """A model folder, or a model of the Hugging Face Hub brought into its cache. Raises UserError when it is neither."""
+    path = Path(source).expanduser()
+    if path.is_dir():
+        return path
+    try:
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+    except ImportError:
+        raise UserError(f"from = {source!r}: no such folder; to fetch it from the Hub, install the extra: pip install 'fromnoise[hub]'") from None
+    patterns = ["*.json", "*.safetensors", "*.jinja"]
+    try:
+        return Path(snapshot_download(source, allow_patterns=patterns))
+    except (HfHubHTTPError, HFValidationError, OSError) as error:
+        raise UserError(f"from = {source!r}: neither a folder here nor a model that could be fetched ({type(error).__name__}: {error})") from None

@@ -1,0 +1,24 @@
+"""The two ways a run ends early on purpose. The command line turns them into a message and an exit code."""
+
+from __future__ import annotations
+
+import errno
+
+EXIT_USER_ERROR = 2
+EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells expect
+
+
+class UserError(Exception):
+    """Something the person running this can fix. The message names file, line, value and the fix; no traceback is shown."""
+
+
+class Interrupted(Exception):
+    """Ctrl-C or SIGTERM, after what could be saved was saved. The message says how to go on."""
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """True for a full disk or an exceeded quota, also where a library wraps it in an error of its own (safetensors does)."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return True
+    text = str(error)
+    return "No space left on device" in text or "Disk quota exceeded" in text

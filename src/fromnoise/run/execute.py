@@ -1,0 +1,174 @@
+"""Carry a recipe out: for each stage its verdict, then skip, resume, or run it. Stage modules are imported by name, late."""
+
+from __future__ import annotations
+
+import importlib
+import time
+from pathlib import Path
+
+from fromnoise.parallel.process import Process
+from fromnoise.pipeline import Stage
+from fromnoise.run.budget import parse_budget
+from fromnoise.run.console import Console, describe, duration
+from fromnoise.run.context import StageContext
+from fromnoise.run.errors import Interrupted, UserError, is_disk_full
+from fromnoise.run.files import write_atomic
+from fromnoise.run.folder import RunFolder, environment
+from fromnoise.run.interrupts import Interrupts
+from fromnoise.run.machine import prepare_environment, resolve_device
+from fromnoise.run.recipe import Recipe
+from fromnoise.run.recipe_load import to_toml
+from fromnoise.run.verdict import Verdict, check_user_files, config_of, has_documents, inputs_of, reads, required, stages_of, verdict, verdicts
+
+
+def execute(
+    recipe: Recipe,
+    run: RunFolder,
+    verb: str | None = None,
+    *,
+    rerun: bool = False,
+    allow_different_numerics: bool = False,
+    console: Console | None = None,
+    process: Process | None = None,
+) -> None:
+    """Make everything the recipe says, or one stage when `verb` is given, in the run's folder.
+
+    Done stages are skipped, cut-off ones go on. A stale one stops everything before anything is touched, unless
+    `rerun`, which moves its folder aside; with a single `verb`, `rerun` makes that stage again even when it is done.
+    Raises UserError, or Interrupted with how to go on.
+    """
+    console = console or Console()
+    prepare_environment()
+    process = process or Process.from_environment()
+    check_recipe(recipe, verb)
+    if not process.is_main:
+        follow(recipe, run, process, allow_different_numerics)
+        return
+    if verb is not None:
+        required(run, recipe, verb, verdicts(run, recipe))  # before a folder is made for nothing
+    run.create()
+    with run.lock():
+        found = verdicts(run, recipe)
+        todo = [item for item in found if verb in (None, item.stage.verb)]
+        if not rerun:
+            refuse_stale(todo, run)
+        write_atomic(run.path / "recipe.toml", to_toml(recipe))
+        run.write_info(name=run.path.name, seed=recipe.seed, **environment())
+        try:
+            with Interrupts(console.warn) as interrupts:
+                earlier: list[Verdict] = []
+                for item in found:
+                    now = verdict(run, recipe, item.stage, earlier)
+                    if verb in (None, item.stage.verb):
+                        now = bring_up_to_date(now, recipe, run, process, console, interrupts, rerun, verb is not None, allow_different_numerics)
+                    earlier.append(now)
+        except (Interrupted, KeyboardInterrupt) as stop:
+            reason = str(stop) or "Ctrl-C"
+            raise Interrupted(f"{reason}. Go on with: fromnoise {verb or 'run'} {run.path}") from None
+        finally:
+            process.broadcast(None)
+            run.hashes.save()
+
+
+def bring_up_to_date(
+    item: Verdict, recipe: Recipe, run: RunFolder, process: Process, console: Console, interrupts: Interrupts,
+    rerun: bool, single: bool, allow_different_numerics: bool,
+) -> Verdict:  # fmt: skip
+    """Skip, resume or make one stage; its verdict afterwards."""
+    stage = item.stage
+    if item.state == "done" and not (rerun and single):
+        run.clean_up(stage)
+        console.line(f"{stage.verb}: done already")
+        return item
+    if item.state in ("stale", "done"):
+        if not rerun:
+            refuse_stale([item], run)
+        for old, new in run.move_aside(stage):
+            console.line(f"{stage.verb}: {run.path / old} moved to {run.path / new}")
+    process.broadcast(stage.verb)
+    run_stage(stage, recipe, run, process, console, interrupts, allow_different_numerics)
+    return Verdict(stage, "done")
+
+
+def run_stage(
+    stage: Stage, recipe: Recipe, run: RunFolder, process: Process, console: Console, interrupts: Interrupts, allow_different_numerics: bool
+) -> None:  # fmt: skip
+    """One stage from its begin, or from its latest checkpoint, to its end."""
+    if process.is_main:
+        run.check_tokenizers({name: run.stage_dir(name) for name in reads(recipe, stage)})
+        console.line(f"{stage.verb}: {stage.summary}")
+    inputs = inputs_of(run, recipe, stage) if process.is_main else {}
+    try:
+        ctx = StageContext(
+            stage, recipe, run, inputs=inputs, config=config_of(recipe, stage), process=process, console=console,
+            interrupts=interrupts, allow_different_numerics=allow_different_numerics,
+        )  # fmt: skip
+        if needs_torch(stage):
+            ctx.machine  # noqa: B018  threads and determinism before the stage's first tensor
+        importlib.import_module(stage.module).run(ctx)
+    except Exception as error:
+        if not isinstance(error, UserError) and is_disk_full(error):
+            raise UserError(f"the disk is full ({run.path}): {stage.verb} stopped, nothing on disk is damaged. Free some space and start again: it goes on") from None
+        raise
+    finally:
+        interrupts.reset()
+    if not ctx.finished:
+        raise RuntimeError(f"{stage.module}.run returned without ctx.finish(...)")
+    if process.is_main:
+        console.line(f"{stage.verb}: {summary_line(ctx.record)}")
+
+
+def follow(recipe: Recipe, run: RunFolder, process: Process, allow_different_numerics: bool) -> None:
+    """What the ranks beside the main one do: run each stage it names, until it names none."""
+    by_verb = {stage.verb: stage for stage in stages_of(recipe)}
+    with Interrupts() as interrupts:
+        while (verb := process.broadcast(None)) is not None:
+            run_stage(by_verb[verb], recipe, run, process, Console(quiet=True), interrupts, allow_different_numerics)
+
+
+def needs_torch(stage: Stage) -> bool:
+    """All stages but those that come before any model: they would only wait for torch to load."""
+    return not set(stage.reads) <= {"prepare"}
+
+
+def check_recipe(recipe: Recipe, verb: str | None) -> None:
+    """What types cannot say: raises UserError before any work is done."""
+    if recipe.budget is not None:
+        parse_budget(recipe.budget)
+    if not has_documents(recipe) and (verb in ("prepare", "tokenizer", "pretrain") or (verb is None and recipe.sft_from is None)):
+        raise UserError(f"recipe {recipe.name!r} has no text to train on: give data.path=FOLDER_OR_FILE (txt, md, html, jsonl, csv, parquet), or data.world=true")
+    if verb is not None and verb not in {stage.verb for stage in stages_of(recipe)}:
+        raise UserError(f"{verb} has nothing to do here: with from={recipe.sft_from} the model and its tokenizer are made already")
+    check_user_files(recipe)
+    if recipe.device not in ("auto", "cpu"):
+        resolve_device(recipe.device)
+
+
+def refuse_stale(found: list[Verdict], run: RunFolder) -> None:
+    """Raise UserError when a verdict is stale for a cause that is known already."""
+    stale = [item for item in found if item.state == "stale" and item.causes]
+    if stale:
+        listed = "\n".join(f"  {item.stage.verb}: {'; '.join(item.causes)}" for item in stale)
+        raise UserError(
+            f"{run.path} was made with other inputs or settings:\n{listed}\n"
+            f"Nothing was overwritten. --rerun moves the old folders aside and makes these stages again; --name NAME makes another run."
+        )
+
+
+def summary_line(record: dict) -> str:
+    """`done in 3m 58s, 4,915,200 tokens, 1.9e+13 FLOPs, final_loss_nats 2.31 ...` for the end of a stage."""
+    parts = [f"done in {duration(record['seconds'])}"]
+    if record["tokens"]:
+        parts.append(f"{record['tokens']:,} tokens")
+    if record["flops"]:
+        parts.append(f"{record['flops']:.2g} FLOPs")
+    rest = {name: value for name, value in record["summary"].items() if name not in ("tokens", "flops") and not isinstance(value, str)}
+    return ", ".join(parts) + ("  " + describe(dict(list(rest.items())[:6])) if rest else "")
+
+
+def make_report(run: RunFolder, console: Console) -> Path | None:
+    """Write the report of a finished run; its path."""
+    start = time.perf_counter()
+    path = importlib.import_module("fromnoise.stages.report").run(run.path)
+    console.line(f"report: {path} ({duration(time.perf_counter() - start)})")
+    return path

@@ -1,0 +1,102 @@
+"""Files that are either there whole or not there: atomic writes, content hashes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+
+def fsync_folder(folder: Path) -> None:
+    """Make renames and new names in `folder` survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def fsync_file(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def write_atomic(path: Path, text: str) -> None:
+    """Write through a temporary file beside `path`, fsync, rename: a reader or a kill sees the old text or the new one."""
+    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    fsync_folder(path.parent)
+
+
+def write_json(path: Path, value: Any) -> None:
+    write_atomic(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def sha256_file(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def digest_of(hashes: dict[str, str]) -> str:
+    """One hash for a set of named contents, whatever order they were found in."""
+    lines = "".join(f"{name}\0{hashes[name]}\n" for name in sorted(hashes))
+    return hashlib.sha256(lines.encode()).hexdigest()
+
+
+class HashCache:
+    """Content hashes by path, recomputed when size or modification time changed (what make and git do).
+
+    Kept in one JSON file so that asking whether a finished run is up to date does not read its gigabytes again.
+    """
+
+    def __init__(self, path: Path):
+        self.path, self._changed = path, False
+        try:
+            self._known: dict[str, list] = read_json(path)
+        except (OSError, ValueError):
+            self._known = {}
+
+    def sha256(self, path: Path) -> str:
+        stat = path.stat()
+        key, mark = str(path.resolve()), [stat.st_size, stat.st_mtime_ns]
+        known = self._known.get(key)
+        if known is None or known[:2] != mark:
+            self._known[key] = known = [*mark, sha256_file(path)]
+            self._changed = True
+        return known[2]
+
+    def save(self) -> None:
+        """Write the cache when it learnt something; a read-only run folder is no error."""
+        if not self._changed:
+            return
+        self._known = {key: value for key, value in self._known.items() if os.path.exists(key)}
+        try:
+            write_json(self.path, self._known)
+        except OSError:
+            return
+        self._changed = False
+
+
+def files_under(folder: Path, skip: Iterable[str] = ()) -> list[Path]:
+    """Every file below `folder` in a fixed order, without hidden ones and without those below a name in `skip`."""
+    skip = set(skip)
+    found = []
+    for path in sorted(folder.rglob("*")):
+        parts = path.relative_to(folder).parts
+        if path.is_file() and not any(part.startswith(".") for part in parts) and not skip.intersection(parts):
+            found.append(path)
+    return found

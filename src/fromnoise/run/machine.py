@@ -1,0 +1,188 @@
+"""The machine's speed limit: measured in about a second, printed, and used to decide dtype and compilation.
+
+torch is imported inside the functions: `prepare_environment` must come first, because TorchInductor reads its settings
+from the environment when it is imported.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from fromnoise.run.errors import UserError
+from fromnoise.run.folder import processor_name
+from fromnoise.run.recipe import Recipe
+
+BF16_PAYS = 1.3  # bf16 is used where its matrix products are at least this much faster than fp32's
+COMPILE_PAYS_S = 60.0  # compiling a model takes about half a minute and saves about a third of the time
+MATRIX = 1024
+
+_default_threads: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What a stage computes with. Fixed at its start, recorded in stage.json, the same after a resume."""
+
+    device: str  # "cpu", "cuda" or "mps"
+    dtype: str  # "float32" or "bfloat16": what matrix products run in under `autocast`; weights stay float32
+    compile: bool
+    num_threads: int
+    peak_flops: float  # FLOP/s of a large matrix product in `dtype`, measured here: what MFU is a fraction of
+
+    def autocast(self) -> AbstractContextManager:
+        """The context forward passes run in; nothing at all for float32."""
+        import torch
+
+        return nullcontext() if self.dtype == "float32" else torch.autocast(self.device, dtype=self.torch_dtype)
+
+    @property
+    def torch_dtype(self):
+        import torch
+
+        return getattr(torch, self.dtype)
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def cache_folder() -> Path:
+    """Where things that only save time are kept between runs: $XDG_CACHE_HOME/fromnoise or ~/.cache/fromnoise."""
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    return Path(base) / "fromnoise"
+
+
+def prepare_environment() -> None:
+    """Settings that only count when they are made before torch is imported. Values already set are kept."""
+    os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")  # a pool of compile workers would take 2 GB
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder() / "inductor"))
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS repeats its results only with a fixed workspace
+
+
+def resolve_device(wanted: str) -> str:
+    """`auto` is CUDA where there is one, else the CPU. Raises UserError for a device that is not there."""
+    import torch
+
+    if wanted == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if wanted == "cuda" and not torch.cuda.is_available():
+        reason = "this torch was built without CUDA" if torch.version.cuda is None else "torch finds no CUDA device"
+        raise UserError(f"device=cuda: {reason} (torch {torch.__version__}); use device=cpu or device=auto")
+    if wanted == "mps" and not torch.backends.mps.is_available():
+        raise UserError(f"device=mps: torch {torch.__version__} finds no Apple GPU here; use device=cpu or device=auto")
+    return wanted
+
+
+def threads(wanted: int | None) -> int:
+    """The number of CPU threads: the recipe's, else torch's own choice (all cores, or OMP_NUM_THREADS)."""
+    global _default_threads
+    import torch
+
+    if _default_threads is None:
+        _default_threads = torch.get_num_threads()
+    return wanted or _default_threads
+
+
+def measure(device: str, num_threads: int) -> dict[str, Any]:
+    """{"fingerprint", "matmul_flops_per_s": {"float32", "bfloat16"}}: the best of repeated 1024 x 1024 products."""
+    import torch
+
+    torch.set_num_threads(num_threads)
+    speeds = {}
+    for dtype in (torch.float32, torch.bfloat16):
+        generator = torch.Generator().manual_seed(0)
+        left, right = (torch.randn(MATRIX, MATRIX, generator=generator).to(device, dtype) for _ in range(2))
+        best, until = float("inf"), time.perf_counter() + 0.3
+        repeats = 0
+        while repeats < 3 or (time.perf_counter() < until and repeats < 200):
+            start = time.perf_counter()
+            left @ right
+            if device != "cpu":
+                getattr(torch, device).synchronize()
+            best = min(best, time.perf_counter() - start)
+            repeats += 1
+        speeds[str(dtype).removeprefix("torch.")] = 2 * MATRIX**3 / best
+    return {"fingerprint": fingerprint(device, num_threads), "matmul_flops_per_s": speeds}
+
+
+def fingerprint(device: str, num_threads: int) -> dict[str, Any]:
+    """What the measured speeds are valid for."""
+    import torch
+
+    name = torch.cuda.get_device_name() if device == "cuda" else processor_name()
+    return {"device": device, "processor": name, "num_threads": num_threads, "torch": torch.__version__}
+
+
+def choose(recipe: Recipe, profile: dict[str, Any], expected_s: float) -> Machine:
+    """dtype, compilation and threads for a stage expected to take `expected_s` seconds.
+
+    Raises UserError when the recipe asks to compile and compiling a small function fails.
+    """
+    speeds, marks = profile["matmul_flops_per_s"], profile["fingerprint"]
+    dtype = recipe.dtype
+    if dtype == "auto":
+        dtype = "bfloat16" if speeds["bfloat16"] >= BF16_PAYS * speeds["float32"] else "float32"
+    return Machine(marks["device"], dtype, should_compile(recipe.compile, expected_s), marks["num_threads"], speeds[dtype])
+
+
+def should_compile(setting: str, expected_s: float) -> bool:
+    """Whether to compile. `auto`: when the stage is long enough to repay it and a small function compiles here."""
+    if setting == "off" or (setting == "auto" and expected_s < COMPILE_PAYS_S):
+        return False
+    problem = compile_problem()
+    if problem and setting == "on":
+        raise UserError(f"compile=on: torch.compile does not work here ({problem}); install a C++ compiler, or use compile=off")
+    return problem is None
+
+
+def compile_problem() -> str | None:
+    """None when torch.compile works here, else why it does not: found out by compiling, forwards and backwards."""
+    import torch
+
+    def small(x, y):
+        return torch.nn.functional.silu(x @ y).sum()
+
+    try:
+        x, y = (torch.ones(8, 8, requires_grad=True) for _ in range(2))
+        torch.compile(small, dynamic=False, fullgraph=True)(x, y).backward()
+    except Exception as error:  # whatever a broken tool chain raises: the answer is the same
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        return (lines or [type(error).__name__])[0][:200]
+    return None
+
+
+def apply(machine: Machine) -> None:
+    """Threads and determinism for this process."""
+    import torch
+
+    torch.set_num_threads(machine.num_threads)
+    torch.use_deterministic_algorithms(True)
+    # Filling every new tensor with NaN is deterministic mode's help for finding reads of unset memory; it costs a pass
+    # over memory for each allocation, and the tests that compare bytes find the same bugs.
+    torch.utils.deterministic.fill_uninitialized_memory = False
+
+
+def numerics(machine: Machine) -> dict[str, Any]:
+    """What the last bits of a result depend on beside inputs and settings."""
+    import torch
+
+    return {
+        "torch": torch.__version__,
+        "device": machine.device,
+        "dtype": machine.dtype,
+        "compile": machine.compile,
+        "num_threads": machine.num_threads,
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "machine": platform.machine(),
+    }
+
+
+def describe_profile(profile: dict[str, Any]) -> str:
+    marks, speeds = profile["fingerprint"], profile["matmul_flops_per_s"]
+    shown = ", ".join(f"{name} {speed / 1e9:,.0f}" for name, speed in speeds.items())
+    return f"{marks['device']}: {marks['processor']}, {marks['num_threads']} threads, matrix products at {shown} GFLOP/s (torch {marks['torch']})"

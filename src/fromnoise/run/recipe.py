@@ -1,0 +1,228 @@
+"""The recipe: everything a run can be told, typed, with one default for each value.
+
+A recipe is TOML. Three layers are merged, later ones winning: the defaults below, the recipe file, and
+`key.sub=value` arguments. An unknown key is an error that names the nearest known one. Once loaded a recipe is
+frozen; what a run derives from it (steps for a budget, dtype, compile or not) is decided at a stage's start and
+recorded in `stage.json`, never written back here.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+
+
+# Settings for which 0 cannot be meant.
+POSITIVE = frozenset(
+    "tokens batch_tokens row_tokens context_tokens micro_batch_rows batch_pairs batch_prompts rollouts_per_iteration minibatches ppo_epochs "
+    "max_new_tokens num_layers width num_heads num_kv_heads head_size ffn_width num_threads num_pairs best_of_n max_chars".split()
+)
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @field_validator("*")
+    @classmethod
+    def _in_range(cls, value: Any, info: ValidationInfo) -> Any:
+        """No setting is negative, `_frac` is at most 1, and what must be there at all is at least 1."""
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            if not math.isfinite(value) or value < 0:
+                raise ValueError("must be a number that is not negative")
+            if info.field_name.endswith("_frac") and value > 1:
+                raise ValueError("is a fraction, so between 0 and 1")
+            if value == 0 and info.field_name in POSITIVE:
+                raise ValueError("must be at least 1")
+        return value
+
+
+class WorldSection(Section):
+    """The built-in world (`data.world = true`)."""
+
+    documents_tokens: int = 5_000_000  # target size of the corpus before cleaning, at 4 bytes a token
+    num_conversations_curated: int = 4_000
+    num_conversations_noisy: int = 20_000
+    num_prompts: int = 6_000  # prompts for prefer and rlhf, held-out ones beside them
+    cutoff_year: int = 2023
+    max_mentions: int = 256  # top of the ladder 0, 1, 4, 16, 64, 256 (, 1024)
+
+
+class SourceSection(Section):
+    """One named source of documents."""
+
+    name: str
+    path: str  # file, folder or glob: txt, md, rst, html, jsonl, json, csv, parquet (plain, gz, zst)
+    weight: float = 1.0  # passes over this source relative to the others
+    licence: Literal["public", "licensed", "private", "synthetic"] = "private"
+    text_field: str | None = None  # for records; guessed (text, content, body, ...) when absent
+    date_field: str | None = None
+
+
+class DataSection(Section):
+    world: bool = False
+    path: str | None = None  # shorthand for a single source named after the folder
+    sources: tuple[SourceSection, ...] = ()
+    conversations: tuple[str, ...] = ()  # files or folders for `sft`, any known form
+    preferences: str | None = None  # a file of human pairs for `reward`; prompts of `rlhf` too
+    prompts: str | None = None  # prompts for `prefer` and `rlhf`; from the preferences when absent
+    max_bad_frac: float = 0.1  # a run stops when a larger fraction of records than this is malformed
+
+
+class PrepareSection(Section):
+    validation_frac: float = 0.02  # by document
+    near_duplicate_threshold: float = 0.8  # Jaccard similarity of 5-word shingles
+    min_chars: int = 40
+    max_chars: int = 1_000_000  # a longer document is split, not dropped
+    max_repeated_line_frac: float = 0.3
+    scrub_contacts: bool = True
+
+
+class TokenizerSection(Section):
+    vocab_size: int | None = None  # None: from the number of training bytes
+    train_bytes: int = 20_000_000  # the tokenizer is trained on at most this much text
+
+
+class ModelSection(Section):
+    """Qwen3 shape; `qk_norm = false` gives Llama's."""
+
+    num_layers: int = 5
+    width: int = 192
+    num_heads: int = 3
+    num_kv_heads: int = 3
+    head_size: int = 64
+    ffn_width: int = 512
+    qk_norm: bool = True
+    tie_embeddings: bool = True
+    rope_theta: float = 10_000.0
+    context_tokens: int = 512
+
+
+class OptimizerSection(Section):
+    """Muon for matrices inside the blocks, AdamW for embeddings, heads and vectors."""
+
+    muon_lr: float = 0.02
+    adamw_lr: float = 0.003
+    muon_momentum: float = 0.95
+    adamw_betas: tuple[float, float] = (0.9, 0.95)
+    weight_decay: float = 0.0
+    max_grad_norm: float = 1.0
+    warmup_frac: float = 0.02
+    decay_frac: float = 0.5  # the last part of the steps in which the rate falls to final_lr_frac
+    final_lr_frac: float = 0.05
+
+
+class PretrainSection(Section):
+    tokens: int = 5_000_000
+    max_passes: float = 8.0  # a corpus smaller than `tokens` is repeated at most this often, then steps are cut
+    batch_tokens: int = 8_192
+    row_tokens: int = 256
+    micro_batch_rows: int = 16
+    optimizer: OptimizerSection = OptimizerSection()
+    num_evaluations: int = 8
+    evaluation_tokens: int = 65_536
+    num_kept_checkpoints: int = 8  # log-spaced, kept for good under base/checkpoints
+    checkpoint_every_s: float = 20.0  # read once, at the stage's start, to fix a number of steps
+    probes: tuple[str, ...] = ("The cat sat on the", "Once upon a time", "The capital of")
+
+
+class SftSection(Section):
+    conversations: Literal["curated", "noisy"] = "curated"  # the world's edition
+    epochs: float = 2.0
+    max_tokens: int | None = None  # cuts the epochs short when set
+    batch_tokens: int = 4_096
+    row_tokens: int = 256
+    micro_batch_rows: int = 16
+    replay_frac: float = 0.0  # fraction of each batch's rows drawn from the pretraining shards
+    optimizer: OptimizerSection = OptimizerSection(muon_lr=0.004, adamw_lr=0.0006)
+    num_evaluations: int = 6
+    validation_frac: float = 0.05
+    checkpoint_every_s: float = 15.0
+
+
+class SamplingSection(Section):
+    temperature: float = 1.0
+    top_k: int = 0  # 0: no limit
+    top_p: float = 1.0
+    max_new_tokens: int = 64
+
+
+class PreferSection(Section):
+    num_pairs: int = 4_000
+    raters: Literal["world", "people"] = "world"
+    batch_prompts: int = 256
+    max_resamples: int = 2  # a second answer equal to the first is drawn again at most this often
+    row_tokens: int = 256  # prompt and answer together; the oldest turns of a longer prompt are cut
+    audit_frac: float = 0.4  # share of the prompts whose pairs train the audit model instead
+    held_out_frac: float = 0.15  # share of either side's prompts that trains nothing
+    sampling: SamplingSection = SamplingSection()
+
+
+class RewardSection(Section):
+    epochs: float = 2.0
+    batch_pairs: int = 32  # about: a step is whole micro-batches
+    validation_frac: float = 0.08  # of the training pairs, by prompt: chooses the weights, reported nowhere
+    num_evaluations: int = 4
+    num_normalise_answers: int = 512  # answers of the SFT model whose scores set the mean and std
+    row_tokens: int = 256
+    micro_batch_rows: int = 16
+    optimizer: OptimizerSection = OptimizerSection(muon_lr=0.003, adamw_lr=0.0005)
+    checkpoint_every_s: float = 15.0
+
+
+class RlhfSection(Section):
+    method: Literal["ppo"] = "ppo"
+    num_iterations: int = 40
+    rollouts_per_iteration: int = 128
+    sampling: SamplingSection = SamplingSection()
+    ppo_epochs: int = 2
+    minibatches: int = 2
+    row_tokens: int = 256
+    micro_batch_rows: int = 16
+    kl_coef: float = 0.05  # k1 in the reward, per token
+    gamma: float = 1.0
+    gae_lambda: float = 0.95
+    clip_ratio: float = 0.2
+    value_clip: float = 0.2
+    critic_warmup_iterations: int = 2  # iterations in which the critic alone learns
+    missing_stop_penalty: float = 2.0  # in units of the normalised reward
+    max_kl_nats: float = 30.0  # sequence KL at which the stage stops early
+    optimizer: OptimizerSection = OptimizerSection(muon_lr=0.002, adamw_lr=0.0003, decay_frac=0.3, final_lr_frac=0.1)
+    audit_every: int = 5  # iterations between audits on held-out prompts
+    audit_prompts: int = 128
+    checkpoint_every_s: float = 20.0
+
+
+class EvaluateSection(Section):
+    num_questions: int = 1_000  # held-out questions put to base, sft and rlhf
+    num_prompts: int = 512  # held-out prompts for sft against rlhf
+    num_requests: int = 400  # held-out harmful requests and look-alikes for the safety table
+    best_of_n: int = 16
+    best_of_n_prompts: int = 160  # each costs best_of_n answers
+    num_samples: int = 24  # prompts answered side by side by base, sft and rlhf
+    bits_per_byte_tokens: int = 65_536
+    seed: int = 1234
+    sampling: SamplingSection = SamplingSection()
+
+
+class Recipe(Section):
+    name: str = "run"
+    seed: int = 0
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    compile: Literal["auto", "on", "off"] = "auto"
+    num_threads: int | None = None  # None: all cores
+    budget: str | None = None  # "10m", "600s", "2h": scales the token counts of each stage
+    data: DataSection = DataSection()
+    world: WorldSection = WorldSection()
+    prepare: PrepareSection = PrepareSection()
+    tokenizer: TokenizerSection = TokenizerSection()
+    model: ModelSection = ModelSection()
+    pretrain: PretrainSection = PretrainSection()
+    sft: SftSection = SftSection()
+    prefer: PreferSection = PreferSection()
+    reward: RewardSection = RewardSection()
+    rlhf: RlhfSection = RlhfSection()
+    evaluate: EvaluateSection = EvaluateSection()
+    sft_from: str | None = Field(default=None, alias="from")  # a model folder or Hub id that replaces `base/`

@@ -1,0 +1,320 @@
+"""From a recipe's name and `key.sub=value` arguments to a checked `Recipe`, and back to TOML.
+
+Every complaint names where the value came from (file and line, or the command line), the value, and what to write.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import tomllib
+import types
+import typing
+from collections.abc import Iterator, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from fromnoise.run.errors import UserError
+from fromnoise.run.recipe import Recipe
+
+COMMAND_LINE = "command line"
+PATH_KEYS = ("data.path", "data.conversations", "data.preferences", "data.prompts")  # and data.sources.*.path
+SHORTHAND = {"prepare": "data.path", "sft": "data.conversations", "prefer": "data.preferences", "reward": "data.preferences"}
+
+
+def recipes_folder() -> Path:
+    """The recipes that ship with the package: inside it when installed, beside `src` in a checkout."""
+    installed = Path(str(resources.files("fromnoise"))) / "recipes"
+    return installed if installed.is_dir() else Path(__file__).parents[3] / "recipes"
+
+
+def shipped_recipes() -> list[str]:
+    return sorted(path.stem for path in recipes_folder().glob("*.toml"))
+
+
+def load_recipe(name_or_path: str | Path | None, overrides: Sequence[str] = (), verb: str | None = None) -> Recipe:
+    """Defaults, then the recipe, then each `key.sub=value` of `overrides`, checked.
+
+    name_or_path: a shipped recipe's name, a TOML file, a run folder (its resolved recipe), or None for defaults alone.
+    verb: what `data=PATH` stands for depends on the stage: documents, conversations or pairs.
+    Raises UserError: no such recipe, broken TOML, unknown key (the nearest one is suggested), wrong type or value.
+    """
+    tree, source, text = {}, "recipe", ""
+    if name_or_path is not None:
+        path = find_recipe(str(name_or_path))
+        source, text = str(path), path.read_text(encoding="utf-8")
+        try:
+            tree = tomllib.loads(text)
+        except tomllib.TOMLDecodeError as error:
+            raise UserError(f"{path}: not valid TOML: {error}") from None
+        tree.setdefault("name", path.stem)
+        _resolve_paths(tree, path.parent)
+    origins: dict[str, str] = {}
+    changes: dict[str, Any] = {}
+    for argument in overrides:
+        key, value = parse_override(argument, verb)
+        _insert(tree, key, value, argument)
+        _insert(changes, key, value, argument)
+        origins[key] = COMMAND_LINE
+    _resolve_paths(changes, Path.cwd())
+    _overlay(tree, changes)
+
+    def where(dotted: str) -> str:
+        for key in origins:
+            if dotted == key or dotted.startswith(key + "."):
+                return COMMAND_LINE
+        line = line_of(text, dotted)
+        return f"{source}, line {line}" if line else source
+
+    check_keys(tree, Recipe, where)
+    # Laid over the defaults as a whole, so that `sft.optimizer.muon_lr=0.002` leaves sft's other optimizer settings as
+    # they are: validated alone, the section would fall back to the defaults of its class, which are pretraining's.
+    merged = Recipe().model_dump(by_alias=True)
+    _overlay(merged, tree)
+    try:
+        return Recipe.model_validate(merged)
+    except ValidationError as error:
+        raise UserError("\n".join(_describe(entry, tree, where) for entry in error.errors())) from None
+
+
+def find_recipe(name: str) -> Path:
+    """The TOML file that `name` stands for."""
+    path = Path(name).expanduser()
+    if path.is_dir():
+        resolved = path / "recipe.toml"
+        if resolved.is_file():
+            return resolved
+        raise UserError(f"{path}: a folder without recipe.toml, so not a run folder")
+    if path.suffix == ".toml" or path.is_file():
+        if path.is_file():
+            return path
+        raise UserError(f"{path}: no such recipe file")
+    shipped = recipes_folder() / f"{name}.toml"
+    if shipped.is_file():
+        return shipped
+    names = shipped_recipes()
+    near = difflib.get_close_matches(name, names, n=1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    raise UserError(f"no recipe called {name!r}.{hint} Shipped recipes: {', '.join(names)}; or give the path of a .toml file.")
+
+
+def parse_override(argument: str, verb: str | None = None) -> tuple[str, Any]:
+    """`pretrain.tokens=5e6` as ("pretrain.tokens", 5000000.0). The value is read as TOML where it is TOML, else as text."""
+    key, equals, raw = argument.partition("=")
+    key, raw = key.strip(), raw.strip()
+    if not equals or not key:
+        raise UserError(f"{argument!r}: write key.sub=value, for example pretrain.tokens=1_000_000")
+    if key == "data":
+        key = SHORTHAND.get(verb or "", "data.path")
+    annotation = _annotation(key)
+    wants = {type(None)} if annotation is None else set(_leaves(annotation))
+    if raw.lower() in ("none", "null") and type(None) in wants:
+        return key, None
+    numeric = wants & {int, float, bool}
+    if wants & {str} and not numeric and not raw.startswith(("[", '"', "'")):
+        return key, [raw] if tuple in wants else raw
+    try:
+        value = tomllib.loads(f"value = {raw}")["value"]
+    except tomllib.TOMLDecodeError:
+        return key, raw
+    return key, value if isinstance(value, (str, int, float, bool, list, dict)) else raw
+
+
+def check_keys(tree: dict, model: type[BaseModel], where, prefix: str = "") -> None:
+    """Refuse a key that no section has, naming the nearest one that some section has."""
+    fields = _fields(model)
+    for key, value in tree.items():
+        dotted = prefix + key
+        if key not in fields:
+            raise UserError(f"{where(dotted)}: unknown key {dotted!r}.{_suggestion(dotted, key, fields, prefix)}")
+        section = next((leaf for leaf in _leaves(fields[key].annotation) if _is_section(leaf)), None)
+        if section is None:
+            continue
+        for item in value if isinstance(value, list) else [value]:
+            if isinstance(item, dict):
+                check_keys(item, section, where, dotted + ".")
+            elif not isinstance(value, list):
+                raise UserError(f"{where(dotted)}: {dotted} = {value!r}: this is a section; set one of its keys, for example {_example(dotted, section)}")
+
+
+def _suggestion(dotted: str, key: str, fields: dict, prefix: str) -> str:
+    everywhere = list(all_keys())
+    same_name = [other for other in everywhere if other.split(".")[-1] == key]
+    if same_name:
+        return f" Did you mean {same_name[0]!r}?"
+    near = difflib.get_close_matches(key, fields, n=1, cutoff=0.6)
+    if near:
+        return f" Did you mean {prefix + near[0]!r}?"
+    near = difflib.get_close_matches(dotted, everywhere, n=1, cutoff=0.5)
+    return f" Did you mean {near[0]!r}?" if near else f" Known here: {', '.join(sorted(fields))}."
+
+
+def all_keys(model: type[BaseModel] = Recipe, prefix: str = "") -> Iterator[str]:
+    """Every dotted key a recipe can hold."""
+    for name, field in _fields(model).items():
+        section = next((leaf for leaf in _leaves(field.annotation) if _is_section(leaf)), None)
+        if section is None:
+            yield prefix + name
+        else:
+            yield from all_keys(section, prefix + name + ".")
+
+
+def line_of(text: str, dotted: str) -> int | None:
+    """The line of a TOML text that sets a dotted key (or the nearest section above it), 1-based; None when it does not."""
+    parts = [part for part in dotted.split(".") if not part.isdigit()]
+    section: list[str] = []
+    best, best_length = None, 0
+    for number, line in enumerate(text.splitlines(), start=1):
+        header = re.match(r"\s*\[+\s*([\w.\-\"]+)\s*\]+", line)
+        assignment = re.match(r"\s*([\w.\-\"]+)\s*=", line)
+        if header:
+            section = header[1].replace('"', "").split(".")
+        found = section if header else section + assignment[1].replace('"', "").split(".") if assignment else None
+        if found and found == parts[: len(found)] and len(found) > best_length:
+            best, best_length = number, len(found)
+    return best
+
+
+def to_toml(recipe: Recipe) -> str:
+    """The recipe in full as TOML, values that are None left out: what `runs/NAME/recipe.toml` holds."""
+    lines: list[str] = []
+    _write_table(lines, recipe.model_dump(mode="json", by_alias=True, exclude_none=True), "")
+    return "\n".join(lines).strip() + "\n"
+
+
+def _write_table(lines: list[str], table: dict, prefix: str) -> None:
+    for key, value in table.items():
+        if not isinstance(value, dict) and not _is_table_list(value):
+            lines.append(f"{key} = {_toml(value)}")
+    for key, value in table.items():
+        if isinstance(value, dict):
+            lines += ["", f"[{prefix}{key}]"]
+            _write_table(lines, value, f"{prefix}{key}.")
+        elif _is_table_list(value):
+            for item in value:
+                lines += ["", f"[[{prefix}{key}]]"]
+                _write_table(lines, item, f"{prefix}{key}.")
+
+
+def _is_table_list(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and isinstance(value[0], dict)
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        escaped = value.replace("\\", "\\\\").replace('"', '\\"')
+        return '"' + re.sub(r"[\x00-\x1f\x7f]", lambda match: f"\\u{ord(match[0]):04x}", escaped) + '"'
+    if isinstance(value, list):
+        return "[" + ", ".join(_toml(item) for item in value) + "]"
+    return repr(value)
+
+
+def _fields(model: type[BaseModel]) -> dict:
+    return {field.alias or name: field for name, field in model.model_fields.items()}
+
+
+def _leaves(annotation: Any) -> Iterator[Any]:
+    """The plain types an annotation is made of: `tuple[str, ...] | None` as tuple, str, NoneType; literals by their type."""
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is typing.Literal:
+        yield from {type(argument) for argument in arguments}
+    elif origin is typing.Annotated:
+        yield from _leaves(arguments[0])
+    elif origin in (typing.Union, types.UnionType):
+        for argument in arguments:
+            yield from _leaves(argument)
+    elif origin is not None:
+        yield origin
+        for argument in arguments:
+            if argument is not Ellipsis:
+                yield from _leaves(argument)
+    else:
+        yield annotation
+
+
+def _is_section(leaf: Any) -> bool:
+    return isinstance(leaf, type) and issubclass(leaf, BaseModel)
+
+
+def _annotation(dotted: str) -> Any:
+    """The annotation of a dotted key, None when there is no such key (`check_keys` complains about that later)."""
+    model: type[BaseModel] | None = Recipe
+    annotation = None
+    for part in dotted.split("."):
+        field = _fields(model).get(part) if model else None
+        if field is None:
+            return None
+        annotation = field.annotation
+        model = next((leaf for leaf in _leaves(annotation) if _is_section(leaf)), None)
+    return annotation
+
+
+def _insert(tree: dict, dotted: str, value: Any, argument: str) -> None:
+    *parents, last = dotted.split(".")
+    for part in parents:
+        tree = tree.setdefault(part, {})
+        if not isinstance(tree, dict):
+            raise UserError(f"{COMMAND_LINE}: {argument!r}: {part!r} is a value or a list, not a section")
+    tree[last] = value
+
+
+def _overlay(tree: dict, changes: dict) -> None:
+    for key, value in changes.items():
+        if isinstance(value, dict) and isinstance(tree.get(key), dict):
+            _overlay(tree[key], value)
+        else:
+            tree[key] = value
+
+
+def _resolve_paths(tree: dict, base: Path) -> None:
+    """Make data paths absolute: those in a file are relative to it, those of the command line to the current folder."""
+
+    def absolute(value: Any) -> Any:
+        if isinstance(value, list):
+            return [absolute(item) for item in value]
+        if not isinstance(value, str):
+            return value
+        expanded = os.path.expanduser(os.path.expandvars(value))
+        return expanded if "://" in expanded else os.path.normpath(os.path.join(base.absolute(), expanded))
+
+    data = tree.get("data")
+    if isinstance(data, dict):
+        for dotted in PATH_KEYS:
+            key = dotted.split(".")[1]
+            if key in data:
+                data[key] = absolute(data[key])
+        sources = data.get("sources")
+        for source in sources if isinstance(sources, list) else []:
+            if isinstance(source, dict) and "path" in source:
+                source["path"] = absolute(source["path"])
+    model = tree.get("from")  # a folder when there is one, else the id of a model on the Hub
+    if isinstance(model, str) and (base / Path(model).expanduser()).is_dir():
+        tree["from"] = absolute(model)
+
+
+def _describe(entry: dict, tree: dict, where) -> str:
+    location = [str(part) for part in entry["loc"]]
+    dotted = ".".join(location)
+    value: Any = tree
+    for part in entry["loc"]:
+        try:
+            value = value[part]
+        except (KeyError, IndexError, TypeError):
+            value = entry.get("input")
+            break
+    message = entry["msg"].removeprefix("Value error, ")
+    if entry["type"] == "missing":
+        return f"{where(dotted)}: {dotted} is missing: {message}"
+    shown = _toml(value) if isinstance(value, (str, int, float, bool, list)) and not _is_table_list(value) else repr(value)
+    return f"{where(dotted)}: {dotted} = {shown}: {message[:1].lower()}{message[1:]}"
+
+
+def _example(dotted: str, section: type[BaseModel]) -> str:
+    name, field = next(iter(_fields(section).items()))
+    return f"{dotted}.{name}={field.default}"

@@ -1,0 +1,106 @@
+"""The one optimizer step: every stage that trains calls `update`, nothing else divides a loss.
+
+Losses return a sum and a count. A mean of means over micro-batches or ranks would weigh a short micro-batch's tokens
+more than a long one's, so counts are added over all micro-batches and ranks first and each sum is divided by that
+total once. Eight micro-batches of one row are then the same step as one of eight, and one rank the same as two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, NamedTuple, TypeVar
+
+import torch
+from torch import Tensor
+
+from fromnoise.parallel.process import Process
+from fromnoise.run.errors import UserError
+
+MicroBatch = TypeVar("MicroBatch")
+
+
+class Loss(NamedTuple):
+    sum: Tensor  # 0-d, float32, differentiable
+    count: float  # how many units the sum runs over in this micro-batch
+    unit: Literal["token", "sequence", "pair"]
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateStats:
+    losses: dict[str, float]  # global means, one for each named loss
+    grad_norm: float  # before clipping, over all parameters
+    skipped: bool  # True when the loss or a gradient was not finite: the weights did not change
+
+
+def update(
+    parameters: Sequence[Tensor],
+    optimizer,
+    micro_batches: Sequence[MicroBatch],
+    losses: Callable[[MicroBatch], Mapping[str, Loss]],
+    counts: Mapping[str, float],
+    *,
+    lr_scale: float,
+    max_grad_norm: float,
+    weights: Mapping[str, float] | None = None,
+    process: Process | None = None,
+) -> UpdateStats:
+    """Gradient of sum_i weight_i * sum_i / count_i over all micro-batches and ranks, clipped, applied.
+
+    counts: for each loss name, this rank's number of units over all of `micro_batches`, known from the masks before any
+    forward pass. Names of `losses(batch)` must equal those of `counts`; their counts must add up to it (ValueError).
+    A non-finite loss or gradient leaves weights and optimizer state as they were and returns skipped=True.
+    """
+    process = process or Process.single()
+    names = sorted(counts)
+    totals = process.all_reduce_sum(torch.tensor([float(counts[name]) for name in names], dtype=torch.float64))
+    total = {name: max(float(value), 1.0) for name, value in zip(names, totals, strict=True)}
+    optimizer.zero_grad(set_to_none=True)
+    sums = dict.fromkeys(names, 0.0)
+    seen = dict.fromkeys(names, 0.0)
+    for batch in micro_batches:
+        parts = losses(batch)
+        objective = sum((weights or {}).get(name, 1.0) * part.sum / total[name] for name, part in parts.items())
+        objective.backward()
+        for name, part in parts.items():
+            sums[name] = sums[name] + part.sum.detach()  # stays a tensor: no synchronisation inside the loop
+            seen[name] += part.count
+    for name in names:
+        if abs(seen[name] - counts[name]) > 1e-6 * max(1.0, abs(counts[name])):
+            raise ValueError(f"loss {name!r} counted {seen[name]} units where {counts[name]} were announced")
+    grads = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    process.all_reduce_grads(grads)
+    reduced = process.all_reduce_sum(torch.stack([torch.as_tensor(sums[name], dtype=torch.float64) for name in names]))
+    means = {name: float(value) / total[name] for name, value in zip(names, reduced, strict=True)}
+    grad_norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(grads)))
+    finite = bool(torch.isfinite(grad_norm)) and all(value == value and abs(value) != float("inf") for value in means.values())
+    if finite:
+        clip = (max_grad_norm / (grad_norm + 1e-6)).clamp(max=1.0)
+        torch._foreach_mul_(grads, clip)
+        optimizer.step(lr_scale=lr_scale)
+    return UpdateStats(losses=means, grad_norm=float(grad_norm), skipped=not finite)
+
+
+class NonFiniteGuard:
+    """Keeps what made an update non-finite, counts such updates, and stops the stage after a few.
+
+    The batch and the random state of the step go to `nonfinite-step-N.safetensors` in the stage's folder.
+    """
+
+    def __init__(self, folder: Path, limit: int = 3, count: int = 0):
+        self.folder, self.limit, self.count = folder, limit, count
+
+    def check(self, step: int, stats: UpdateStats, tensors: Mapping[str, Tensor]) -> None:
+        if not stats.skipped:
+            return
+        from safetensors.torch import save_file
+
+        self.count += 1
+        kept = self.folder / f"nonfinite-step-{step}.safetensors"
+        save_file({"torch_rng_state": torch.get_rng_state(), **{k: v.contiguous() for k, v in tensors.items()}}, kept)
+        if self.count >= self.limit:
+            raise UserError(
+                f"{self.count} updates had a non-finite loss or gradient (the last at step {step}, losses {stats.losses}); "
+                f"weights are as before it and the batch is in {kept}. A lower learning rate or dtype=float32 usually helps."
+            )

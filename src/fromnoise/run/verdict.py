@@ -1,0 +1,208 @@
+"""What is done, stale, partial or missing in a run, and why: by content hashes, never by dates.
+
+done     inputs, result-changing configuration and outputs hash to what stage.json recorded
+partial  cut off; inputs and configuration are what they were, so it resumes
+stale    finished or cut off with other inputs or settings; nothing is touched until --rerun
+missing  not begun
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from fromnoise.pipeline import STAGES, Stage
+from fromnoise.run.errors import UserError
+from fromnoise.run.files import HashCache, digest_of, files_under
+from fromnoise.run.folder import RunFolder, folder_digest, stage_of, writer_of
+from fromnoise.run.recipe import Recipe
+
+# Settings that change when something is saved, not what is saved.
+NEUTRAL = ("checkpoint_every_s",)
+# Settings that name files: what counts is the files' content, which is among the inputs.
+FILES = ("data.path", "data.sources", "data.conversations", "data.preferences", "data.prompts")
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    stage: Stage
+    state: Literal["done", "stale", "partial", "missing"]
+    causes: tuple[str, ...] = ()  # why it is stale
+    waits_for: tuple[str, ...] = ()  # inputs that other stages have yet to make; whether it is stale shows when they have
+
+    def __str__(self) -> str:
+        reasons = list(self.causes)
+        if self.waits_for and self.state != "missing":
+            reasons.append("inputs still to be made: " + ", ".join(f"{name}/" for name in self.waits_for))
+        return f"{self.stage.verb:<10} {self.state:<8} {'; '.join(reasons)}".rstrip()
+
+
+def stages_of(recipe: Recipe) -> list[Stage]:
+    """The stages a recipe has. A run that starts `from` a finished model makes no tokenizer and no base model."""
+    left_out: set[str] = set()
+    if recipe.sft_from is not None:
+        left_out |= {"tokenizer", "pretrain"}
+        if not has_documents(recipe):
+            left_out.add("prepare")
+    return [stage for stage in STAGES if stage.verb not in left_out]
+
+
+def has_documents(recipe: Recipe) -> bool:
+    return recipe.data.world or recipe.data.path is not None or bool(recipe.data.sources)
+
+
+def verdicts(run: RunFolder, recipe: Recipe) -> list[Verdict]:
+    """The verdict for each stage of the recipe, in order."""
+    found: list[Verdict] = []
+    for stage in stages_of(recipe):
+        found.append(verdict(run, recipe, stage, found))
+    run.hashes.save()
+    return found
+
+
+def verdict(run: RunFolder, recipe: Recipe, stage: Stage, earlier: list[Verdict]) -> Verdict:
+    """The verdict for one stage, given those of the stages before it."""
+    folder = run.stage_dir(stage.writes[0])
+    unfinished = {name for other in earlier if other.state != "done" for name in other.stage.writes}
+    waits_for = tuple(name for name in reads(recipe, stage) if name in unfinished)
+    record = run.record(stage)
+    if record is None:
+        if any(folder.iterdir() if folder.is_dir() else ()):
+            return Verdict(stage, "stale", (f"{folder} holds files but no stage.json, so this run did not make them",), waits_for)
+        return Verdict(stage, "missing", waits_for=waits_for)
+    causes = config_changes(record, config_of(recipe, stage))
+    causes += input_changes(record, inputs_of(run, recipe, stage, leave_out=waits_for))
+    if record["status"] == "done":
+        causes += output_changes(record["outputs"], run.outputs(stage))
+    if causes or waits_for:
+        return Verdict(stage, "stale", tuple(causes), waits_for)
+    return Verdict(stage, "done" if record["status"] == "done" else "partial")
+
+
+def reads(recipe: Recipe, stage: Stage) -> list[str]:
+    """The folders of the run that a stage reads under this recipe."""
+    made = {name for other in stages_of(recipe) for name in other.writes}
+    return [name for name in stage.reads if name in made]
+
+
+def config_of(recipe: Recipe, stage: Stage) -> dict[str, Any]:
+    """The settings that change the stage's result: dotted key -> value, in a fixed order."""
+    tree = recipe.model_dump(mode="json", by_alias=True)
+    config: dict[str, Any] = {}
+    for key in stage.config:
+        value: Any = tree
+        for part in key.split("."):
+            value = value[part]
+        if key not in FILES:
+            _flatten(key, value, config)
+        elif key == "data.sources":
+            for number, source in enumerate(value):
+                source = {name: setting for name, setting in source.items() if name != "path"}
+                _flatten(f"{key}.{number}", source, config)
+    return config
+
+
+def _flatten(key: str, value: Any, config: dict[str, Any]) -> None:
+    if key.rsplit(".", 1)[-1] in NEUTRAL:
+        return
+    if isinstance(value, dict):
+        for name, item in value.items():
+            _flatten(f"{key}.{name}", item, config)
+    else:
+        config[key] = value
+
+
+def inputs_of(run: RunFolder, recipe: Recipe, stage: Stage, leave_out: tuple[str, ...] = ()) -> dict[str, str]:
+    """Content hashes of everything the stage reads: folders of the run by name, files of the user by their recipe key."""
+    inputs = {name: run.digest(name) for name in reads(recipe, stage) if name not in leave_out}
+    for key in stage.config:
+        if key in FILES:
+            inputs.update(_hash_user_files(key, recipe, run.hashes))
+    if recipe.sft_from is not None and "base" in stage.reads and Path(recipe.sft_from).is_dir():
+        inputs["from"] = folder_digest(Path(recipe.sft_from), run.hashes)
+    return inputs
+
+
+def _hash_user_files(key: str, recipe: Recipe, hashes: HashCache) -> dict[str, str]:
+    value = getattr(recipe.data, key.removeprefix("data."))
+    if value is None:
+        return {}
+    if isinstance(value, str):
+        return {key: digest_path(value, key, hashes)}
+    if key == "data.sources":
+        return {f"{key}.{source.name}": digest_path(source.path, f"{key}.{source.name}", hashes) for source in value}
+    return {f"{key}.{number}": digest_path(path, key, hashes) for number, path in enumerate(value)}
+
+
+def digest_path(pattern: str, key: str, hashes: HashCache) -> str:
+    """The content hash of a file, a folder's files, or a glob's; names below the folder count, where it lies does not."""
+    path = Path(pattern)
+    if path.is_file():
+        return digest_of({path.name: hashes.sha256(path)})
+    if path.is_dir():
+        return digest_of({str(file.relative_to(path)): hashes.sha256(file) for file in files_under(path)})
+    matches = [Path(match) for match in sorted(glob.glob(pattern, recursive=True)) if Path(match).is_file()]
+    if not matches:
+        raise UserError(f"{key} = {pattern!r}: no such file or folder")
+    return digest_of({match.name: hashes.sha256(match) for match in matches})
+
+
+def check_user_files(recipe: Recipe) -> None:
+    """Raise UserError for a file the recipe names that is not there: before a long run, not in the middle of it."""
+    data = recipe.data
+    named = [("data.path", data.path), ("data.preferences", data.preferences), ("data.prompts", data.prompts)]
+    named += [("data.conversations", path) for path in data.conversations]
+    named += [(f"data.sources {source.name}", source.path) for source in data.sources]
+    for key, path in named:
+        if path is not None and not os.path.exists(path) and not glob.glob(path, recursive=True):
+            raise UserError(f"{key} = {path!r}: no such file or folder")
+
+
+def config_changes(record: dict[str, Any], config: dict[str, Any]) -> list[str]:
+    """`sft.epochs 2.0 -> 3.0` for each setting that is not what it was."""
+    old, dtype = record["config"], (record.get("numerics") or {}).get("dtype")
+    changes = []
+    for key in sorted(old.keys() | config.keys()):
+        before, after = old.get(key), config.get(key)
+        if before == after:
+            continue
+        if key == "dtype" and dtype in (before, after) and "auto" in (before, after):
+            continue  # the same choice, once measured and once written down
+        changes.append(f"{key} {_show(before)} -> {_show(after)}")
+    return changes
+
+
+def input_changes(record: dict[str, Any], inputs: dict[str, str]) -> list[str]:
+    old = record["inputs"]
+    changes = []
+    for name in sorted(inputs):
+        label = name if "." in name or name == "from" else f"{name}/"
+        if name not in old:
+            changes.append(f"input {label} is new")
+        elif old[name] != inputs[name]:
+            changes.append(f"input {label} changed ({old[name][:8]} -> {inputs[name][:8]})")
+    gone = [name for name in sorted(old) if name not in inputs and ("." in name or name == "from")]
+    return changes + [f"input {name} is no longer given" for name in gone]
+
+
+def output_changes(recorded: dict[str, str], found: dict[str, str]) -> list[str]:
+    """Artefacts that went missing or changed since the stage finished. Files added beside them are no concern."""
+    gone = [f"output {name} is gone" for name in sorted(recorded) if name not in found]
+    return gone + [f"output {name} was changed" for name in sorted(recorded) if name in found and recorded[name] != found[name]]
+
+
+def _show(value: Any) -> str:
+    text = "unset" if value is None else str(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def required(run: RunFolder, recipe: Recipe, verb: str, found: list[Verdict]) -> None:
+    """Refuse a single stage whose inputs are not all there, naming the command that makes them."""
+    states = {verdict.stage.verb: verdict.state for verdict in found}
+    for name in reads(recipe, stage_of(verb)):
+        writer = writer_of(name).verb
+        if states.get(writer) != "done":
+            raise UserError(f"{verb} needs {run.stage_dir(name)}, which is {states[writer]}: make it first with `fromnoise {writer}`, or everything with `fromnoise run`")

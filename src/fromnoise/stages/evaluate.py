@@ -1,0 +1,250 @@
+"""evaluate: every model of a run, measured; each number with its interval, its count and its method.
+
+Reads the run's models, the world's held-out questions and prompts (or the held-out preference pairs of real data);
+writes `evaluate/records/*.jsonl`, one line a measured example, and `evaluate/summary.json`, computed from those lines
+alone. Nothing measured here was trained on: the contamination column says how that was checked.
+
+The parts below run one after the other. Each is a file of records that appears whole or not at all, so an evaluation
+that was cut off goes on with the first part missing. A part that lacks its models or its data is left out.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from fromnoise.data.conversation import read_conversations
+from fromnoise.data.shards import TokenShards
+from fromnoise.data.tokenizer import Tokenizer
+from fromnoise.evaluate import contamination, memorisation, preference, questions, reward_accuracy, safety
+from fromnoise.evaluate.answers import Scorer, Subject
+from fromnoise.evaluate.intervals import Estimate, exact
+from fromnoise.evaluate.likelihood import bits_per_byte
+from fromnoise.evaluate.records import part, read_jsonl, rounded
+from fromnoise.run.files import write_json
+from fromnoise.run.seeds import seed_from
+
+MODELS = ("base", "sft", "rlhf")
+
+
+def run(ctx) -> None:
+    settings, bench = ctx.recipe.evaluate, Bench(ctx)
+    seed = settings.seed
+    summary: dict[str, Estimate] = {}
+    greedy = settings.sampling.model_copy(update={"temperature": 0.0})
+    ctx.machine  # noqa: B018  threads and determinism are set before anything is computed
+
+    def records(name: str, make) -> list[dict]:
+        """One part: made now, or read where it is there already."""
+        if not (ctx.folder / "records" / f"{name}.jsonl").exists():
+            ctx.info(f"evaluate: {name.replace('_', ' ')}")
+        return part(ctx.folder / "records", name, make)
+
+    # held-out text
+    if bench.shards:
+        for name in bench.models:
+            found = records(f"bits_per_byte_{name}", lambda name=name: measure_bits(bench, name, settings.bits_per_byte_tokens))
+            summary |= {f"bits_per_byte/{name}/{r['source']}": exact(r["bits_per_byte"], r["tokens"], "evenly spaced rows of held-out text; n counts tokens") for r in found}
+
+    # questions, asked of base in its best plain form and under the template, of sft and of rlhf
+    asked = questions.choose(bench.questions, settings.num_questions, seed)
+    if asked and "sft" in bench.models:
+        summary |= contamination.summarise(records("contamination", lambda: contamination.check(asked, bench.conversations)))
+        kinds = sorted({conversation["kind"] for conversation in bench.conversations if conversation.get("kind")})
+        if "base" in bench.models:
+            summary |= questions.summarise("base_plain", records("questions_base_plain", lambda: ask_base_plainly(bench, asked, greedy, seed)), kinds)
+        for name in bench.models:
+            part_name = "base_template" if name == "base" else name
+            found = records(f"questions_{part_name}", lambda name=name: questions.ask_chat(bench.model(name), asked, greedy, seed, bench.judge))
+            summary |= questions.summarise(part_name, found, kinds)
+
+    # canaries
+    if bench.canaries and "base" in bench.models:
+        summary |= memorisation.summarise(records("memorisation_base", lambda: memorisation.measure(bench.model("base"), bench.canaries, seed)), seed)
+
+    # the reward models on pairs that trained neither
+    for name in ("reward", "audit"):
+        if bench.scorer(name) and bench.pairs:
+            held_out = [pair for pair in bench.pairs if pair["share"] == name and pair["split"] == "held_out"]
+            scored = records(f"pairs_{name}", lambda name=name, held_out=held_out: reward_accuracy.score_pairs(held_out, bench.scorer(name), bench.tokenizer.pad_id))
+            summary |= reward_accuracy.summarise(name, scored, seed)
+            summary |= reward_accuracy.pairs_differing(name, [pair for pair in bench.pairs if pair["share"] == name])
+
+    # with RLHF against without: the same prompts, the same decoding
+    prompts = bench.draw(bench.held_out_prompts, settings.num_prompts, "prompts")
+    if prompts and "rlhf" in bench.models:
+        sampled = records("preference_sampled", lambda: bench.compare(prompts, settings.sampling, seed_from(seed, "preference")))
+        summary |= preference.summarise("sampled", sampled, seed) | preference.drift(sampled, seed)
+        summary |= preference.summarise("greedy", records("preference_greedy", lambda: bench.compare(prompts, greedy, seed)), seed)
+        if bench.scorer("reward") and settings.best_of_n > 1:
+            best = records("best_of_n", lambda: bench.best_of_n(prompts[: settings.best_of_n_prompts], sampled, settings))
+            summary |= preference.summarise_best_of_n(best, seed)
+        requests = bench.draw([p for p in bench.held_out_prompts if p.get("kind") in safety.KINDS], settings.num_requests, "requests")
+        if requests:
+            summary |= safety.summarise("sampled", records("safety_sampled", lambda: bench.compare(requests, settings.sampling, seed_from(seed, "safety"))), seed)
+            summary |= safety.summarise("greedy", records("safety_greedy", lambda: bench.compare(requests, greedy, seed)), seed)
+
+    # the same prompts to every model, unpicked
+    if prompts and "sft" in bench.models:
+        records("side_by_side", lambda: side_by_side(bench, bench.draw(prompts, settings.num_samples, "samples"), settings.sampling, seed))
+
+    write_json(ctx.folder / "summary.json", {name: {k: rounded(v) if isinstance(v, float) else v for k, v in one.to_json().items()} for name, one in summary.items()})
+    ctx.finish({"measured": len(summary), "models": bench.models})
+
+
+@dataclass
+class Bench:
+    """What is measured and what measures it, opened when first used. `ctx` is the stage's."""
+
+    ctx: object
+
+    @cached_property
+    def models(self) -> list[str]:
+        return [name for name in MODELS if self._folder(name) is not None]
+
+    def _folder(self, name: str) -> Path | None:
+        folder = Path(self.ctx.parent(name))
+        return folder if (folder / "config.json").exists() else None
+
+    @cached_property
+    def _subjects(self) -> dict[str, Subject]:
+        return {}
+
+    def model(self, name: str) -> Subject:
+        if name not in self._subjects:
+            self._subjects[name] = Subject(name, self._folder(name), self.ctx.machine)
+        return self._subjects[name]
+
+    @cached_property
+    def _scorers(self) -> dict[str, Scorer | None]:
+        folders = {name: self.ctx.path(name) for name in ("reward", "audit")}
+        return {name: Scorer(folder, self.ctx.machine) if (folder / "config.json").exists() else None for name, folder in folders.items()}
+
+    def scorer(self, name: str) -> Scorer | None:
+        return self._scorers[name]
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        return Tokenizer.load(self._folder(self.models[-1]))
+
+    @cached_property
+    def shards(self) -> TokenShards | None:
+        folder = self.ctx.path("tokenizer") / "tokens"
+        shards = TokenShards(folder, "validation") if (folder / "index.json").exists() else None
+        return shards if shards and shards.num_tokens else None
+
+    # -- the world's records, absent on real data -------------------------------------------------------------------
+
+    def _world(self, name: str) -> list[dict]:
+        return read_jsonl(self.ctx.path("prepare") / "world" / f"{name}.jsonl") if self.ctx.recipe.data.world else []
+
+    @cached_property
+    def questions(self) -> list[dict]:
+        return self._world("questions")
+
+    @cached_property
+    def canaries(self) -> list[dict]:
+        return self._world("canaries")
+
+    @cached_property
+    def conversations(self) -> list[dict]:
+        """What `sft` was trained on."""
+        files = list(self.ctx.recipe.data.conversations)
+        if not files and self.ctx.recipe.data.world:
+            files = [str(self.ctx.path("prepare") / "world" / f"conversations_{self.ctx.recipe.sft.conversations}.jsonl")]
+        read = read_conversations(files, lambda bad: None) if files else []  # `sft` has reported the bad ones
+        return [{"messages": conversation.messages, "kind": conversation.kind} for conversation in read]
+
+    @cached_property
+    def pairs(self) -> list[dict]:
+        return read_jsonl(self.ctx.path("prefer") / "pairs.jsonl")
+
+    @cached_property
+    def held_out_prompts(self) -> list[dict]:
+        """The world's held-out prompts; on real data the prompts of held-out pairs, which train neither model."""
+        if self.ctx.recipe.data.world:
+            return [prompt for prompt in self._world("prompts") if prompt["split"] == "heldout"]
+        return [prompt for prompt in read_jsonl(self.ctx.path("prefer") / "prompts.jsonl") if prompt.get("split") == "held_out"]
+
+    # -- judges -----------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def judge(self):
+        if not self.ctx.recipe.data.world:
+            return None
+        from fromnoise.world.judging import judge
+
+        return judge
+
+    @cached_property
+    def oracle(self):
+        if not self.ctx.recipe.data.world:
+            return None
+        from fromnoise.world.oracle import prefers
+
+        return prefers
+
+    @cached_property
+    def raters(self):
+        """How likely a rater of the judge share, who chose no training pair, is to prefer the first answer."""
+        if not self.ctx.recipe.data.world:
+            return None
+        from fromnoise.world.raters import pool_prob, raters
+
+        people = raters("judge", self.ctx.recipe.seed)
+        return lambda prompt, first, second: pool_prob(people, prompt, first, second)
+
+    # -- measurements that need several of the above ------------------------------------------------------------------
+
+    def draw(self, prompts: list[dict], count: int, purpose: str) -> list[dict]:
+        """At most `count` of the prompts by a seeded draw, in drawn order: any first part is a draw too."""
+        rng = random.Random(f"{self.ctx.recipe.evaluate.seed}/{purpose}")
+        return rng.sample(prompts, min(count, len(prompts)))
+
+    def compare(self, prompts: list[dict], sampling, seed: int) -> list[dict]:
+        return preference.compare(
+            prompts, self.model("sft"), self.model("rlhf"), sampling, seed, judge=self.judge, oracle=self.oracle, raters=self.raters,
+            reward=self.scorer("reward"), audit=self.scorer("audit"),
+        )  # fmt: skip
+
+    def best_of_n(self, prompts: list[dict], compared: list[dict], settings) -> list[dict]:
+        return preference.best_of_n(
+            prompts, compared, self.model("sft"), settings.sampling, seed_from(settings.seed, "best_of_n"), settings.best_of_n, judge=self.judge,
+            oracle=self.oracle, reward=self.scorer("reward"), audit=self.scorer("audit"), missing_stop_penalty=self.ctx.recipe.rlhf.missing_stop_penalty,
+        )  # fmt: skip
+
+
+def measure_bits(bench: Bench, name: str, max_tokens: int) -> list[dict]:
+    subject = bench.model(name)
+    row_tokens = min(256, subject.model.config.context_tokens)
+    found = bits_per_byte(subject.model, bench.shards, bench.tokenizer.token_bytes(), max_tokens, 16, row_tokens, bench.ctx.machine.autocast)
+    sizes = {source: len(bench.shards.tokens(source)) for source in bench.shards.sources}
+    total = sum(sizes.values())
+    return [{"source": source, "bits_per_byte": rounded(value), "tokens": min(max_tokens, total) if source == "all" else min(sizes[source], int(max_tokens * sizes[source] / total))}
+            for source, value in found.items()]
+
+
+def ask_base_plainly(bench: Bench, asked: list[dict], sampling, seed: int) -> list[dict]:
+    """The questions as plain text, in the form that serves the base model best on questions left over (or, where none
+    are, on training prompts)."""
+    taken = {question["id"] for question in asked}
+    left = [question for question in bench.questions if question["id"] not in taken] or [p for p in bench._world("prompts") if p["split"] == "train"]
+    kinds = {question["kind"] for question in asked}
+    trial = bench.draw([prompt for prompt in left if prompt["kind"] in kinds], questions.NUM_TRIALS, "trial")
+    form = questions.best_plain_prompt(bench.model("base"), trial, bench.conversations, sampling, seed, bench.judge)
+    return questions.ask_plain(bench.model("base"), asked, form, bench.conversations, sampling, seed, bench.judge)
+
+
+def side_by_side(bench: Bench, prompts: list[dict], sampling, seed: int) -> list[dict]:
+    """Each prompt answered by every model; base goes on with the prompt's text until its document ends."""
+    records = [{"id": p["id"], "kind": p.get("kind"), "prompt": questions.question_text(p), "messages": p["messages"]} for p in prompts]
+    for name in bench.models:
+        subject = bench.model(name)
+        ids = [subject.plain_prompt(questions.question_text(p)) if name == "base" else subject.chat_prompt(p["messages"]) for p in prompts]
+        fitting = [i for i, prompt_ids in enumerate(ids) if subject.fits(prompt_ids, sampling.max_new_tokens)]
+        answers = subject.answer([ids[i] for i in fitting], sampling, seed_from(seed, "samples"), {bench.tokenizer.endoftext_id} if name == "base" else None)
+        for i, answer in zip(fitting, answers, strict=True):
+            records[i][name] = {"text": answer.text, "stopped": answer.stopped, "num_tokens": len(answer.token_ids)}
+    return records

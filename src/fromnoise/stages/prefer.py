@@ -1,0 +1,253 @@
+"""prefer: prompts, the SFT model and raters to pairs of answers and which one was chosen.
+
+Reads `prepare/` (the world's prompts) or the recipe's files, and `sft/`; writes `prefer/pairs.jsonl`, one pair a line
+with the token ids that every later stage uses, and `prefer/prompts.jsonl`, the prompts `rlhf` learns on.
+
+Three ways to get pairs: two answers sampled for each prompt and chosen by the world's simulated raters; the same,
+chosen by people (the stage then ends its turn until enough are labelled); or a file of pairs that people made.
+Prompts are divided between the reward model and the audit model, and each side's into train and held out, so that no
+prompt is on two sides. Each batch is a pure function of (seed, batch number): a resume repeats at most one.
+Over-long rule: the oldest turns are cut until prompt and answer fit a row, else the pair is set aside; both counted.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+
+import numpy as np
+
+from fromnoise.data.conversation import fit_prompt
+from fromnoise.data.preferences import read_preferences
+from fromnoise.data.prompts import pair_prompts, prompt_key, read_prompts, world_prompts
+from fromnoise.data.tokenizer import Tokenizer
+from fromnoise.evaluate.records import read_jsonl, write_jsonl
+from fromnoise.run.budget import steps_for
+from fromnoise.run.errors import UserError
+from fromnoise.run.seeds import seed_from
+
+
+def run(ctx) -> None:
+    data, settings = ctx.recipe.data, ctx.recipe.prefer
+    tokenizer = Tokenizer.load(ctx.path("sft"))
+    counts: Counter[str] = Counter()
+    if data.preferences:
+        pairs, prompts = pairs_from_file(ctx, tokenizer, counts)
+    else:
+        prompts = fitted(load_prompts(ctx), tokenizer, settings.row_tokens - settings.sampling.max_new_tokens, counts)
+        sampled = sample_pairs(ctx, tokenizer, prompts, counts)
+        pairs = choose_by_people(ctx, sampled, counts) if settings.raters == "people" else choose_by_world(ctx, sampled, prompts)
+    if not pairs:
+        raise UserError(f"no usable preference pair was left: {dict(counts)}. Raise prefer.row_tokens or prefer.num_pairs.")
+    used = {pair["prompt_id"]: (pair["share"], pair["split"]) for pair in pairs}
+    for prompt in prompts:
+        prompt["share"], prompt["split"] = used.get(prompt["id"], (None, None))
+    write_jsonl(ctx.folder / "pairs.jsonl", pairs)
+    write_jsonl(ctx.folder / "prompts.jsonl", prompts)
+    summary = summarise(pairs)
+    ctx.log(0, **{name: value for name, value in summary.items() if value is not None})
+    ctx.info(
+        f"{len(pairs):,} pairs over {len(used):,} prompts; {summary['differ_frac'] or 0:.0%} differ in correctness or relevance, "
+        f"best attainable accuracy {summary['best_attainable'] or float('nan'):.3f}; {dict(counts)}"
+    )
+    ctx.finish({**summary, **counts, "prompts": len(prompts)})
+
+
+def load_prompts(ctx) -> list[dict]:
+    """The records answers are sampled for, in a shuffled order: the recipe's file, or the world's training prompts."""
+    if ctx.recipe.data.prompts:
+        prompts = read_prompts(ctx.recipe.data.prompts, ctx.on_bad)
+        ctx.check_bad(len(prompts))
+    elif ctx.recipe.data.world:
+        prompts = world_prompts(ctx.path("prepare"), "train")
+    else:
+        raise UserError("prefer needs prompts: set data.preferences (a file of pairs), data.prompts (a file of prompts), or data.world=true")
+    order = np.random.default_rng(seed_from(ctx.seed, "prompts")).permutation(len(prompts))
+    return [prompts[i] for i in order]
+
+
+def fitted(prompts: list[dict], tokenizer: Tokenizer, max_tokens: int, counts: Counter) -> list[dict]:
+    """The prompts with their token ids, cut to `max_tokens` or set aside."""
+    kept = []
+    for prompt in prompts:
+        found = fit_prompt(tokenizer, prompt["messages"], max_tokens)
+        if found is None:
+            counts["prompts_set_aside"] += 1
+            continue
+        ids, messages = found
+        counts["prompts_cut"] += len(messages) < len(prompt["messages"])
+        kept.append({**prompt, "messages": messages, "prompt_ids": ids})
+    return kept
+
+
+def side_of(ctx, prompt_id: str) -> tuple[str, str]:
+    """(share, split) of a prompt: which model its pairs belong to, and whether they train it. By the id alone."""
+    settings = ctx.recipe.prefer
+    draw = np.random.default_rng(seed_from(ctx.seed, "side", prompt_id)).random(2)
+    return "audit" if draw[0] < settings.audit_frac else "reward", "held_out" if draw[1] < settings.held_out_frac else "train"
+
+
+def sample_pairs(ctx, tokenizer: Tokenizer, prompts: list[dict], counts: Counter) -> list[dict]:
+    """Two different answers of the SFT model for each of the first `num_pairs` prompts, in resumable batches."""
+    settings = ctx.recipe.prefer
+    parts = ctx.folder / "train_state"
+    parts.mkdir(exist_ok=True)
+    stops = {tokenizer.im_end_id, tokenizer.endoftext_id}
+    engine = None
+
+    def answers(number: int) -> list[dict]:
+        nonlocal engine
+        engine = engine or open_engine(ctx, tokenizer)
+        chosen = prompts[number * settings.batch_prompts : min((number + 1) * settings.batch_prompts, len(prompts))]
+        seed = seed_from(ctx.seed, "answers", number)
+        found = engine.generate([p["prompt_ids"] for p in chosen for _ in range(2)], settings.sampling.max_new_tokens, stops, settings.sampling, seed)
+        for attempt in range(settings.max_resamples):  # a pair of equal answers teaches nothing: draw the second again
+            same = [i for i in range(len(chosen)) if found[2 * i].token_ids == found[2 * i + 1].token_ids]
+            if not same:
+                break
+            again = engine.generate(
+                [chosen[i]["prompt_ids"] for i in same], settings.sampling.max_new_tokens, stops, settings.sampling, seed_from(seed, "again", attempt)
+            )
+            for i, generation in zip(same, again, strict=True):
+                found[2 * i + 1] = generation
+        return [
+            {"prompt": prompt["id"], "answers": [answer_record(tokenizer, generation) for generation in found[2 * i : 2 * i + 2]]}
+            for i, prompt in enumerate(chosen)
+        ]
+
+    def measure_batch_s() -> float:
+        start = time.perf_counter()
+        write_jsonl(parts / "batch-00000.jsonl", answers(0))
+        return time.perf_counter() - start
+
+    wanted = -(-min(settings.num_pairs, len(prompts)) // settings.batch_prompts)
+    num_batches = min(steps_for(ctx, "prefer", wanted, ctx.decide("batch_s", measure_batch_s)), -(-len(prompts) // settings.batch_prompts))
+    pairs, by_id = [], {prompt["id"]: prompt for prompt in prompts}
+    with ctx.progress(num_batches, "batch") as progress:
+        for number in range(num_batches):
+            part = parts / f"batch-{number:05d}.jsonl"
+            if not part.exists():
+                write_jsonl(part, answers(number))
+            for record in read_jsonl(part):
+                prompt = by_id[record["prompt"]]
+                if record["answers"][0]["token_ids"] == record["answers"][1]["token_ids"]:
+                    counts["identical_answers"] += 1
+                    continue
+                pairs.append(pair_record(ctx, len(pairs), prompt, record["answers"]))
+            progress.advance(1, pairs=len(pairs))
+    return pairs if ctx.recipe.budget else pairs[: settings.num_pairs]
+
+
+def open_engine(ctx, tokenizer: Tokenizer):
+    from fromnoise.generate.engine import Engine
+    from fromnoise.model.hf import load_model
+
+    return Engine(load_model(ctx.path("sft")).to(ctx.machine.device), dtype=ctx.machine.torch_dtype, pad_id=tokenizer.pad_id)
+
+
+def answer_record(tokenizer: Tokenizer, generation) -> dict:
+    ids = [int(token) for token in generation.token_ids]
+    return {"token_ids": ids, "text": tokenizer.decode(ids), "stopped": bool(generation.stopped)}
+
+
+def pair_record(ctx, number: int, prompt: dict, answers: list[dict]) -> dict:
+    """A pair nobody has chosen from yet. `chosen` becomes 0, 1, or None for a tie."""
+    share, split = side_of(ctx, prompt["id"])
+    return {
+        "id": f"pair-{number:06d}", "prompt_id": prompt["id"], "kind": prompt.get("kind"), "messages": prompt["messages"],
+        "prompt_ids": prompt["prompt_ids"], "answers": answers, "share": share, "split": split, "weight": 1.0,
+        "rater": None, "chosen": None, "pool_prob_first": None, "differ": None,
+    }  # fmt: skip
+
+
+def choose_by_world(ctx, pairs: list[dict], prompts: list[dict]) -> list[dict]:
+    """One simulated rater a pair, drawn from the pair's share of the raters; what it chooses is all that training sees.
+
+    `pool_prob_first`, how likely a rater drawn from that share is to choose the first answer, is kept for the best
+    attainable accuracy alone; no training stage reads it.
+    """
+    from fromnoise.world.judging import judge
+    from fromnoise.world.raters import pool_prob, raters
+
+    by_id = {prompt["id"]: prompt for prompt in prompts}
+    pools = {share: raters(share, ctx.recipe.seed) for share in ("reward", "audit")}
+    for pair in pairs:
+        prompt, pool = by_id[pair["prompt_id"]], pools[pair["share"]]
+        first, second = (judge(prompt, answer["text"], answer["stopped"]) for answer in pair["answers"])
+        rng = np.random.default_rng(seed_from(ctx.seed, "choice", pair["id"]))
+        rater = pool[int(rng.integers(len(pool)))]
+        pair["chosen"] = 0 if rng.random() < rater.prob_first(prompt, first, second) else 1
+        pair["rater"] = rater.rater_id
+        pair["pool_prob_first"] = round(float(pool_prob(pool, prompt, first, second)), 6)
+        pair["differ"] = {name: getattr(first, name) != getattr(second, name) for name in ("correct", "relevant")}
+    return pairs
+
+
+def choose_by_people(ctx, pairs: list[dict], counts: Counter) -> list[dict]:
+    """The pairs people have labelled, once they have labelled all of them; until then the stage ends its turn.
+
+    `prefer/unlabelled.jsonl` holds what to compare; each line of `prefer/labels.jsonl` is one vote
+    {"pair", "choice": 0 | 1 | "tie" | "both_bad", "rater"}. Several votes on a pair share its weight.
+    """
+    if not (ctx.folder / "unlabelled.jsonl").exists():
+        write_jsonl(ctx.folder / "unlabelled.jsonl", pairs)
+    by_id = {pair["id"]: pair for pair in pairs}
+    votes: dict[str, list[dict]] = {}
+    for number, vote in enumerate(read_jsonl(ctx.folder / "labels.jsonl"), start=1):
+        if vote.get("pair") not in by_id or vote.get("choice") not in (0, 1, "tie", "both_bad"):
+            raise UserError(f"{ctx.folder / 'labels.jsonl'}, line {number}: needs a known `pair` and a `choice` of 0, 1, \"tie\" or \"both_bad\", not {vote}")
+        votes.setdefault(vote["pair"], []).append(vote)
+    if len(votes) < len(pairs):
+        raise UserError(f"waiting: {len(votes)} of {len(pairs)} pairs labelled (the pairs are in {ctx.folder / 'unlabelled.jsonl'}, votes go to labels.jsonl beside it)")
+    counts["votes"] = sum(map(len, votes.values()))
+    return [
+        {**by_id[name], "id": f"{name}-{n}", "weight": 1.0 / len(cast), "rater": vote.get("rater"),
+         "chosen": vote["choice"] if vote["choice"] in (0, 1) else None}
+        for name, cast in votes.items() for n, vote in enumerate(cast)
+    ]  # fmt: skip
+
+
+def pairs_from_file(ctx, tokenizer: Tokenizer, counts: Counter) -> tuple[list[dict], list[dict]]:
+    """(pairs, prompts) of the recipe's preference file, encoded once. Answers end with the stop token."""
+    settings = ctx.recipe.prefer
+    read = read_preferences(ctx.recipe.data.preferences, ctx.on_bad)
+    ctx.check_bad(len(read))
+    pairs = []
+    for found in read:
+        texts = (found.chosen, found.rejected)
+        answers = [{"token_ids": [*tokenizer.encode(text), tokenizer.im_end_id], "text": text, "stopped": True} for text in texts]
+        fit = fit_prompt(tokenizer, found.prompt, settings.row_tokens - max(len(answer["token_ids"]) for answer in answers))
+        if fit is None:
+            counts["pairs_set_aside"] += 1
+            continue
+        ids, messages = fit
+        counts["pairs_cut"] += len(messages) < len(found.prompt)
+        flip = seed_from(ctx.seed, "order", len(pairs)) % 2  # which answer stands first must say nothing
+        prompt = {"id": prompt_key(found.prompt), "kind": found.meta.get("kind") or found.meta.get("category"), "messages": messages, "prompt_ids": ids}
+        record = pair_record(ctx, len(pairs), prompt, answers[::-1] if flip else answers)
+        record.update(chosen=None if found.tie else int(flip), weight=found.weight, rater=found.rater)
+        pairs.append(record)
+    prompts = read_prompts(ctx.recipe.data.prompts, ctx.on_bad) if ctx.recipe.data.prompts else pair_prompts(read)
+    return pairs, fitted(prompts, tokenizer, settings.row_tokens - settings.sampling.max_new_tokens, counts)
+
+
+def summarise(pairs: list[dict]) -> dict:
+    """Numbers of the pairs as a whole; None where they are unknown (the best attainable of real raters)."""
+    number = Counter(f"{pair['share']}_{pair['split']}_pairs" for pair in pairs)
+    known = [pair["pool_prob_first"] for pair in pairs if pair["pool_prob_first"] is not None]
+    differ = [any(pair["differ"].values()) for pair in pairs if pair["differ"] is not None]
+    answers = [answer for pair in pairs for answer in pair["answers"]]
+    return {
+        "pairs": len(pairs), **dict(sorted(number.items())), "ties": sum(pair["chosen"] is None for pair in pairs),
+        "best_attainable": float(np.mean([max(p, 1 - p) for p in known])) if known else None,
+        "differ_frac": float(np.mean(differ)) if differ else None,
+        "differ_correct_frac": mean_or_none([pair["differ"]["correct"] for pair in pairs if pair["differ"]]),
+        "differ_relevant_frac": mean_or_none([pair["differ"]["relevant"] for pair in pairs if pair["differ"]]),
+        "stopped_frac": float(np.mean([answer["stopped"] for answer in answers])),
+        "mean_answer_tokens": float(np.mean([len(answer["token_ids"]) for answer in answers])),
+        "tokens": sum(len(pair["prompt_ids"]) for pair in pairs) + sum(len(answer["token_ids"]) for answer in answers),
+    }  # fmt: skip
+
+
+def mean_or_none(values: list) -> float | None:
+    return float(np.mean(values)) if values else None

@@ -1,0 +1,245 @@
+"""prepare: raw text, or the built-in world, to cleaned, deduplicated, counted document shards.
+
+Reads the recipe's sources; writes `prepare/train`, `prepare/validation` and `prepare/removed` (parquet), `ledger.json`
+(what came in, stayed, and left for which reason, by source), `bad.jsonl` (what could not be read) and, for the world,
+`world/`. Two passes, each a stream:
+
+    1. read -> split -> clean -> filter -> exact duplicates -> signature, into a hidden folder
+    2. near-duplicates over all sources by signature -> train | validation | removed
+
+The same input and seed give the same bytes. There is no checkpoint: cut off, it starts again from the beginning.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fromnoise.data.clean import Measured, drop_boilerplate, normalise, repair_encoding, scrub_contacts, why_removed
+from fromnoise.data.dedup import Shingler, exact_key, near_duplicates, signatures
+from fromnoise.data.document import Document, chapters_if_few, split_document
+from fromnoise.data.files import data_files
+from fromnoise.data.ledger import BadRecords, Tally
+from fromnoise.data.readers import read_documents
+from fromnoise.data.shards import SOURCE_NAME, DocumentWriter, read_document_ids, read_document_shards
+from fromnoise.run.errors import UserError
+from fromnoise.run.recipe import DataSection, PrepareSection, SourceSection
+
+if TYPE_CHECKING:
+    from fromnoise.run.context import StageContext
+
+WORLD_SOURCES = ("web", "books", "code", "papers")
+OUTPUTS = ("train", "validation", "removed", "world", "ledger.json", "bad.jsonl")
+HELD_SHINGLES = 2_000_000  # 16 MB, then they become signatures
+
+
+def run(ctx: StageContext) -> None:
+    summary = prepare(ctx) if ctx.process.is_main else {}
+    ctx.finish(summary)
+
+
+def prepare(ctx: StageContext) -> dict[str, Any]:
+    recipe = ctx.recipe
+    sources = sources_of(recipe.data)
+    staging = ctx.folder / ".staging"
+    for name in (".staging", *OUTPUTS):
+        _remove(ctx.folder / name)
+    bad = BadRecords(staging / "bad.jsonl")
+    tallies: dict[str, Tally] = {}
+    intake = Intake(recipe.prepare, staging, ctx.seed, tallies)
+
+    total_bytes = sum(file.path.stat().st_size for source in sources for file in data_files(source.path, lambda _: None, f"source {source.name!r}"))
+    total_bytes += recipe.world.documents_tokens * 4 if recipe.data.world else 0
+    with ctx.progress(max(total_bytes >> 10, 1), "kilobyte") as progress:
+        shown = 0
+        for document in _all_documents(ctx, sources, tallies, bad):
+            shown += intake.add(document)
+            if shown >= 1 << 18:
+                progress.advance(shown >> 10, documents=intake.num_documents)
+                shown = 0
+    bad.close()
+
+    ctx.info(f"prepare: {intake.num_documents:,} documents read; comparing them with each other")
+    _split(intake, tallies, recipe.prepare, staging)
+    if recipe.data.world:
+        from fromnoise.world.records import write_records
+
+        write_records(staging / "world", recipe.seed, recipe.world)
+    ledger = {"schema_version": 1, "seed": ctx.seed, "sources": [tally.entry(bad) for tally in tallies.values()]}
+    (staging / "ledger.json").write_text(json.dumps(ledger, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    kept = sum(tally.kept.documents for tally in tallies.values())
+    if tallies and kept == 0:
+        reasons = Counter({reason: what.documents for tally in tallies.values() for reason, what in tally.removed.items()})
+        raise UserError(f"prepare: of {intake.num_documents} documents none is left after cleaning ({dict(reasons)}); see docs/prepare.md for the filters.")
+    for name in OUTPUTS:
+        if (staging / name).exists():
+            (staging / name).rename(ctx.folder / name)
+    shutil.rmtree(staging)
+    return {
+        "documents": kept, "bytes": sum(tally.kept.bytes for tally in tallies.values()), "documents_in": intake.num_documents,
+        "validation_documents": sum(tally.validation.documents for tally in tallies.values()), "bad_records": bad.count(),
+    }  # fmt: skip
+
+
+def sources_of(data: DataSection) -> list[SourceSection]:
+    """The user's sources: `data.sources`, and `data.path` as one more, named after its file or folder."""
+    sources = list(data.sources)
+    if data.path is not None:
+        stem = Path(data.path.rstrip("/")).name.split(".")[0]
+        name = "".join(char if char.isascii() and char.isalnum() else "_" for char in stem).strip("_") or "text"
+        sources.append(SourceSection(name=name[:64], path=data.path))
+    names = [source.name for source in sources] + list(WORLD_SOURCES if data.world else ())
+    for name in names:
+        if not SOURCE_NAME.fullmatch(name):
+            raise UserError(f"data.sources: {name!r} is no name for a source; use up to 64 letters, digits, '_', '-' and '.'.")
+        if names.count(name) > 1:
+            raise UserError(f"data.sources: two sources are called {name!r}{' (the world has one of that name)' if data.world else ''}; rename one.")
+    return sources
+
+
+def _all_documents(ctx: StageContext, sources: list[SourceSection], tallies: dict[str, Tally], bad: BadRecords) -> Iterator[Document]:
+    """Every source's documents, long ones split. A source in which too much is malformed ends the run (UserError)."""
+    limit = ctx.recipe.prepare.max_chars
+    for source in sources:
+        tally = tallies[source.name] = Tally(source.name, weight=source.weight)
+        documents = read_documents(source, lambda record, name=source.name: bad.add(name, record), limit)
+        pieces = (piece for document in documents for piece in split_document(document, limit))
+        yield from chapters_if_few(pieces)
+        bad.check(source, tally.came_in.documents, ctx.recipe.data.max_bad_frac)
+        if counts := bad.counts(source.name):
+            ctx.info(f"prepare: {source.name}: " + ", ".join(f"{count:,} × {reason}" for reason, count in counts.items()) + " (bad.jsonl)")
+    if ctx.recipe.data.world:
+        from fromnoise.world.build import documents
+
+        for document in documents(ctx.recipe.seed, ctx.recipe.world):
+            if document.source not in tallies:
+                tallies[document.source] = Tally(document.source, simulated=True)
+            yield from split_document(document, limit)
+
+
+class Intake:
+    """The first pass: takes documents one by one, keeps their signatures, writes the kept and the removed to `.staging`."""
+
+    def __init__(self, settings: PrepareSection, staging: Path, seed: int, tallies: dict[str, Tally]):
+        self.settings, self.seed, self.tallies = settings, seed, tallies
+        self.num_documents = 0
+        self.shingler = Shingler()
+        self.seen: dict[bytes, str] = {}  # exact key -> "source/id" of the first
+        self.kept = DocumentWriter(staging / "kept")
+        self.removed = DocumentWriter(staging / "removed", extra=("reason", "duplicate_of"))
+        self.pending: dict[str, list[np.ndarray]] = {}  # shingles by source
+        self.num_pending = 0
+        # By source, in the order of its kept documents:
+        self.signatures: dict[str, list[np.ndarray]] = {}
+        self.draws: dict[str, list[float]] = {}  # in [0, 1), from the seed and the text: low ones are held out; 2: exempt
+        self.sizes: dict[str, list[int]] = {}  # bytes as they came in
+
+    def add(self, document: Document) -> int:
+        """Returns the document's size in bytes."""
+        tally, settings = self.tallies[document.source], self.settings
+        num_bytes = len(document.text.encode("utf-8", "surrogatepass"))
+        self.num_documents += 1
+        tally.came_in.add(num_bytes)
+        tally.licences[document.licence] += 1
+        original, counts = document, (0, 0, 0, 0)
+        if not document.exempt:
+            text, counts = clean(document.text, settings)
+            document = replace(document, text=text)
+        shingles = self.shingler(document.text)
+        key = exact_key(document.text)
+        reason = of = None
+        if not document.exempt:
+            reason = why_removed(Measured(document.text, shingles, settings.min_chars, settings.max_repeated_line_frac))
+            if reason is None and key in self.seen:
+                reason, of = "exact_duplicate", self.seen[key]
+        if reason is not None:
+            self.removed.write(replace(original, text=normalise(original.text)), reason=reason, duplicate_of=of)
+            tally.remove(reason, num_bytes)
+            return num_bytes
+        self.seen.setdefault(key, f"{document.source}/{document.doc_id}")
+        tally.emails, tally.phones = tally.emails + counts[0], tally.phones + counts[1]
+        tally.repaired, tally.boilerplate_lines = tally.repaired + counts[2], tally.boilerplate_lines + counts[3]
+        self.kept.write(document)
+        draw = int.from_bytes(sha256(f"{self.seed}\n".encode() + key).digest()[:6], "big") / (1 << 48)
+        self.draws.setdefault(document.source, []).append(2.0 if document.exempt else draw)
+        self.sizes.setdefault(document.source, []).append(num_bytes)
+        self.pending.setdefault(document.source, []).append(shingles)
+        self.num_pending += len(shingles)
+        if self.num_pending > HELD_SHINGLES:
+            self.sign()
+        return num_bytes
+
+    def sign(self) -> None:
+        """Turn the shingles held into signatures."""
+        for source, shingles in self.pending.items():
+            self.signatures.setdefault(source, []).append(signatures(shingles))
+        self.pending, self.num_pending = {}, 0
+
+
+def clean(text: str, settings: PrepareSection) -> tuple[str, tuple[int, int, int, int]]:
+    """(cleaned text, (e-mail addresses, phone numbers, repaired characters, boilerplate lines))"""
+    text, repaired = repair_encoding(text)
+    text, lines = drop_boilerplate(normalise(text))
+    emails = phones = 0
+    if settings.scrub_contacts:
+        text, emails, phones = scrub_contacts(text)
+    return text, (emails, phones, repaired, lines)
+
+
+def _split(intake: Intake, tallies: dict[str, Tally], settings: PrepareSection, staging: Path) -> None:
+    """The second pass: from `.staging/kept` to train, validation and, for near-duplicates, removed."""
+    intake.sign()
+    intake.kept.close()
+    names = [name for name in tallies if name in intake.draws]
+    rows = np.concatenate([signatures([]), *(part for name in names for part in intake.signatures.pop(name))])
+    draws = {name: np.array(intake.draws[name]) for name in names}
+    exempt = np.concatenate([np.empty(0, dtype=bool), *(draws[name] > 1 for name in names)])
+    duplicate_of = near_duplicates(rows, settings.near_duplicate_threshold, first=exempt)
+    ids = _ids_at(staging, names, set(duplicate_of[duplicate_of >= 0].tolist()))
+
+    start = 0
+    with DocumentWriter(staging / "train") as train, DocumentWriter(staging / "validation") as validation, intake.removed as removed:
+        for name in names:
+            tally, of = tallies[name], duplicate_of[start : start + len(draws[name])]
+            start += len(of)
+            held_out = _held_out(draws[name], of >= 0, settings.validation_frac)
+            for index, document in enumerate(read_document_shards(staging, "kept", name)):
+                if of[index] >= 0:
+                    tally.remove("near_duplicate", intake.sizes[name][index])
+                    removed.write(document, reason="near_duplicate", duplicate_of=ids[int(of[index])])
+                    continue
+                tally.keep(document, held_out=bool(held_out[index]))
+                (validation if held_out[index] else train).write(document)
+    shutil.rmtree(staging / "kept")
+
+
+def _ids_at(staging: Path, names: list[str], positions: set[int]) -> dict[int, str]:
+    """ "source/id" of the documents at these positions of the first pass."""
+    numbered = enumerate((name, doc_id) for name in names for doc_id in read_document_ids(staging, "kept", name))
+    return {position: f"{name}/{doc_id}" for position, (name, doc_id) in numbered if position in positions}
+
+
+def _held_out(draws: np.ndarray, removed: np.ndarray, frac: float) -> np.ndarray:
+    """(documents,) bool: the share `frac` of the documents with the lowest draws; at least one, if two can be spared.
+
+    A document's draw depends on the seed and its text alone, so most stay on their side when others come or go. Exempt
+    documents (draw 2) are never held out: what they teach must be in the training part.
+    """
+    candidates = np.flatnonzero((draws <= 1) & ~removed)
+    held_out = np.zeros(len(draws), dtype=bool)
+    if frac > 0 and len(candidates) >= 2:
+        count = min(max(round(frac * len(candidates)), 1), len(candidates) - 1)
+        held_out[candidates[np.argsort(draws[candidates], kind="stable")[:count]]] = True
+    return held_out
+
+
+def _remove(path: Path) -> None:
+    shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)

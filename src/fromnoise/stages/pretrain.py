@@ -1,0 +1,148 @@
+"""pretrain: token shards and random noise to a base model.
+
+Reads `tokenizer/` (tokens), writes `base/`. The weights start as noise; each step feeds rows of text, predicts every
+next token, compares, updates, repeats. No labels: the text is its own.
+
+One batch from disk to weight update: data/loader.py (rows of the shuffled stream) -> this loop -> model/transformer.py
+-> run/update.py. Left out: dropout and any schedule of batch or row length.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+
+from fromnoise.algorithms.logprobs import linear_cross_entropy
+from fromnoise.algorithms.schedules import lr_scale
+from fromnoise.data.loader import PretrainStream, prefetch
+from fromnoise.data.shards import TokenShards
+from fromnoise.data.tokenizer import Tokenizer
+from fromnoise.evaluate.likelihood import bits_per_byte, probes
+from fromnoise.model.compiled import compile_blocks
+from fromnoise.model.config import ModelConfig
+from fromnoise.model.flops import num_matrix_parameters, num_parameters, training_flops_per_token
+from fromnoise.model.hf import save_model
+from fromnoise.model.initialize import initialize
+from fromnoise.model.transformer import Transformer
+from fromnoise.optim.groups import make_optimizer
+from fromnoise.run.budget import steps_for
+from fromnoise.run.update import Loss, NonFiniteGuard, update
+
+
+def run(ctx) -> None:
+    recipe, settings = ctx.recipe, ctx.recipe.pretrain
+    tokenizer = Tokenizer.load(ctx.path("tokenizer"))
+    train, validation = (TokenShards(ctx.path("tokenizer") / "tokens", split) for split in ("train", "validation"))
+    weights = {source.name: source.weight for source in recipe.data.sources}
+    stream = PretrainStream(train, weights, ctx.seed, tokenizer.endoftext_id)
+
+    model = initialize(Transformer(ModelConfig(vocab_size=tokenizer.vocab_size, **recipe.model.model_dump())), seed=ctx.seed).to(ctx.machine.device)
+    optimizer = make_optimizer(model, settings.optimizer)
+    parameters = list(model.parameters())
+    if ctx.machine.compile:
+        compile_blocks(model)
+
+    # the batch: rows_per_step rows of row_tokens, in micro-batches, shared out over the ranks
+    rows_per_step = settings.batch_tokens // settings.row_tokens
+    rows_here = rows_per_step // ctx.process.world_size
+    micro_rows = min(settings.micro_batch_rows, rows_here)
+    step_tokens = rows_per_step * settings.row_tokens
+
+    def micro_batches(step: int):
+        first = step * rows_per_step + ctx.process.rank * rows_here
+        rows = range(first, first + rows_here, micro_rows)
+        return [stream.batch(row, micro_rows, settings.row_tokens).to(ctx.machine.device) for row in rows]
+
+    def losses(batch) -> dict[str, Loss]:
+        with ctx.machine.autocast():
+            hidden = model(batch.input_ids, batch.position_ids, batch.segment_ids)  # (B, T, D)
+            nll = linear_cross_entropy(hidden.flatten(0, 1), model.head_weight, batch.labels.flatten())  # (B * T,)
+        return {"loss": Loss(nll.sum(), batch.num_targets, "token")}
+
+    def measure_step_s() -> float:
+        """Seconds of a step after one to warm up; weights and random state are untouched."""
+        batch = micro_batches(0)
+        for _ in range(3):
+            start = time.perf_counter()
+            for micro_batch in batch:
+                losses(micro_batch)["loss"].sum.backward()
+            seconds = time.perf_counter() - start
+        optimizer.zero_grad(set_to_none=True)
+        return seconds
+
+    def evaluate(step: int) -> float:
+        quality = bits_per_byte(
+            model, validation, tokenizer.token_bytes(), max_tokens=settings.evaluation_tokens,
+            batch_rows=micro_rows, row_tokens=settings.row_tokens, autocast=ctx.machine.autocast,
+        )
+        ctx.log(step, **{f"validation_bits_per_byte/{source}": value for source, value in quality.items()})
+        for seen in probes(model, tokenizer, settings.probes):
+            ctx.log(step, probe=seen["text"], top5=seen["top5"], completion=seen["completion"])
+            nexts = ", ".join(f"{token!r} {chance:.2f}" for token, chance in seen["top5"])
+            ctx.info(f"  {seen['text']!r} -> {seen['completion']!r}   next: {nexts}")
+        return quality["all"]
+
+    # how long: a pure function of the recipe, or of the rate measured now where a budget in time was given
+    most = int(stream.pass_tokens(0) * settings.max_passes) // step_tokens
+    step_s = ctx.decide("step_s", measure_step_s)
+    num_steps = steps_for(ctx, "pretrain", max(1, min(settings.tokens // step_tokens, most)), step_s)
+    ctx.checkpoint.plan(step_s, settings.checkpoint_every_s)
+    evaluation_steps = {round(num_steps * i / settings.num_evaluations) for i in range(settings.num_evaluations + 1)}
+    kept_steps = log_spaced(num_steps, settings.num_kept_checkpoints)
+    total, matrix = num_parameters(model.config), num_matrix_parameters(model.config)
+    ctx.info(
+        f"{total:,} parameters ({matrix:,} in matrix products), {num_steps:,} steps of {step_tokens:,} tokens, "
+        f"{num_steps * step_tokens / total:.1f} tokens per parameter, {num_steps * step_tokens / stream.pass_tokens(0):.2f} passes, "
+        f"ln V = {math.log(tokenizer.vocab_size):.3f} nats"
+    )
+
+    saved = ctx.checkpoint.load()
+    start = saved.step if saved else 0
+    guard = NonFiniteGuard(ctx.folder, count=saved.state["nonfinite"] if saved else 0)
+    last_bpb, last_loss = (saved.state["bits_per_byte"], saved.state["loss_nats"]) if saved else (None, None)
+    if saved:
+        model.load_state_dict(saved.group("model"))
+        optimizer.load_state_tensors(saved.group("optimizer"))
+
+    token_flops = training_flops_per_token(model.config, settings.row_tokens)
+    with ctx.progress(num_steps, "step", start) as progress:
+        for step, batch in prefetch(micro_batches, start, num_steps):
+            if step in evaluation_steps:
+                last_bpb = evaluate(step)
+            if step in kept_steps:
+                save_model(ctx.folder / "checkpoints" / f"step-{step:06d}", model, tokenizer)
+            began = time.perf_counter()
+            scale = lr_scale(step, num_steps, settings.optimizer.warmup_frac, settings.optimizer.decay_frac, settings.optimizer.final_lr_frac)
+            stats = update(
+                parameters, optimizer, batch, losses, {"loss": sum(b.num_targets for b in batch)},
+                lr_scale=scale, max_grad_norm=settings.optimizer.max_grad_norm, process=ctx.process,
+            )
+            guard.check(step, stats, {"input_ids": batch[0].input_ids, "labels": batch[0].labels})
+            seconds, last_loss = time.perf_counter() - began, stats.losses["loss"]
+            ctx.log(
+                step, loss_nats=last_loss, grad_norm=stats.grad_norm, lr_scale=scale, skipped=stats.skipped,
+                tokens=(step + 1) * step_tokens, **ctx.rates(step_tokens, seconds, token_flops),
+            )
+            progress.advance(1, loss=last_loss, tokens_per_s=step_tokens / seconds)
+            if ctx.checkpoint.due(step + 1):
+                ctx.checkpoint.save(
+                    step + 1, {"model": model.state_dict(), "optimizer": optimizer.state_tensors()},
+                    {"nonfinite": guard.count, "bits_per_byte": last_bpb, "loss_nats": last_loss},
+                )
+    last_bpb = evaluate(num_steps)
+    save_model(ctx.folder, model, tokenizer)
+    ctx.finish(
+        {
+            "num_parameters": total, "matrix_parameters": matrix, "num_steps": num_steps, "tokens": num_steps * step_tokens,
+            "passes": num_steps * step_tokens / stream.pass_tokens(0), "tokens_per_parameter": num_steps * step_tokens / total,
+            "flops": num_steps * step_tokens * token_flops, "vocab_size": tokenizer.vocab_size, "ln_vocab_nats": math.log(tokenizer.vocab_size),
+            "final_loss_nats": last_loss, "validation_bits_per_byte": last_bpb,
+        }
+    )
+
+
+def log_spaced(num_steps: int, count: int) -> set[int]:
+    """About `count` steps from 1 to num_steps - 1, evenly spaced in their logarithm: learning is fast at first."""
+    if num_steps < 3 or count < 1:
+        return set()
+    return {round(math.exp(math.log(num_steps - 1) * i / max(count - 1, 1))) for i in range(count)}

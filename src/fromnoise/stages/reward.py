@@ -1,0 +1,304 @@
+"""reward: preference pairs to a reward model and an audit model, which say how good an answer is.
+
+Reads `prefer/` and `sft/`; writes `reward/` and `audit/`. Both start from the SFT model with a scalar head at the
+answer's last token and learn with the Bradley-Terry loss; they differ in the raters and prompts they learn from. The
+reward model will train the policy; the audit model only chooses among its checkpoints.
+
+The weights kept are those with the best loss on a validation part of the training pairs. The held-out pairs, on
+which accuracy is reported beside the best attainable, choose nothing.
+
+One batch from disk to weight update: prefer/pairs.jsonl -> `pack_pairs` -> this loop -> run/update.py.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from fromnoise.algorithms.losses import bradley_terry
+from fromnoise.algorithms.schedules import lr_scale
+from fromnoise.data.packing import Batch, collate, pack_sequences
+from fromnoise.data.tokenizer import Tokenizer
+from fromnoise.evaluate.intervals import wilson
+from fromnoise.evaluate.records import read_jsonl
+from fromnoise.generate.rollout import Answers, RowShape, answer_scores
+from fromnoise.model.compiled import compile_blocks
+from fromnoise.model.flops import training_flops_per_token
+from fromnoise.model.heads import ScoreModel
+from fromnoise.model.hf import load_model, save_reward
+from fromnoise.optim.groups import make_optimizer
+from fromnoise.run.budget import steps_for
+from fromnoise.run.errors import UserError
+from fromnoise.run.seeds import seed_from
+from fromnoise.run.update import Loss, NonFiniteGuard, update
+
+SHARES = ("reward", "audit")  # whose raters chose, and the folder the model goes to
+
+
+def run(ctx) -> None:
+    settings = ctx.recipe.reward
+    tokenizer = Tokenizer.load(ctx.path("sft"))
+    shape = RowShape(settings.row_tokens, settings.micro_batch_rows, tokenizer.pad_id, ctx.machine.device)
+    plans = [Plan(ctx, share, shape) for share in SHARES]
+    step_s = ctx.decide("step_s", lambda: measure_step_s(ctx, plans[0]))
+    wanted = sum(plan.wanted_steps for plan in plans)
+    num_steps = steps_for(ctx, "reward", wanted, step_s)  # over both models, shared out as their pairs are
+    for plan in plans:
+        plan.num_steps = max(1, round(num_steps * plan.wanted_steps / wanted))
+    ctx.checkpoint.plan(step_s, settings.checkpoint_every_s)
+    saved = ctx.checkpoint.load()
+    guard = NonFiniteGuard(ctx.folder, count=saved.state["nonfinite"] if saved else 0)
+    summaries = dict(saved.state["summaries"]) if saved else {}
+    total_steps = sum(plan.num_steps for plan in plans)
+    with ctx.progress(total_steps, "step", saved.step if saved else 0) as progress:
+        first = 0  # global step at which this model's training begins
+        for plan in plans:
+            if plan.share not in summaries:
+                mine = saved if saved and saved.state["share"] == plan.share else None
+                summaries[plan.share] = train(ctx, plan, tokenizer, first, mine, guard, summaries, progress)
+            first += plan.num_steps
+    best = {f"{share}_{name}": value for share, found in summaries.items() for name, value in found.items()}
+    tokens = sum(found["tokens"] for found in summaries.values())
+    ctx.finish({**best, "tokens": tokens, "flops": sum(found["flops"] for found in summaries.values())})
+
+
+class Plan:
+    """One model's pairs, packed, and how many steps it will train."""
+
+    def __init__(self, ctx, share: str, shape: RowShape):
+        settings = ctx.recipe.reward
+        self.share, self.shape, self.num_steps = share, shape, 0
+        pairs = [pair for pair in read_jsonl(ctx.path("prefer") / "pairs.jsonl") if pair["share"] == share]
+        pairs = [pair for pair in pairs if longest(pair) <= settings.row_tokens]
+        training = [pair for pair in pairs if pair["split"] == "train"]
+        self.held_out = [pair for pair in pairs if pair["split"] == "held_out"]
+        drawn = [np.random.default_rng(seed_from(ctx.seed, "validation", pair["prompt_id"])).random() for pair in training]
+        self.validation = [pair for pair, draw in zip(training, drawn, strict=True) if draw < settings.validation_frac]
+        self.train = [pair for pair, draw in zip(training, drawn, strict=True) if draw >= settings.validation_frac]
+        if not self.train or not self.validation or not self.held_out:
+            raise UserError(
+                f"too few {share} pairs: {len(self.train)} to train on, {len(self.validation)} for validation, {len(self.held_out)} held out; "
+                f"raise prefer.num_pairs (or give more pairs), or change prefer.audit_frac and prefer.held_out_frac"
+            )
+        pair_tokens = np.mean([sum(map(len, sequences_of(pair))) for pair in self.train])
+        micro_tokens = shape.num_rows * shape.row_tokens
+        self.micro_batches_per_step = max(1, round(settings.batch_pairs * pair_tokens / micro_tokens))
+        self.seed = seed_from(ctx.seed, share)
+        self.epochs = max(1, math.ceil(settings.epochs))
+        self.groups = [group for epoch in range(self.epochs) for group in self.pack(epoch)]  # pair indices of each micro-batch
+        self.wanted_steps = max(1, round(len(self.groups) * settings.epochs / self.epochs / self.micro_batches_per_step))
+
+    def pack(self, epoch: int) -> list[list[int]]:
+        order = np.random.default_rng(seed_from(self.seed, "epoch", epoch)).permutation(len(self.train)).tolist()
+        return pack_pairs([self.train[i] for i in order], self.shape, order)
+
+    def micro_batches(self, step: int) -> list[tuple[Batch, list[dict]]]:
+        """(packed rows, their pairs) of a step; steps beyond the planned epochs begin anew."""
+        count = self.micro_batches_per_step
+        wanted = [self.groups[(step * count + k) % len(self.groups)] for k in range(count)]
+        return [(batch_of([self.train[i] for i in group], self.shape), [self.train[i] for i in group]) for group in wanted]
+
+
+def train(ctx, plan: Plan, tokenizer, first: int, saved, guard, summaries: dict, progress) -> dict:
+    """Train one of the two models from the SFT model, keep the best weights by validation, save it; its summary."""
+    settings, optimizer_settings = ctx.recipe.reward, ctx.recipe.reward.optimizer
+    model = ScoreModel(load_model(ctx.path("sft"))).to(ctx.machine.device)
+    optimizer = make_optimizer(model, optimizer_settings)
+    parameters = list(model.parameters())
+    if ctx.machine.compile:
+        compile_blocks(model)
+    best, best_loss, best_step, start, seen_tokens = None, None, 0, 0, 0
+    if saved:
+        model.load_state_dict(saved.group("model"))
+        optimizer.load_state_tensors(saved.group("optimizer"))
+        best, start = saved.group("best"), saved.step - first
+        best_loss, best_step, seen_tokens = (saved.state[name] for name in ("best_loss", "best_step", "seen_tokens"))
+
+    def losses(micro_batch) -> dict[str, Loss]:
+        batch, pairs = micro_batch
+        with ctx.machine.autocast():
+            scores = model(batch.input_ids, batch.position_ids, batch.segment_ids)  # (B, T)
+        return {"loss": Loss(*preference_loss(scores, batch, pairs), "pair")}
+
+    def validate(step: int) -> None:
+        nonlocal best, best_loss, best_step
+        found = quality(score_pairs(ctx, model, plan.validation, plan.shape), plan.validation)
+        ctx.log(first + step, **{f"validation_{name}/{plan.share}": found[name] for name in ("loss", "accuracy")})
+        if best_loss is None or found["loss"] < best_loss:
+            best_loss, best_step, best = found["loss"], step, {k: v.clone() for k, v in model.state_dict().items()}
+
+    evaluation_steps = {round(plan.num_steps * i / settings.num_evaluations) for i in range(1, settings.num_evaluations)}
+    token_flops = training_flops_per_token(model.backbone.config, settings.row_tokens)
+    for step in range(start, plan.num_steps):
+        if step in evaluation_steps:
+            validate(step)
+        began = time.perf_counter()
+        batches = plan.micro_batches(step)
+        scale = lr_scale(step, plan.num_steps, optimizer_settings.warmup_frac, optimizer_settings.decay_frac, optimizer_settings.final_lr_frac)
+        stats = update(
+            parameters, optimizer, batches, losses, {"loss": sum(pair["weight"] for _, pairs in batches for pair in pairs)},
+            lr_scale=scale, max_grad_norm=optimizer_settings.max_grad_norm, process=ctx.process,
+        )
+        guard.check(first + step, stats, {"input_ids": batches[0][0].input_ids})
+        tokens = sum(int((batch.segment_ids > 0).sum()) for batch, _ in batches)
+        seen_tokens += tokens
+        ctx.log(
+            first + step, model=plan.share, loss_nats=stats.losses["loss"], grad_norm=stats.grad_norm, lr_scale=scale, skipped=stats.skipped,
+            pairs=sum(len(pairs) for _, pairs in batches), tokens=tokens, **ctx.rates(tokens, time.perf_counter() - began, token_flops),
+        )
+        progress.advance(1, model=plan.share, loss=stats.losses["loss"])
+        if step + 1 < plan.num_steps and ctx.checkpoint.due(first + step + 1):
+            ctx.checkpoint.save(
+                first + step + 1, {"model": model.state_dict(), "optimizer": optimizer.state_tensors(), "best": best},
+                {"share": plan.share, "best_loss": best_loss, "best_step": best_step, "seen_tokens": seen_tokens,
+                 "nonfinite": guard.count, "summaries": summaries},
+            )  # fmt: skip
+    validate(plan.num_steps)
+    model.load_state_dict(best)
+    model.mean, model.std = normalisation(ctx, model, plan, tokenizer)
+    found = quality(score_pairs(ctx, model, plan.held_out, plan.shape), plan.held_out)
+    save_reward(ctx.path(plan.share), model, tokenizer)
+    summary = {
+        **found, "train_pairs": len(plan.train), "num_steps": plan.num_steps, "best_step": best_step, "validation_loss": best_loss,
+        "score_mean": model.mean, "score_std": model.std, "tokens": seen_tokens, "flops": seen_tokens * token_flops,
+    }  # fmt: skip
+    ctx.log(first + plan.num_steps, **{f"heldout_{name}/{plan.share}": value for name, value in found.items() if value is not None})
+    done = {**summaries, plan.share: summary}
+    ctx.checkpoint.save(first + plan.num_steps, {}, {"share": None, "summaries": done, "nonfinite": guard.count})
+    return summary
+
+
+def sequences_of(pair: dict) -> list[list[int]]:
+    """The two token sequences of a pair, prompt and answer, in the order of its answers."""
+    return [[*pair["prompt_ids"], *answer["token_ids"]] for answer in pair["answers"]]
+
+
+def longest(pair: dict) -> int:
+    return max(map(len, sequences_of(pair)))
+
+
+def pack_pairs(pairs: Sequence[dict], shape: RowShape, names: Sequence[int]) -> list[list[int]]:
+    """Pairs in their order, cut into micro-batches as full as they get; each a list of `names`.
+
+    Both answers of a pair are always in one micro-batch, because its loss needs both scores; not always in one row.
+    """
+    groups: list[list[int]] = []
+    group: list[int] = []
+    lengths: list[int] = []
+    for pair, name in zip(pairs, names, strict=True):
+        more = [len(sequence) for sequence in sequences_of(pair)]
+        full = sum(lengths) + sum(more) > shape.num_rows * shape.row_tokens
+        if group and (full or len(pack_sequences([*lengths, *more], shape.row_tokens)) > shape.num_rows):
+            groups.append(group)
+            group, lengths = [], []
+        group.append(name)
+        lengths += more
+    return [*groups, group] if group else groups
+
+
+def batch_of(pairs: Sequence[dict], shape: RowShape) -> Batch:
+    """Pairs packed in one micro-batch; sequences 2 i and 2 i + 1 are the first and second answer of pair i."""
+    sequences = [sequence for pair in pairs for sequence in sequences_of(pair)]
+    rows = pack_sequences([len(sequence) for sequence in sequences], shape.row_tokens)
+    batch = collate(rows, sequences, None, row_tokens=shape.row_tokens, num_rows=shape.num_rows, pad_id=shape.pad_id)
+    return batch.to(torch.device(shape.device))
+
+
+def preference_loss(scores: torch.Tensor, batch: Batch, pairs: Sequence[dict]) -> tuple[torch.Tensor, float]:
+    """scores (B, T) of one packed micro-batch -> Bradley-Terry (sum, count) over its pairs."""
+    last = scores.reshape(-1)[batch.last_index]
+    ordered = last.new_zeros(2 * len(pairs)).index_copy(0, batch.sequence_ids, last).reshape(-1, 2)  # (P, 2)
+    first_chosen = torch.tensor([pair["chosen"] != 1 for pair in pairs], device=scores.device)
+    ties = torch.tensor([pair["chosen"] is None for pair in pairs], device=scores.device)
+    weights = torch.tensor([pair["weight"] for pair in pairs], device=scores.device)
+    chosen = torch.where(first_chosen, ordered[:, 0], ordered[:, 1])
+    rejected = torch.where(first_chosen, ordered[:, 1], ordered[:, 0])
+    total, _ = bradley_terry(chosen, rejected, weights, ties)
+    return total, sum(pair["weight"] for pair in pairs)
+
+
+def score_pairs(ctx, model: ScoreModel, pairs: Sequence[dict], shape: RowShape) -> torch.Tensor:
+    """(P, 2) raw scores of both answers of each pair."""
+    answers = Answers(
+        [pair["prompt_ids"] for pair in pairs for _ in range(2)], [answer["token_ids"] for pair in pairs for answer in pair["answers"]], shape
+    )
+    return (answer_scores(model, answers, answers.batches(), ctx.machine.autocast) * model.std + model.mean).reshape(-1, 2)
+
+
+def quality(scores: torch.Tensor, pairs: Sequence[dict]) -> dict[str, float | int | None]:
+    """Loss and accuracy of raw scores (P, 2), with a 95 % interval, beside the best attainable where it is known.
+
+    Ties count in the loss, not in the accuracy. `of_attainable` is (accuracy - 1/2) / (best attainable - 1/2).
+    """
+    margin = scores[:, 0] - scores[:, 1]
+    first_chosen = torch.tensor([pair["chosen"] != 1 for pair in pairs])
+    ties = torch.tensor([pair["chosen"] is None for pair in pairs])
+    weights = torch.tensor([pair["weight"] for pair in pairs])
+    towards_chosen = torch.where(first_chosen, margin, -margin)
+    total, count = bradley_terry(towards_chosen, torch.zeros_like(margin), weights, ties)
+    hits = ((towards_chosen > 0).float() + 0.5 * (towards_chosen == 0).float())[~ties]
+    accuracy = wilson(float(hits.sum()), len(hits))
+    known = [pair["pool_prob_first"] for pair in pairs if pair["chosen"] is not None and pair["pool_prob_first"] is not None]
+    best = sum(max(p, 1 - p) for p in known) / len(known) if known else None
+    return {
+        "loss": float(total) / max(count, 1e-9), "accuracy": accuracy.value, "accuracy_low": accuracy.low, "accuracy_high": accuracy.high,
+        "pairs": len(hits), "best_attainable": best,
+        "of_attainable": (accuracy.value - 0.5) / (best - 0.5) if best is not None and accuracy.value is not None and best > 0.5 else None,
+        "expected_accuracy": expected_accuracy(margin, pairs),
+    }  # fmt: skip
+
+
+def expected_accuracy(margin: torch.Tensor, pairs: Sequence[dict]) -> float | None:
+    """Accuracy with the raters' chance taken out: the mean probability that a rater of the pool agrees with the model.
+
+    Its expectation is that of the accuracy, its spread much smaller. None where no choice probability is known.
+    """
+    agree = [
+        p if m > 0 else 1 - p if m < 0 else 0.5
+        for m, p in zip(margin.tolist(), (pair["pool_prob_first"] for pair in pairs), strict=True) if p is not None
+    ]  # fmt: skip
+    return sum(agree) / len(agree) if agree else None
+
+
+def normalisation(ctx, model: ScoreModel, plan: Plan, tokenizer) -> tuple[float, float]:
+    """Mean and standard deviation of the raw scores of the SFT model's own answers: what a reward of 0 and of 1 mean.
+
+    The answers of sampled pairs are the SFT model's; pairs read from a file are other people's, so answers are sampled.
+    """
+    settings = ctx.recipe.reward
+    if ctx.recipe.data.preferences:
+        from fromnoise.generate.engine import Engine
+
+        prompts = [prompt["prompt_ids"] for prompt in read_jsonl(ctx.path("prefer") / "prompts.jsonl")][: settings.num_normalise_answers]
+        sampling = ctx.recipe.rlhf.sampling
+        engine = Engine(load_model(ctx.path("sft")).to(ctx.machine.device), dtype=ctx.machine.torch_dtype, pad_id=tokenizer.pad_id)
+        stops = {tokenizer.im_end_id, tokenizer.endoftext_id}
+        found = engine.generate(prompts, sampling.max_new_tokens, stops, sampling, seed_from(plan.seed, "normalise"))
+        answer_ids = [[int(token) for token in generation.token_ids] for generation in found]
+    else:
+        pairs = plan.train[: settings.num_normalise_answers]
+        prompts, answer_ids = [pair["prompt_ids"] for pair in pairs], [pair["answers"][0]["token_ids"] for pair in pairs]
+    kept = [i for i in range(len(prompts)) if len(prompts[i]) + len(answer_ids[i]) <= settings.row_tokens]
+    answers = Answers([prompts[i] for i in kept], [answer_ids[i] for i in kept], plan.shape)
+    scores = answer_scores(model, answers, answers.batches(), ctx.machine.autocast)
+    return float(scores.mean()), max(float(scores.std(correction=0)), 1e-6)
+
+
+def measure_step_s(ctx, plan: Plan) -> float:
+    """Seconds of a training step, compiling left out; on a model that is thrown away."""
+    model = ScoreModel(load_model(ctx.path("sft"))).to(ctx.machine.device)
+    if ctx.machine.compile:
+        compile_blocks(model)
+    seconds = 0.0
+    for _ in range(2):
+        start = time.perf_counter()
+        for batch, pairs in plan.micro_batches(0):
+            with ctx.machine.autocast():
+                scores = model(batch.input_ids, batch.position_ids, batch.segment_ids)
+            preference_loss(scores, batch, pairs)[0].backward()
+        seconds = time.perf_counter() - start
+    return seconds

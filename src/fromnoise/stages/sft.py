@@ -1,0 +1,188 @@
+"""sft: conversations to an instruction-tuned model, which answers instead of going on.
+
+Reads `prepare/` (the world's conversations) or the recipe's files, `tokenizer/` and `base/`; writes `sft/`. The loss is
+on the assistant's tokens and its stop token only; conversations are packed without seeing each other; the checkpoint
+with the best validation loss is what `sft/` holds.
+
+One batch from disk to weight update: data/conversation.py -> data/loader.py -> this loop -> run/update.py.
+Over-long rule: whole turns are cut from the end until the conversation fits a row; a first exchange that does not fit
+is set aside and counted.
+"""
+
+from __future__ import annotations
+
+import time
+
+import torch
+
+from fromnoise.algorithms.logprobs import linear_cross_entropy
+from fromnoise.algorithms.schedules import lr_scale
+from fromnoise.data.conversation import Conversation, read_conversations
+from fromnoise.data.loader import PackedEpochs, PretrainStream, prefetch
+from fromnoise.data.packing import collate_all
+from fromnoise.data.shards import TokenShards
+from fromnoise.data.tokenizer import Tokenizer
+from fromnoise.model.compiled import compile_blocks
+from fromnoise.model.flops import training_flops_per_token
+from fromnoise.model.hf import load_model, save_model
+from fromnoise.optim.groups import make_optimizer
+from fromnoise.run.budget import steps_for
+from fromnoise.run.seeds import seed_from
+from fromnoise.run.update import Loss, NonFiniteGuard, update
+
+
+def run(ctx) -> None:
+    settings = ctx.recipe.sft
+    base = ctx.parent("base")
+    tokenizer = Tokenizer.load(base)
+    model = load_model(base).to(ctx.machine.device)
+    optimizer = make_optimizer(model, settings.optimizer)
+    parameters = list(model.parameters())
+    if ctx.machine.compile:
+        compile_blocks(model)
+
+    conversations = read(ctx)
+    train, validation, cut = encode(conversations, tokenizer, settings.row_tokens, settings.validation_frac, ctx.seed)
+    shape = {"row_tokens": settings.row_tokens, "pad_id": tokenizer.pad_id}
+    rows_per_step = settings.batch_tokens // settings.row_tokens
+    replay_rows = round(settings.replay_frac * rows_per_step)
+    micro_rows = min(settings.micro_batch_rows, rows_per_step // ctx.process.world_size)
+    epochs = PackedEpochs(*train, rows_per_step=rows_per_step - replay_rows, micro_batch_rows=micro_rows, seed=ctx.seed, **shape)
+    held_out = collate_all(*validation, num_rows=micro_rows, **shape)
+    replay = replay_stream(ctx, tokenizer) if replay_rows else None
+
+    def micro_batches(step: int):
+        batches = epochs.micro_batches(step, ctx.process.rank, ctx.process.world_size)
+        if replay:  # rows of pretraining text beside the conversations keep what the base model knows
+            batches += [replay.batch(step * replay_rows, replay_rows, settings.row_tokens)]
+        return [batch.to(ctx.machine.device) for batch in batches]
+
+    def losses(batch) -> dict[str, Loss]:
+        with ctx.machine.autocast():
+            hidden = model(batch.input_ids, batch.position_ids, batch.segment_ids)  # (B, T, D)
+            nll = linear_cross_entropy(hidden.flatten(0, 1), model.head_weight, batch.labels.flatten())  # (B * T,)
+        return {"loss": Loss(nll.sum(), batch.num_targets, "token")}
+
+    @torch.no_grad()
+    def evaluate() -> float:
+        """Mean validation loss in nats a counted token."""
+        parts = [losses(batch.to(ctx.machine.device))["loss"] for batch in held_out]
+        return float(sum(part.sum for part in parts)) / sum(part.count for part in parts)
+
+    def measure_step_s() -> float:
+        """Seconds of a step after one to warm up; weights and random state are untouched."""
+        for _ in range(2):
+            start = time.perf_counter()
+            for batch in micro_batches(0):
+                losses(batch)["loss"].sum.backward()
+            seconds = time.perf_counter() - start
+        optimizer.zero_grad(set_to_none=True)
+        return seconds
+
+    step_tokens = rows_per_step * settings.row_tokens
+    wanted = round(settings.epochs * epochs.steps_per_epoch)
+    if settings.max_tokens:
+        wanted = min(wanted, settings.max_tokens // step_tokens)
+    step_s = ctx.decide("step_s", measure_step_s)
+    num_steps = steps_for(ctx, "sft", max(1, wanted), step_s)
+    ctx.checkpoint.plan(step_s, settings.checkpoint_every_s)
+    evaluation_steps = {round(num_steps * i / settings.num_evaluations) for i in range(settings.num_evaluations)}
+    ctx.info(f"{len(train[0]):,} conversations ({cut['cut']} cut, {cut['set_aside']} set aside), {num_steps} steps of {step_tokens:,} tokens")
+
+    saved = ctx.checkpoint.load()
+    start = saved.step if saved else 0
+    guard = NonFiniteGuard(ctx.folder, count=saved.state["nonfinite"] if saved else 0)
+    best_loss, best_step, best = None, 0, None
+    if saved:
+        model.load_state_dict(saved.group("model"))
+        optimizer.load_state_tensors(saved.group("optimizer"))
+        best_loss, best_step = saved.state["best_loss"], saved.state["best_step"]
+        best = saved.group("best")
+
+    def validate(step: int) -> None:
+        nonlocal best_loss, best_step, best
+        loss = evaluate()
+        ctx.log(step, validation_loss_nats=loss)
+        if best_loss is None or loss < best_loss:
+            best_loss, best_step, best = loss, step, {k: v.clone() for k, v in model.state_dict().items()}
+
+    token_flops = training_flops_per_token(model.config, settings.row_tokens)
+    with ctx.progress(num_steps, "step", start) as progress:
+        for step, batch in prefetch(micro_batches, start, num_steps):
+            if step in evaluation_steps:
+                validate(step)
+            began = time.perf_counter()
+            scale = lr_scale(step, num_steps, settings.optimizer.warmup_frac, settings.optimizer.decay_frac, settings.optimizer.final_lr_frac)
+            stats = update(
+                parameters, optimizer, batch, losses, {"loss": sum(b.num_targets for b in batch)},
+                lr_scale=scale, max_grad_norm=settings.optimizer.max_grad_norm, process=ctx.process,
+            )
+            guard.check(step, stats, {"input_ids": batch[0].input_ids, "labels": batch[0].labels})
+            seconds = time.perf_counter() - began
+            real_tokens = sum(int((b.segment_ids > 0).sum()) for b in batch)
+            ctx.log(
+                step, loss_nats=stats.losses["loss"], grad_norm=stats.grad_norm, lr_scale=scale, skipped=stats.skipped,
+                tokens=real_tokens, **ctx.rates(real_tokens, seconds, token_flops),
+            )
+            progress.advance(1, loss=stats.losses["loss"], tokens_per_s=real_tokens / seconds)
+            if ctx.checkpoint.due(step + 1):
+                ctx.checkpoint.save(
+                    step + 1, {"model": model.state_dict(), "optimizer": optimizer.state_tensors(), "best": best},
+                    {"nonfinite": guard.count, "best_loss": best_loss, "best_step": best_step},
+                )
+    validate(num_steps)
+    model.load_state_dict(best)
+    save_model(ctx.folder, model, tokenizer, eos_ids=[tokenizer.im_end_id, tokenizer.endoftext_id])
+    ctx.finish(
+        {
+            "conversations": len(train[0]), "validation_conversations": len(validation[0]), **cut, "num_steps": num_steps,
+            "tokens": num_steps * step_tokens, "flops": num_steps * step_tokens * token_flops, "best_step": best_step,
+            "validation_loss_nats": best_loss, "epochs": num_steps / epochs.steps_per_epoch,
+        }
+    )
+
+
+def read(ctx) -> list[Conversation]:
+    """The recipe's conversations, or the edition of the world's that it names. Bad records are counted and kept aside."""
+    files = list(ctx.recipe.data.conversations)
+    if not files:
+        files = [str(ctx.path("prepare") / "world" / f"conversations_{ctx.recipe.sft.conversations}.jsonl")]
+    conversations = read_conversations(files, ctx.on_bad)
+    ctx.check_bad(len(conversations))
+    return conversations
+
+
+def encode(conversations: list[Conversation], tokenizer: Tokenizer, row_tokens: int, validation_frac: float, seed: int):
+    """((ids, masks) to train on, (ids, masks) held out, {"cut", "set_aside"}).
+
+    A conversation is held out by its first user message, so that the same prompt never stands on both sides.
+    """
+    sides: dict[bool, tuple[list, list]] = {True: ([], []), False: ([], [])}
+    counts = {"cut": 0, "set_aside": 0}
+    for conversation in conversations:
+        messages = list(conversation.messages)
+        while True:
+            ids, mask = tokenizer.encode_messages(messages)
+            if len(ids) <= row_tokens or len(messages) <= 1:
+                break
+            messages = messages[:-1]
+            while messages and messages[-1]["role"] != "assistant":
+                messages.pop()
+        if not messages or len(ids) > row_tokens or not any(mask):
+            counts["set_aside"] += 1
+            continue
+        counts["cut"] += len(messages) < len(conversation.messages)
+        first_user = next((m["content"] for m in messages if m["role"] == "user"), "")
+        held_out = seed_from(seed, "validation", first_user) % 10_000 < validation_frac * 10_000
+        sides[held_out][0].append(ids)
+        sides[held_out][1].append(mask)
+    if not sides[True][0]:  # too few conversations for a draw to hit: hold out the last one
+        for column in (0, 1):
+            sides[True][column].append(sides[False][column].pop())
+    return sides[False], sides[True], counts
+
+
+def replay_stream(ctx, tokenizer: Tokenizer) -> PretrainStream:
+    shards = TokenShards(ctx.path("tokenizer") / "tokens", "train")
+    weights = {source.name: source.weight for source in ctx.recipe.data.sources}
+    return PretrainStream(shards, weights, ctx.seed, tokenizer.endoftext_id)

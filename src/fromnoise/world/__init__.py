@@ -1,0 +1,1 @@
+"""The built-in world: documents, facts, conversations, judging and raters, all made from a seed."""

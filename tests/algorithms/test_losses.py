@@ -1,0 +1,159 @@
+"""Losses against hand-computed float64 cases and the published formulas, each law beside a broken twin."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from fromnoise.algorithms.losses import bradley_terry, dpo, kl_penalty, next_token, ppo_policy, ppo_policy_stats, ppo_value
+from fromnoise.algorithms.masking import IGNORE_INDEX
+
+f64 = torch.float64
+
+
+def tensor(*values):
+    return torch.tensor(values, dtype=f64)
+
+
+def sigmoid(x):
+    return 1 / (1 + math.exp(-x))
+
+
+def test_next_token_sum_and_count():
+    hidden, weight = torch.randn(2, 3, 4, dtype=f64), torch.randn(5, 4, dtype=f64)
+    labels = torch.tensor([[1, 2, IGNORE_INDEX], [4, IGNORE_INDEX, IGNORE_INDEX]])
+    total, count = next_token(hidden, weight, labels)
+    assert count == 3
+    expected = F.cross_entropy((hidden @ weight.t()).reshape(-1, 5), labels.reshape(-1), reduction="sum")
+    assert float(total) == pytest.approx(float(expected), rel=1e-12)
+
+
+def test_next_token_with_zero_head_is_ln_vocab():
+    total, count = next_token(torch.randn(1, 6, 4), torch.zeros(50, 4), torch.arange(6)[None])
+    assert float(total) / count == pytest.approx(math.log(50), rel=1e-6)
+
+
+def test_bradley_terry_by_hand():
+    total, count = bradley_terry(tensor(1.0, 0.0), tensor(0.2, 2.0))
+    assert float(total) == pytest.approx(-math.log(sigmoid(0.8)) - math.log(sigmoid(-2.0)), rel=1e-12)
+    assert count == 2
+
+
+def test_bradley_terry_at_zero_is_ln_2_with_and_without_ties():
+    for ties in (None, torch.tensor([True, False, True])):
+        total, count = bradley_terry(torch.zeros(3), torch.zeros(3), ties=ties)
+        assert float(total) / count == pytest.approx(math.log(2), rel=1e-6)
+    twin = F.softplus(torch.zeros(3)).sum() * 2 / 3  # counts each pair in both directions
+    assert float(twin) != pytest.approx(math.log(2))
+
+
+def test_bradley_terry_ties_and_weights_by_hand():
+    total, count = bradley_terry(tensor(1.0, 1.0), tensor(0.0, 0.0), weights=tensor(0.5, 3.0), ties=torch.tensor([True, False]))
+    tie = -0.5 * (math.log(sigmoid(1.0)) + math.log(sigmoid(-1.0)))
+    assert float(total) == pytest.approx(0.5 * tie - 3.0 * math.log(sigmoid(1.0)), rel=1e-12)
+    assert count == 3.5
+    scores = torch.zeros(1, dtype=f64, requires_grad=True)
+    bradley_terry(scores, torch.zeros(1, dtype=f64), ties=torch.tensor([True]))[0].backward()
+    assert scores.grad == 0  # a tie pulls two equal scores nowhere
+
+
+def test_bradley_terry_is_finite_far_out():
+    scores = torch.tensor([-1e4], requires_grad=True)
+    total, _ = bradley_terry(scores, torch.tensor([1e4]))
+    total.backward()
+    assert total == 2e4 and scores.grad == -1
+
+
+def policy_case():
+    logprobs = tensor([-1.0, -2.0, -0.5, -9.0]).requires_grad_()
+    old = tensor([-1.2, -1.5, -0.5, 50.0])
+    advantages = tensor([1.0, -1.0, 2.0, 1e9])
+    mask = torch.tensor([[True, True, True, False]])
+    return logprobs, old, advantages, mask
+
+
+def test_ppo_policy_by_hand():
+    """Ratios e^0.2 = 1.2214 (clipped at 1.2, A > 0), e^-0.5 = 0.6065 (clipped at 0.8, A < 0), 1; the last is masked."""
+    logprobs, old, advantages, mask = policy_case()
+    total, count = ppo_policy(logprobs, old, advantages, mask, 0.2)
+    assert count == 3
+    assert float(total) == pytest.approx(-(1.2 * 1.0 + 0.8 * -1.0 + 1.0 * 2.0), rel=1e-12)
+    total.backward()
+    assert logprobs.grad.tolist()[0] == pytest.approx([0.0, 0.0, -2.0, 0.0])  # clipped and masked tokens get none
+
+
+def test_ppo_keeps_the_gradient_where_clipping_would_hide_a_mistake():
+    logprobs = tensor([-0.5]).requires_grad_()
+    ppo_policy(logprobs, tensor([-1.0]), tensor([-1.0]), torch.tensor([True]), 0.2)[0].backward()  # rose, though bad
+    assert float(logprobs.grad) == pytest.approx(math.exp(0.5))
+    twin = tensor([-0.5]).requires_grad_()
+    (torch.exp(twin + 1.0).clamp(0.8, 1.2) * 1.0).sum().backward()  # clips without the minimum: stuck
+    assert twin.grad == 0
+
+
+def test_ppo_ratios_start_at_one():
+    logprobs = (-torch.rand(4, 5, dtype=f64) - 0.5).requires_grad_()
+    advantages, mask = torch.randn(4, 5, dtype=f64), torch.rand(4, 5) < 0.7
+    total, count = ppo_policy(logprobs, logprobs.detach(), advantages, mask, 0.2)
+    stats = ppo_policy_stats(logprobs, logprobs.detach(), mask, 0.2)
+    assert stats == {"ratio": 1.0, "clip_frac": 0.0, "approx_kl_nats": 0.0}
+    assert float(total) == pytest.approx(-float(advantages[mask].sum()))
+    (grad,) = torch.autograd.grad(total, logprobs)
+    torch.testing.assert_close(grad, torch.where(mask, -advantages, 0.0))  # the plain policy gradient
+    twin = ppo_policy_stats(logprobs / 0.7, logprobs.detach(), mask, 0.2)  # the sampler's temperature on one side only
+    assert twin["ratio"] != pytest.approx(1.0, rel=1e-2)
+
+
+def test_ppo_clip_higher():
+    total, _ = ppo_policy(tensor([0.5]), tensor([0.0]), tensor([1.0]), torch.tensor([True]), 0.2, 0.28)
+    assert float(total) == pytest.approx(-1.28)
+
+
+def test_ppo_stats_by_hand():
+    logprobs, old, _, mask = policy_case()
+    stats = ppo_policy_stats(logprobs, old, mask, 0.2)
+    r = [math.exp(0.2), math.exp(-0.5), 1.0]
+    assert stats["ratio"] == pytest.approx(sum(r) / 3)
+    assert stats["clip_frac"] == pytest.approx(2 / 3)
+    assert stats["approx_kl_nats"] == pytest.approx((r[0] - 1 - 0.2 + r[1] - 1 + 0.5) / 3)
+
+
+def test_ppo_value_by_hand():
+    """V moved 0.5 towards R = 2 and is clipped to 1.2: (1.2 - 2)^2 wins; V moved away: its own error wins; masked."""
+    values = tensor([1.5, 0.0, 7.0]).requires_grad_()
+    total, count = ppo_value(values, tensor([1.0, 1.0, 1.0]), tensor([2.0, 2.0, 2.0]), torch.tensor([[True, True, False]]), 0.2)
+    assert count == 2
+    assert float(total) == pytest.approx(0.5 * (0.8**2 + 2.0**2))
+    total.backward()
+    assert values.grad.tolist()[0] == pytest.approx([0.0, -2.0, 0.0])
+
+
+def test_kl_penalty_is_zero_at_the_reference_and_pulls_back():
+    ref = tensor([-1.0, -2.0])
+    mask = torch.tensor([[True, True]])
+    same = ref.clone().requires_grad_()
+    total, _ = kl_penalty(same, ref, mask)
+    total.backward()
+    assert total == 0 and not same.grad.any()
+    moved = tensor([-0.5, -2.0]).requires_grad_()
+    total, count = kl_penalty(moved, ref, mask)
+    total.backward()
+    assert float(total) == pytest.approx(math.exp(-0.5) - 1 + 0.5)
+    assert moved.grad[0, 0] == pytest.approx(1 - math.exp(-0.5)) and count == 2
+
+
+def test_dpo_starts_at_ln_2():
+    chosen, rejected = torch.randn(5, dtype=f64) - 20, torch.randn(5, dtype=f64) - 30
+    total, count = dpo(chosen, rejected, chosen, rejected, 0.1)
+    assert float(total) / count == pytest.approx(math.log(2), rel=1e-12)
+    twin, _ = dpo(chosen, rejected, torch.zeros(5), torch.zeros(5), 0.1)  # forgets the reference
+    assert float(twin) / count != pytest.approx(math.log(2), rel=1e-2)
+
+
+def test_dpo_by_hand_and_its_gradient():
+    chosen = tensor(-10.0).requires_grad_()
+    total, _ = dpo(chosen, tensor(-12.0), tensor(-11.0), tensor(-11.5), 0.1)
+    assert float(total) == pytest.approx(-math.log(sigmoid(0.1 * (1.0 - -0.5))), rel=1e-12)
+    total.backward()
+    assert float(chosen.grad) == pytest.approx(-0.1 * sigmoid(-0.15), rel=1e-12)

@@ -1,0 +1,114 @@
+import csv
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from fromnoise.data.conversation import conversations_of, fit_prompt, messages_of, read_conversations
+from fromnoise.run.errors import UserError
+
+HELLO = [{"role": "user", "content": "Hello?"}, {"role": "assistant", "content": "Hi."}]
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"messages": HELLO},
+        {"messages": [{"role": "USER", "content": " Hello? "}, {"role": "assistant", "content": [{"type": "text", "text": "Hi."}]}]},
+        {"conversations": [{"from": "human", "value": "Hello?"}, {"from": "gpt", "value": "Hi."}]},
+        {"conversation": [*HELLO, {"role": "user", "content": "left unanswered"}]},
+        {"instruction": "Hello?", "input": "", "output": "Hi."},
+        {"instruction": "Hello?", "context": "", "response": "Hi.", "category": "open_qa"},
+        {"prompt": "Hello?", "completion": "Hi."},
+        {"question": "Hello?", "answer": "Hi."},
+        {"instruction": "Hello?", "instances": [{"input": "", "output": "Hi."}]},
+    ],
+)
+def test_every_form_reads_as_the_same_messages(record):
+    assert conversations_of(record) == [HELLO]
+
+
+def test_context_stands_after_the_instruction():
+    [messages] = conversations_of({"instruction": "Summarise.", "context": "A long day.", "response": "Long."})
+    assert messages[0]["content"] == "Summarise.\n\nA long day."
+
+
+def test_system_message_is_kept_first():
+    [messages] = conversations_of({"system": "Be brief.", "prompt": "Hello?", "response": "Hi."})
+    assert [m["role"] for m in messages] == ["system", "user", "assistant"]
+
+
+def test_one_conversation_an_instance():
+    found = conversations_of({"instruction": "Double it.", "instances": [{"input": "2", "output": "4"}, {"input": "3", "output": "6"}]})
+    assert [m[0]["content"] for m in found] == ["Double it.\n\n2", "Double it.\n\n3"]
+
+
+@pytest.mark.parametrize(
+    ("record", "reason"),
+    [
+        ({"text": "just a document"}, "no conversation"),
+        ({"instruction": "Hello?"}, "without an answer"),
+        ({"messages": []}, "no assistant turn"),
+        ({"messages": [{"role": "user", "content": "Hello?"}]}, "no assistant turn"),
+        ({"messages": [{"role": "assistant", "content": "Hi."}]}, "expected"),
+        ({"messages": [HELLO[0], HELLO[0], HELLO[1]]}, "expected"),
+        ({"messages": [HELLO[0], {"role": "assistant", "content": " "}]}, "empty"),
+        ({"messages": [HELLO[0], {"role": "tool", "content": "4"}, HELLO[1]]}, "role 'tool'"),
+        ({"messages": [HELLO[0], {"role": "assistant", "content": [{"type": "image_url"}]}]}, "not text"),
+        ({"messages": ["Hello?"]}, "not an object"),
+        ({"messages": [HELLO[0], {"role": "assistant", "content": None}]}, "no text"),
+    ],
+)
+def test_what_is_no_conversation_says_why(record, reason):
+    with pytest.raises(ValueError, match=reason):
+        conversations_of(record)
+
+
+def test_files_and_folders_with_bad_lines(tmp_path):
+    (tmp_path / "a.jsonl").write_text(json.dumps({"messages": HELLO, "kind": "greeting"}) + '\n{"broken": \n' + json.dumps({"x": 1}) + "\n")
+    with (tmp_path / "b.csv").open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerows([["instruction", "context", "response", "category"], ["Name, please?", "", "Ann,\nthe first", "qa"]])
+    bad = []
+    found = read_conversations([tmp_path], bad.append)
+    assert [c.messages[-1]["content"] for c in found] == ["Hi.", "Ann,\nthe first"]
+    assert [c.kind for c in found] == ["greeting", "qa"]
+    assert [(Path(b.file).name, b.line) for b in bad] == [("a.jsonl", 2), ("a.jsonl", 3)]
+
+
+def test_no_conversation_at_all_is_a_user_error(tmp_path):
+    (tmp_path / "a.jsonl").write_text(json.dumps({"text": "a"}) + "\n")
+    with pytest.raises(UserError, match="Known forms"):
+        read_conversations([tmp_path / "a.jsonl"], lambda bad: None)
+    with pytest.raises(UserError, match="missing"):
+        read_conversations([tmp_path / "missing.jsonl"], lambda bad: None)
+
+
+class OneTokenAWord:
+    """Each word is a token, each message costs one more, the generation prompt one more."""
+
+    def encode_messages(self, messages, add_generation_prompt=False):
+        ids = [token for m in messages for token in [0, *(len(w) for w in m["content"].split())]]
+        return ids + [0] * add_generation_prompt, None
+
+
+def test_fit_prompt_cuts_the_oldest_turns_and_keeps_the_system_message():
+    messages = messages_of([
+        {"role": "system", "content": "be brief"}, {"role": "user", "content": "one two three"}, {"role": "assistant", "content": "four five"},
+        {"role": "user", "content": "six seven"},
+    ])  # fmt: skip
+    ids, kept = fit_prompt(OneTokenAWord(), messages, 100)
+    assert kept == messages and len(ids) == 14
+    ids, kept = fit_prompt(OneTokenAWord(), messages, 13)
+    assert kept == [messages[0], messages[3]] and len(ids) == 7
+    assert fit_prompt(OneTokenAWord(), messages, 6) is None
+
+
+@pytest.mark.skipif("FROMNOISE_DATA" not in os.environ, reason="FROMNOISE_DATA is not set: no real data beside the project")
+def test_real_instruction_files():
+    root = Path(os.environ["FROMNOISE_DATA"]) / "instructions"
+    bad = []
+    assert len(read_conversations([root / "dolly_1000"], bad.append)) == 1000
+    assert len(read_conversations([root / "self_instruct" / "seed_tasks.jsonl"], bad.append)) == 175
+    assert all("holds no records" in b.reason for b in bad)  # SOURCE.md

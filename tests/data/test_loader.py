@@ -1,0 +1,82 @@
+"""The order of data is a pure function of seed and step, and a pass holds every document once."""
+
+import numpy as np
+import pytest
+
+from fromnoise.data.loader import PackedEpochs, PretrainStream, prefetch
+
+EOT = 1
+
+
+class Shards:
+    """Two sources of short documents whose tokens name source and document."""
+
+    sources = ("a", "b")
+
+    def __init__(self, counts=(7, 5)):
+        self._tokens, self._offsets = {}, {}
+        for s, (name, count) in enumerate(zip(self.sources, counts, strict=True)):
+            documents = [[100 * (s + 1) + d] * (d + 1) + [EOT] for d in range(count)]
+            self._tokens[name] = np.array(sum(documents, []), dtype=np.uint16)
+            self._offsets[name] = np.cumsum([0] + [len(d) for d in documents])
+
+    def tokens(self, source):
+        return self._tokens[source]
+
+    def offsets(self, source):
+        return self._offsets[source]
+
+
+def documents(tokens):
+    return [tuple(piece) for piece in np.split(tokens, np.flatnonzero(tokens == EOT) + 1)]
+
+
+def test_a_pass_holds_every_document_once():
+    stream = PretrainStream(Shards(), {}, seed=3, endoftext_id=EOT)
+    size = stream.pass_tokens(0)
+    first = stream.read(1, size)
+    expected = sorted(documents(np.concatenate([Shards().tokens(s) for s in Shards.sources])))
+    assert sorted(documents(first)) == expected
+    second = stream.read(1 + size, size)
+    assert sorted(documents(second)) == expected and second.tolist() != first.tolist()
+
+
+def test_weights_are_passes():
+    stream = PretrainStream(Shards(), {"a": 2.0, "b": 0.0}, seed=3, endoftext_id=EOT)
+    tokens = stream.read(1, stream.pass_tokens(0))
+    assert (tokens == 100).sum() == 2 and not (tokens >= 200).any()
+
+
+@pytest.mark.parametrize("start", [0, 1, 17, 63, 400])
+def test_reading_anywhere_equals_reading_from_the_start(start):
+    whole = PretrainStream(Shards(), {}, seed=3, endoftext_id=EOT).read(0, 500)
+    assert PretrainStream(Shards(), {}, seed=3, endoftext_id=EOT).read(start, 60).tolist() == whole[start : start + 60].tolist()
+
+
+def test_segments_begin_at_document_starts():
+    batch = PretrainStream(Shards(), {}, seed=3, endoftext_id=EOT).batch(0, 2, 16)
+    assert (batch.labels[:, :-1] == batch.input_ids[:, 1:]).all()
+    starts = batch.input_ids == EOT
+    assert (batch.position_ids[starts] == 0).all()
+    changes = batch.segment_ids[:, 1:] != batch.segment_ids[:, :-1]
+    assert (changes == starts[:, 1:]).all()
+
+
+def test_an_epoch_holds_every_sequence_once_on_any_number_of_ranks():
+    sequences = [[i + 2] * (i % 9 + 2) for i in range(50)]
+    epochs = PackedEpochs(sequences, None, row_tokens=16, rows_per_step=4, micro_batch_rows=2, pad_id=0, seed=1)
+    for world_size in (1, 2):
+        seen = []
+        for step in range(epochs.steps_per_epoch):
+            for rank in range(world_size):
+                for batch in epochs.micro_batches(step, rank, world_size):
+                    assert batch.input_ids.shape == (2, 16)
+                    seen += batch.sequence_ids.tolist()
+        assert sorted(seen) == list(range(50))
+    again = epochs.micro_batches(epochs.steps_per_epoch)[0]
+    assert again.sequence_ids.tolist() != epochs.micro_batches(0)[0].sequence_ids.tolist()
+
+
+def test_prefetch_gives_each_step_in_order():
+    assert list(prefetch(lambda step: step * step, 2, 6)) == [(2, 4), (3, 9), (4, 16), (5, 25)]
+    assert list(prefetch(lambda step: step, 4, 4)) == []

@@ -1,0 +1,109 @@
+import collections
+import gzip
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from fromnoise.data.preferences import pairs_of, read_preferences, transcript
+from fromnoise.run.errors import UserError
+
+PROMPT = [{"role": "user", "content": "Is it far?"}]
+YES, NO = "Yes, a day's walk.", "No."
+
+
+def one(record):
+    [pair] = pairs_of(record, "here")
+    return pair
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"chosen": f"\n\nHuman: Is it far?\n\nAssistant: {YES}", "rejected": f"\n\nHuman: Is it far?\n\nAssistant: {NO}"},
+        {"prompt": "Is it far?", "chosen": YES, "rejected": NO},
+        {"prompt": "Is it far?", "chosen": "Is it far? " + YES, "rejected": "Is it far? " + NO},
+        {"prompt": "\n\nHuman: Is it far?\n\nAssistant:", "chosen": " " + YES, "rejected": " " + NO},
+        {"prompt": PROMPT, "chosen": YES, "rejected": NO},
+        {"prompt": PROMPT, "chosen": [{"role": "assistant", "content": YES}], "rejected": [{"role": "assistant", "content": NO}]},
+        {"prompt": "Is it far?", "chosen": [{"role": "assistant", "content": YES}], "rejected": [{"role": "assistant", "content": NO}]},
+        {"chosen": [*PROMPT, {"role": "assistant", "content": YES}], "rejected": [*PROMPT, {"role": "assistant", "content": NO}]},
+        {"prompt": "Is it far?", "chosen": [*PROMPT, {"role": "assistant", "content": YES}], "rejected": [*PROMPT, {"role": "assistant", "content": NO}]},
+        {"instruction": "Is it far?", "response1": YES, "response2": NO, "label": 1},
+        {"input": "Is it far?", "output_1": NO, "output_2": YES, "label": 2},
+        {"question": "Is it far?", "answer_a": NO, "answer_b": YES, "winner": "model_b"},
+        {"messages": PROMPT, "answers": [{"text": NO, "token_ids": [5]}, {"text": YES, "token_ids": [6]}], "chosen": 1},
+    ],
+)
+def test_every_form_reads_as_the_same_pair(record):
+    pair = one(record)
+    assert (pair.prompt, pair.chosen, pair.rejected, pair.tie, pair.weight) == (PROMPT, YES, NO, False, 1.0)
+
+
+def test_three_raters_share_one_weight_and_may_tie():
+    pairs = pairs_of({"instruction": "Is it far?", "input": "", "response1": YES, "response2": NO, "annotator1": 1, "annotator2": 0, "annotator3": 2}, "here")
+    assert [(p.rater, p.tie, p.chosen) for p in pairs] == [("annotator1", False, YES), ("annotator2", True, YES), ("annotator3", False, NO)]
+    assert sum(p.weight for p in pairs) == pytest.approx(1.0)
+
+
+def test_multi_turn_transcript_keeps_its_turns():
+    text = "\n\nHuman: Is it far?\n\nAssistant: To where?\n\nHuman: The sea.\n\nAssistant: {}"
+    pair = one({"chosen": text.format("Yes."), "rejected": text.format("No.")})
+    assert [m["role"] for m in pair.prompt] == ["user", "assistant", "user"]
+    assert pair.prompt[-1]["content"] == "The sea."
+
+
+def test_transcript_joins_turns_of_one_speaker_and_keeps_words_that_look_like_marks():
+    messages = transcript("\n\nHuman: a\n\nHuman: b\n\nAssistant: he said Human: no\n\n2. Assistant: two")
+    assert messages == [{"role": "user", "content": "a\n\nb"}, {"role": "assistant", "content": "he said Human: no\n\n2. Assistant: two"}]
+
+
+def test_own_export_tie_and_weight():
+    pair = one({"messages": PROMPT, "answers": [{"text": YES}, {"text": NO}], "chosen": None, "weight": 0.5, "rater": "ann", "share": "audit"})
+    assert pair.tie and pair.weight == 0.5 and pair.rater == "ann" and pair.meta == {"share": "audit"}
+
+
+@pytest.mark.parametrize(
+    ("record", "reason"),
+    [
+        ({"text": "a"}, "no pair of answers"),
+        ({"prompt": "Is it far?", "chosen": YES, "rejected": YES}, "the same"),
+        ({"chosen": "no transcript", "rejected": "none either"}, "not a transcript"),
+        ({"chosen": "\n\nHuman: a\n\nAssistant: ", "rejected": "\n\nHuman: a\n\nAssistant: b"}, "empty answer"),
+        ({"chosen": "\n\nHuman: a\n\nAssistant: x", "rejected": "\n\nHuman: b\n\nAssistant: y"}, "different prompts"),
+        ({"chosen": "\n\nHuman: a\n\nAssistant: x\n\nHuman: c", "rejected": "\n\nHuman: a\n\nAssistant: y"}, "does not end"),
+        ({"prompt": "Is it far?", "chosen": YES, "rejected": None}, "both be text"),
+        ({"prompt": "Is it far?", "chosen": YES, "rejected": NO, "weight": -1}, "weight -1"),
+        ({"instruction": "Is it far?", "response1": YES, "response2": NO}, "vote None"),
+        ({"instruction": "Is it far?", "response1": YES, "response2": " ", "label": 1}, "holds no text"),
+        ({"response1": YES, "response2": NO, "label": 1}, "no prompt"),
+        ({"messages": PROMPT, "answers": [{"text": YES}], "chosen": 0}, "two `answers`"),
+    ],
+)
+def test_what_is_no_pair_says_why(record, reason):
+    with pytest.raises(ValueError, match=reason):
+        pairs_of(record, "here")
+
+
+def test_a_packed_file_with_a_bad_line(tmp_path):
+    good = json.dumps({"prompt": "Is it far?", "chosen": YES, "rejected": NO, "rater": 7})
+    (tmp_path / "pairs.jsonl.gz").write_bytes(gzip.compress(f"{good}\n{{}}\n{good}\n".encode()))
+    bad = []
+    pairs = read_preferences(tmp_path / "pairs.jsonl.gz", bad.append)
+    assert len(pairs) == 2 and pairs[0].rater == "7" and bad[0].line == 2
+    (tmp_path / "none.jsonl").write_text("{}\n")
+    with pytest.raises(UserError, match="Known forms"):
+        read_preferences(tmp_path / "none.jsonl", bad.append)
+
+
+@pytest.mark.skipif("FROMNOISE_DATA" not in os.environ, reason="FROMNOISE_DATA is not set: no real data beside the project")
+def test_real_preference_files():
+    root = Path(os.environ["FROMNOISE_DATA"]) / "preferences"
+    bad = []
+    harmless = read_preferences(root / "hh_harmless" / "test.jsonl.gz", bad.append)
+    assert len(harmless) + len(bad) == 2312 and collections.Counter(b.reason for b in bad) == {"`chosen` is an empty answer": 4}
+    pandalm = read_preferences(root / "pandalm" / "testset-v1.json", bad.append)
+    assert {p.rater for p in pandalm} == {"annotator1", "annotator2", "annotator3"} and any(p.tie for p in pandalm)
+    assert len(read_preferences(root / "hhh" / "hhh_pairs.jsonl", bad.append)) == 221
+    assert len(read_preferences(root / "llmbar", bad.append)) == 419

@@ -1,0 +1,60 @@
+"""What the machine is measured to be, and what follows from it."""
+
+from __future__ import annotations
+
+import pytest
+
+from fromnoise.run import machine
+from fromnoise.run.budget import expected_s
+from fromnoise.run.errors import UserError
+from fromnoise.run.recipe_load import load_recipe
+
+PROFILE = {
+    "fingerprint": {"device": "cpu", "processor": "x", "num_threads": 2, "torch": "2"},
+    "matmul_flops_per_s": {"float32": 1e11, "bfloat16": 5e11},
+}
+
+
+def test_measuring_is_quick_and_positive():
+    import time
+
+    start = time.perf_counter()
+    profile = machine.measure("cpu", 1)
+    assert time.perf_counter() - start < 3
+    assert all(speed > 1e8 for speed in profile["matmul_flops_per_s"].values())
+    assert "GFLOP/s" in machine.describe_profile(profile)
+
+
+def test_dtype_follows_the_measurement():
+    recipe = load_recipe(None, ["compile=off"])
+    assert machine.choose(recipe, PROFILE, 0).dtype == "bfloat16"
+    slow = {**PROFILE, "matmul_flops_per_s": {"float32": 1e11, "bfloat16": 1.1e11}}
+    assert machine.choose(recipe, slow, 0).dtype == "float32"
+    assert machine.choose(load_recipe(None, ["compile=off", "dtype=float32"]), PROFILE, 0).peak_flops == 1e11
+
+
+def test_compiling_is_for_long_stages_on_machines_that_can(monkeypatch):
+    monkeypatch.setattr(machine, "compile_problem", lambda: None)
+    assert machine.should_compile("on", 0) and machine.should_compile("auto", 1e4)
+    assert not machine.should_compile("auto", 1) and not machine.should_compile("off", 1e4)
+    monkeypatch.setattr(machine, "compile_problem", lambda: "no compiler")
+    assert not machine.should_compile("auto", 1e4)
+    with pytest.raises(UserError, match="no compiler"):
+        machine.should_compile("on", 0)
+
+
+def test_devices_are_there_or_refused():
+    import torch
+
+    assert machine.resolve_device("cpu") == "cpu"
+    if not torch.cuda.is_available():
+        assert machine.resolve_device("auto") == "cpu"
+        with pytest.raises(UserError, match="device=cuda"):
+            machine.resolve_device("cuda")
+
+
+def test_longer_stages_are_expected_to_take_longer():
+    world, smoke = load_recipe("world"), load_recipe("smoke")
+    for verb in ("pretrain", "sft", "reward", "rlhf"):
+        assert expected_s(world, verb, 5e11) > 10 * expected_s(smoke, verb, 5e11) > 0
+    assert expected_s(load_recipe("smoke", ["budget=100s"]), "sft", 1.0) == pytest.approx(8)

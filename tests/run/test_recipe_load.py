@@ -1,0 +1,116 @@
+"""Recipes: every shipped one loads, and every mistake is named with its place and its mending."""
+
+from __future__ import annotations
+
+import tomllib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fromnoise.run.budget import SHARES, parse_budget, share_s
+from fromnoise.run.errors import UserError
+from fromnoise.run.recipe import Recipe
+from fromnoise.run.recipe_load import all_keys, line_of, load_recipe, shipped_recipes, to_toml
+
+
+def refusal(*overrides: str, recipe=None, verb=None) -> str:
+    with pytest.raises(UserError) as refused:
+        load_recipe(recipe, overrides, verb)
+    return str(refused.value)
+
+
+@pytest.mark.parametrize("name", ["world", "text", "hub", "gpu", "multinode", "smoke"])
+def test_every_shipped_recipe_loads_and_survives_being_written(name):
+    assert name in shipped_recipes()
+    recipe = load_recipe(name)
+    assert recipe.name == name
+    assert Recipe.model_validate(tomllib.loads(to_toml(recipe))) == recipe
+
+
+def test_layers():
+    assert load_recipe(None).pretrain.tokens == Recipe().pretrain.tokens
+    recipe = load_recipe("smoke", ["pretrain.tokens=5e6", "compile=on", "pretrain.probes=Once", "num_threads=none", "budget=10m"])
+    assert recipe.pretrain.tokens == 5_000_000 and recipe.compile == "on" and recipe.pretrain.probes == ("Once",)
+    assert recipe.num_threads is None and recipe.budget == "10m" and recipe.model.num_layers == 2
+
+
+def test_a_partly_set_section_keeps_its_own_defaults():
+    """sft's optimizer differs from pretrain's: setting one of its keys must not pull the others back to the class's."""
+    recipe = load_recipe(None, ["sft.optimizer.muon_lr=0.5"])
+    assert recipe.sft.optimizer.muon_lr == 0.5 and recipe.sft.optimizer.adamw_lr == Recipe().sft.optimizer.adamw_lr
+
+
+def test_unknown_keys_suggest_the_nearest():
+    assert "'pretrain.tokens'" in refusal("pretrain.tokns=3")
+    assert "'pretrain.batch_tokens'" in refusal("batch_tokens=3")
+    assert "'sft.optimizer.muon_lr'" in refusal("sft.optimizer.mon_lr=1")
+
+
+def test_mistakes_name_file_line_value_and_mending(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text('seed = 1\n\n[pretrain]\ntokens = "abc"\n[model]\nwidht = 64\n')
+    assert refusal(recipe=path) == f"{path}, line 6: unknown key 'model.widht'. Did you mean 'model.width'?"
+    path.write_text('seed = 1\n\n[pretrain]\ntokens = "abc"\n')
+    assert refusal(recipe=path).startswith(f'{path}, line 4: pretrain.tokens = "abc": input should be a valid integer')
+    path.write_text("seed = \n")
+    assert f"{path}: not valid TOML" in refusal(recipe=path) and "line 1" in refusal(recipe=path)
+    assert refusal("pretrain.tokens=abc").startswith('command line: pretrain.tokens = "abc"')
+    assert "between 0 and 1" in refusal("prepare.validation_frac=1.5")
+    assert "not negative" in refusal("pretrain.tokens=-5")
+    assert "at least 1" in refusal("model.num_layers=0")
+    assert "'auto', 'on' or 'off'" in refusal("compile=maybe")
+    assert "this is a section" in refusal("pretrain=3")
+    assert "key.sub=value" in refusal("pretrain")
+
+
+def test_unknown_recipes_list_the_shipped_ones(tmp_path):
+    message = refusal(recipe="wrld")
+    assert "Did you mean 'world'?" in message and "smoke" in message
+    assert "no such recipe file" in refusal(recipe=tmp_path / "none.toml")
+    assert "not a run folder" in refusal(recipe=tmp_path)
+
+
+def test_paths_are_relative_to_where_they_are_written(tmp_path, monkeypatch):
+    (tmp_path / "deep").mkdir()
+    path = tmp_path / "deep/mine.toml"
+    path.write_text('[data]\npath = "books"\nconversations = ["a.jsonl"]\n[[data.sources]]\nname = "x"\npath = "../web"\n')
+    monkeypatch.chdir(tmp_path)
+    data = load_recipe(path).data
+    assert (data.path, data.conversations, data.sources[0].path) == (f"{tmp_path}/deep/books", (f"{tmp_path}/deep/a.jsonl",), f"{tmp_path}/web")
+    assert load_recipe(path, ["data.path=books"]).data.path == f"{tmp_path}/books"
+    assert load_recipe(path, ["data.path=~/books"]).data.path.startswith("/")
+
+
+@pytest.mark.parametrize(("verb", "key"), [("prepare", "path"), ("sft", "conversations"), ("reward", "preferences"), (None, "path")])
+def test_data_shorthand(verb, key, tmp_path):
+    value = getattr(load_recipe(None, [f"data={tmp_path}/x.jsonl"], verb).data, key)
+    assert value in (f"{tmp_path}/x.jsonl", (f"{tmp_path}/x.jsonl",))
+
+
+def test_a_run_folder_is_a_recipe(tmp_path):
+    recipe = load_recipe("smoke", ["seed=7", "from=some/model", 'pretrain.probes=["a \\"quoted\\" \\\\ one", "tab\\t"]'])
+    (tmp_path / "recipe.toml").write_text(to_toml(recipe))
+    assert load_recipe(tmp_path) == recipe and recipe.sft_from == "some/model"
+
+
+@given(st.lists(st.text(alphabet=st.characters(exclude_categories=["Cs"])), max_size=3))
+def test_toml_round_trip(probes):
+    recipe = Recipe.model_validate({"pretrain": {"probes": probes}})
+    assert Recipe.model_validate(tomllib.loads(to_toml(recipe))) == recipe
+
+
+def test_keys_and_lines():
+    assert {"budget", "from", "sft.optimizer.muon_lr", "rlhf.sampling.temperature"} <= set(all_keys())
+    text = "seed = 1\n[sft]\nepochs = 2\n[sft.optimizer]\nmuon_lr = 3\n"
+    assert [line_of(text, key) for key in ("seed", "sft.epochs", "sft.optimizer.muon_lr", "rlhf.gamma")] == [1, 3, 5, None]
+
+
+def test_budgets():
+    assert [parse_budget(text) for text in ("90s", "10m", "1h30m", "2d", "0.5h")] == [90, 600, 5400, 172800, 1800]
+    for text, reason in (("$100", "money"), ("1e18flops", "FLOPs"), ("ten", "not a time"), ("0m", "more than nothing"), ("10", "not a time")):
+        with pytest.raises(UserError, match=reason):
+            parse_budget(text)
+    assert abs(sum(SHARES.values()) - 1) < 1e-9
+    assert share_s(load_recipe(None), "pretrain") is None
+    assert share_s(load_recipe(None, ["budget=100s"]), "pretrain") == pytest.approx(44)

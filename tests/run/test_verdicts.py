@@ -1,0 +1,156 @@
+"""done, stale, partial, missing: by content, with the cause named, and nothing overwritten."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import pytest
+
+from fromnoise.run.errors import UserError
+from fromnoise.run.files import sha256_file
+from fromnoise.run.folder import RunFolder
+from fromnoise.run.recipe_load import load_recipe
+from fromnoise.run.verdict import config_of, stages_of, verdicts
+from tests.run.toy import toy_run, toy_verdicts
+
+
+@pytest.fixture
+def run(tmp_path):
+    toy_run(tmp_path / "run")
+    return tmp_path / "run"
+
+
+def test_from_missing_to_done(tmp_path):
+    assert toy_verdicts(tmp_path / "run") == {"make": "missing", "learn": "missing"}
+    toy_run(tmp_path / "run")
+    assert toy_verdicts(tmp_path / "run") == {"make": "done", "learn": "done"}
+
+
+def test_done_is_skipped(run):
+    before = (run / "learnt/stage.json").stat().st_mtime_ns
+    toy_run(run)
+    assert (run / "learnt/stage.json").stat().st_mtime_ns == before
+
+
+def test_a_changed_setting_is_named_and_refused(run):
+    weights = sha256_file(run / "learnt/model.safetensors")
+    assert toy_verdicts(run, "sft.epochs=3") == {"make": "done", "learn": "stale    sft.epochs 2.0 -> 3.0"}
+    with pytest.raises(UserError, match=r"sft\.epochs 2\.0 -> 3\.0"):
+        toy_run(run, "sft.epochs=3")
+    assert sha256_file(run / "learnt/model.safetensors") == weights
+    assert "epochs = 2.0" in (run / "recipe.toml").read_text()
+
+
+def test_rerun_moves_the_old_folders_aside(run):
+    old = sha256_file(run / "learnt/model.safetensors")
+    toy_run(run, "sft.max_tokens=41", rerun=True)
+    assert sha256_file(run / "learnt.old-1/model.safetensors") == old and (run / "beside.old-1/copy.txt").exists()
+    assert sha256_file(run / "learnt/model.safetensors") != old
+    assert not (run / "made.old-1").exists()  # only what is stale is made again
+    toy_run(run, rerun=True)
+    assert sha256_file(run / "learnt/model.safetensors") == old and (run / "learnt.old-2").exists()
+
+
+def test_when_something_is_saved_changes_no_result(run):
+    assert toy_verdicts(run, "sft.checkpoint_every_s=1")["learn"] == "done"
+
+
+def test_an_upstream_change_reaches_downstream_by_content(run):
+    """min_chars is in made/numbers.txt: learn waits for make, and is stale once its input really changed."""
+    found = toy_verdicts(run, "prepare.min_chars=7")
+    assert found["make"] == "stale    prepare.min_chars 40 -> 7"
+    assert found["learn"] == "stale    inputs still to be made: made/"
+    toy_run(run, "prepare.min_chars=7", rerun=True)
+    assert (run / "made.old-1").exists() and (run / "learnt.old-1").exists()
+
+
+def test_an_upstream_rerun_with_the_same_bytes_leaves_downstream_done(run):
+    toy_run(run, "prepare.max_chars=999", rerun=True)
+    assert (run / "made.old-1").exists() and not (run / "learnt.old-1").exists()
+    assert toy_verdicts(run, "prepare.max_chars=999") == {"make": "done", "learn": "done"}
+
+
+def test_a_missing_upstream_is_made_again_without_rerun(run):
+    os.rename(run / "made", run / "elsewhere")
+    assert toy_verdicts(run) == {"make": "missing", "learn": "stale    inputs still to be made: made/"}
+    toy_run(run)
+    assert toy_verdicts(run) == {"make": "done", "learn": "done"}
+
+
+def test_touched_outputs_are_found(run):
+    (run / "learnt/model.safetensors").write_bytes(b"something else")
+    assert toy_verdicts(run)["learn"] == "stale    output learnt/model.safetensors was changed"
+    (run / "learnt/model.safetensors").unlink()
+    assert toy_verdicts(run)["learn"] == "stale    output learnt/model.safetensors is gone"
+
+
+def test_a_changed_date_alone_means_nothing(run):
+    os.utime(run / "made/numbers.txt")
+    assert toy_verdicts(run) == {"make": "done", "learn": "done"}
+
+
+def test_foreign_files_are_not_overwritten(tmp_path):
+    (tmp_path / "run/made").mkdir(parents=True)
+    (tmp_path / "run/made/precious.txt").write_text("mine")
+    with pytest.raises(UserError, match=r"no stage\.json"):
+        toy_run(tmp_path / "run")
+    assert (tmp_path / "run/made/precious.txt").read_text() == "mine"
+
+
+def test_a_single_stage(tmp_path):
+    with pytest.raises(UserError, match=r"learn needs .*made, which is missing"):
+        toy_run_verb(tmp_path / "run", "learn")
+    assert not (tmp_path / "run").exists()
+    toy_run_verb(tmp_path / "run", "make")
+    assert toy_verdicts(tmp_path / "run") == {"make": "done", "learn": "missing"}
+    toy_run_verb(tmp_path / "run", "make", rerun=True)
+    assert (tmp_path / "run/made.old-1").exists()
+
+
+def toy_run_verb(folder, verb, **options):
+    toy_run(folder, verb=verb, **options)
+
+
+def test_lineage_and_environment_are_kept(run):
+    info = json.loads((run / "run.json").read_text())
+    learn = info["stages"]["learn"]
+    assert learn["inputs"] == {"made": RunFolder(run).digest("made")}
+    assert learn["outputs"]["learnt/model.safetensors"] == sha256_file(run / "learnt/model.safetensors")
+    assert learn["config"]["sft.max_tokens"] == 40 and "sft.checkpoint_every_s" not in learn["config"]
+    assert info["versions"]["torch"] and info["hardware"]["num_cores"] and info["seed"] == 0
+
+
+def test_tokenizers_of_two_parents_must_agree(tmp_path):
+    for name, text in (("base", "{}"), ("sft", "{} ")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "tokenizer.json").write_text(text)
+    folders = {name: tmp_path / name for name in ("base", "sft")}
+    with pytest.raises(UserError) as refused:
+        RunFolder(tmp_path).check_tokenizers(folders)
+    for folder in folders.values():
+        assert sha256_file(folder / "tokenizer.json") in str(refused.value)
+    RunFolder(tmp_path).check_tokenizers({"base": tmp_path / "base"})
+
+
+def test_user_files_count_by_content_not_by_place(tmp_path):
+    one, two = tmp_path / "one", tmp_path / "two"
+    for folder in (one, two):
+        folder.mkdir()
+        (folder / "a.txt").write_text("the same text")
+    stages = {stage.verb: stage for stage in stages_of(load_recipe(None, [f"data.path={one}"]))}
+    from fromnoise.run.verdict import inputs_of
+
+    def inputs(path):
+        return inputs_of(RunFolder(tmp_path / "run"), load_recipe(None, [f"data.path={path}"]), stages["prepare"])
+
+    assert inputs(one) == inputs(two)
+    (two / "a.txt").write_text("another text")
+    assert inputs(one) != inputs(two)
+    assert "data.path" not in config_of(load_recipe(None, [f"data.path={one}"]), stages["prepare"])
+
+
+def test_starting_from_a_model_needs_no_base(tmp_path):
+    recipe = load_recipe(None, ["from=some/model", "data.conversations=[]"])
+    assert [stage.verb for stage in stages_of(recipe)] == ["sft", "prefer", "reward", "rlhf", "evaluate"]
+    assert all(item.state == "missing" for item in verdicts(RunFolder(tmp_path), recipe))

@@ -1,0 +1,3 @@
+"""The first toy stage, as a module of its own, which is how the pipeline names stages."""
+
+from tests.run.toy import run_make as run  # noqa: F401
