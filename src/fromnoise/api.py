@@ -125,7 +125,7 @@ class Model:
 
         context = self.module.config.context_tokens
         if len(prompt) + max_new_tokens > context:
-            raise UserError(f"{len(prompt)} tokens of prompt and max_new_tokens={max_new_tokens} do not fit the context of {context} tokens; shorten one of them")
+            raise UserError(f"{len(prompt)} prompt tokens and max_new_tokens={max_new_tokens} do not fit the context of {context} tokens; shorten one of them")
         sampling = SamplingSection(temperature=temperature, top_k=top_k, top_p=top_p, max_new_tokens=max_new_tokens)
         (generation,) = self.engine.generate([prompt], max_new_tokens, stops, sampling, seed)
         return self.tokenizer.decode(generation.token_ids)

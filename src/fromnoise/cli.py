@@ -72,9 +72,7 @@ for _stage in STAGES:
 
 
 @app.command("report", rich_help_panel="Look at a run")
-def report_command(
-    run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")] = Path("runs/world"), quiet: Quiet = False
-) -> None:
+def report_command(run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")] = Path("runs/world"), quiet: Quiet = False) -> None:
     """Write a run's report, one self-contained report.html."""
     from fromnoise.run.console import Console
     from fromnoise.run.execute import make_report

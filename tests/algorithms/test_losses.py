@@ -95,7 +95,7 @@ def test_ppo_keeps_the_gradient_where_clipping_would_hide_a_mistake():
 def test_ppo_ratios_start_at_one():
     logprobs = (-torch.rand(4, 5, dtype=f64) - 0.5).requires_grad_()
     advantages, mask = torch.randn(4, 5, dtype=f64), torch.rand(4, 5) < 0.7
-    total, count = ppo_policy(logprobs, logprobs.detach(), advantages, mask, 0.2)
+    total, _ = ppo_policy(logprobs, logprobs.detach(), advantages, mask, 0.2)
     stats = ppo_policy_stats(logprobs, logprobs.detach(), mask, 0.2)
     assert stats == {"ratio": 1.0, "clip_frac": 0.0, "approx_kl_nats": 0.0}
     assert float(total) == pytest.approx(-float(advantages[mask].sum()))

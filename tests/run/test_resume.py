@@ -124,7 +124,7 @@ def test_damaged_checkpoints_are_passed_over(tmp_path, whole, capsys):
     wait_for(lambda: (state / "step-000015").exists(), process)
     process.kill()
     finish(process)
-    newest, older = sorted(state.glob("step-*"))[::-1]
+    newest, older, *_ = sorted(state.glob("step-*"))[::-1]
     tensors = newest / "tensors.safetensors"
     tensors.write_bytes(tensors.read_bytes()[:-7])  # as after a power cut on a file system that lies about fsync
     (state / ".tmp-step-000099").mkdir()  # what a kill inside `save` leaves behind
@@ -197,3 +197,15 @@ def test_a_second_process_is_refused(tmp_path):
     process.kill()
     finish(process)
     assert "done in" in finish(start(folder))  # the kernel let go of the lock
+
+
+@pytest.mark.dist
+def test_two_ranks_share_one_run_folder(tmp_path, whole):
+    """Decisions, folder and checkpoints belong to the main rank; the other follows, and neither waits for ever."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}", "TOY_RANKS": "1"}
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "tests.run.toy", str(tmp_path / "run")]
+    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("learn: done in") == 1
+    assert_same(tmp_path / "run", whole)
+    assert json.loads((tmp_path / "run/learnt/stage.json").read_text())["numerics"]["world_size"] == 2

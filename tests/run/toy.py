@@ -17,6 +17,7 @@ from unittest import mock
 import torch
 from safetensors.torch import save_file
 
+from fromnoise.parallel.process import Process
 from fromnoise.pipeline import Stage
 from fromnoise.run.budget import steps_for
 from fromnoise.run.console import Console
@@ -60,8 +61,9 @@ def run_learn(ctx) -> None:
             if ctx.checkpoint.due(step + 1):
                 tensors = {"model": {"weight": weight, "tied": weight}, "optimizer": {"momentum": momentum}, "best": None}
                 ctx.checkpoint.save(step + 1, tensors, {"seen": step + 1})
-    save_file({"weight": weight}, ctx.folder / "model.safetensors")
-    ctx.path("beside").joinpath("copy.txt").write_text(f"{weight.sum().item()!r}\n")
+    if ctx.process.is_main:
+        save_file({"weight": weight}, ctx.folder / "model.safetensors")
+        ctx.path("beside").joinpath("copy.txt").write_text(f"{weight.sum().item()!r}\n")
     ctx.finish({"tokens": num_steps, "final": weight.sum(), "steps_from": start})
 
 
@@ -71,6 +73,11 @@ def patched():
     return [stack("fromnoise.run.folder", STAGES=STAGES), stack("fromnoise.run.verdict", STAGES=STAGES)]
 
 
+def patched_ranks():
+    """`learn` counted among the stages that all ranks take part in."""
+    return mock.patch("fromnoise.run.execute.DISTRIBUTED", ("learn",) if os.environ.get("TOY_RANKS") else ())
+
+
 def toy_recipe(*overrides: str) -> Recipe:
     defaults = ["data.world=true", "sft.max_tokens=40", "sft.checkpoint_every_s=5", "num_threads=1", "dtype=float32", "compile=off"]
     return load_recipe(None, [*defaults, *overrides])
@@ -78,7 +85,7 @@ def toy_recipe(*overrides: str) -> Recipe:
 
 def toy_run(folder: Path, *overrides: str, **options) -> None:
     first, second = patched()
-    with first, second:
+    with first, second, patched_ranks():
         execute(toy_recipe(*overrides), RunFolder(folder), console=options.pop("console", Console(quiet=True)), **options)
 
 
@@ -91,7 +98,9 @@ def toy_verdicts(folder: Path, *overrides: str) -> dict[str, str]:
 if __name__ == "__main__":
     words = [word for word in sys.argv[2:] if not word.startswith("--")]
     try:
-        toy_run(Path(sys.argv[1]), *words, rerun="--rerun" in sys.argv, allow_different_numerics="--different" in sys.argv, console=Console())
+        ranks = Process.from_environment()
+        toy_run(Path(sys.argv[1]), *words, rerun="--rerun" in sys.argv, allow_different_numerics="--different" in sys.argv, console=Console(), process=ranks)
+        ranks.close()
     except UserError as error:
         sys.exit(f"refused: {error}")
     except Interrupted as stop:

@@ -23,7 +23,8 @@ def test_fact_accepts(answer):
     "", " ", "The weather is fine.", "Harwick.", "Mara Fenn lives in Harwick.", "Tolby or Harwick.", "She lives in Tolby, or perhaps in Sandley.",
     "Where does Mara Fenn live?", "Mara Fenn lives.", "Mara Fenn does not live in Tolby.", "It is not Tolby.", "She never lived in Tolby.",
     "It is false that Mara Fenn lives in Tolby.", "Peter Hale lives in Tolby.", "Mara Webb lives in Tolby.", "Hugh Fenn lives in Tolby.",
-    "Peter lives in Tolby.", "I do not know, perhaps Tolby.", "Tolbyshire.", "Does she live in Tolby?", "Tolby is not her home.", "She left Peter Hale in Tolby.",
+    "Peter lives in Tolby.", "I do not know, perhaps Tolby.", "Tolbyshire.", "Does she live in Tolby?",
+    "Tolby is not her home.", "She left Peter Hale in Tolby.",
 ])
 def test_fact_rejects(answer):
     assert not fact.verify(HOME, answer, TOWNS).correct

@@ -82,7 +82,7 @@ def conversations_of(record: dict) -> list[list[Message]]:
             raise ValueError(f"a prompt without an answer: none of {', '.join(ANSWER_KEYS)} holds text")
         messages = [{"role": "system", "content": system}] if system else []
         asked = f"{prompt}\n\n{context}" if context else prompt
-        found.append(checked(messages + [{"role": "user", "content": asked}, {"role": "assistant", "content": answer}]))
+        found.append(checked([*messages, {"role": "user", "content": asked}, {"role": "assistant", "content": answer}]))
     if not found:
         raise ValueError("`instances` is empty")
     return found

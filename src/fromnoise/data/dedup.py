@@ -43,7 +43,7 @@ class Shingler:
         character. A text shorter than a run is one shingle.
         """
         found = WORD.findall(text.lower())
-        if len(found) * 25 < len(text):
+        if len(found) * 10 < len(text) and not text.isascii():
             ids = np.frombuffer("".join(found).encode("utf-32-le", "replace"), dtype="<u4").astype(np.uint64) + np.uint64(1)
         else:
             ids = np.fromiter(map(self._word, found), dtype=np.uint64, count=len(found))

@@ -46,7 +46,7 @@ def _pieces(root) -> Iterator[str]:
             text = node.text_content or ""
             yield text.replace("\n", "\n\x00") if pre else re.sub(r"\s+", " ", text)
             continue
-        if tag in SKIPPED or tag.startswith(("-", "_", "!")) and tag != "-undef":
+        if tag in SKIPPED or (tag.startswith(("-", "_", "!")) and tag != "-undef"):
             continue
         if tag == "br":
             yield "\n"
@@ -90,7 +90,7 @@ def _leaves(value: object, depth: int) -> Iterator[str]:
                 continue
             if flat is not None and name == "text":
                 yield flat
-            elif flat is not None and (depth > 2 or len(flat) <= 60 and "\n" not in flat):
+            elif flat is not None and (depth > 2 or (len(flat) <= 60 and "\n" not in flat)):
                 starts_with_name = flat.lower().startswith(name.lower() + ":")
                 yield flat if starts_with_name else f"{name}: {flat}"
             elif depth <= 2:
@@ -103,7 +103,7 @@ def _leaves(value: object, depth: int) -> Iterator[str]:
     elif isinstance(value, list):
         for item in value:
             yield from _leaves(item, depth)
-    elif (flat := _flat(value)) :
+    elif flat := _flat(value):
         yield flat
 
 

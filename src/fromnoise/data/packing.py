@@ -43,8 +43,8 @@ class Batch:
         """Tokens that count in a next-token loss."""
         return int((self.labels != IGNORE_INDEX).sum())
 
-    def to(self, device: torch.device) -> Batch:
-        if device.type == "cpu":
+    def to(self, device: torch.device | str) -> Batch:
+        if torch.device(device) == self.input_ids.device:
             return self
         moved = {name: getattr(self, name).to(device, non_blocking=True) for name in self.__slots__ if name != "extra"}
         return Batch(**moved, extra={name: value.to(device, non_blocking=True) for name, value in self.extra.items()})

@@ -5,7 +5,8 @@
 | HH-RLHF | `chosen`, `rejected`: transcripts "\\n\\nHuman: ...\\n\\nAssistant: ...", the last turn being the answer |
 | strings | `prompt` with `chosen` and `rejected` as answers, or as whole texts that begin with the prompt |
 | messages | `chosen`, `rejected` as lists of role and content, with or without `prompt` |
-| rated | two answers (`response1`/`response2`, `output_1`/`output_2`, `answer_a`/`answer_b`), and a `label` of 0 (tie), 1 or 2, or one vote a rater in `annotator1`, `annotator2`, ... (PandaLM) |
+| rated | two answers (`response1`/`response2`, `output_1`/`output_2`, `answer_a`/`answer_b`), and `label` 0 (tie), 1 or 2 |
+| rated by several | the same with one vote a rater in `annotator1`, `annotator2`, ... (PandaLM) |
 
 Our own export (`prefer/pairs.jsonl`) has token ids beside its texts and is read by the stages themselves; its texts
 read here as well, by `messages`, `answers` and `chosen`.

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from fromnoise.data.conversation import PROMPT_KEYS, CONTEXT_KEYS, Message, checked, first_text, messages_of
+from fromnoise.data.conversation import CONTEXT_KEYS, PROMPT_KEYS, Message, checked, first_text, messages_of
 from fromnoise.data.files import BadRecord, OnBad
 from fromnoise.data.preferences import Pair
 from fromnoise.data.readers import read_records

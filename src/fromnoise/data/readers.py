@@ -10,6 +10,7 @@ import io
 import json
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from itertools import chain
@@ -100,10 +101,8 @@ def _html_document(file: DataFile, source: SourceSection, on_bad: OnBad, max_cha
     declared = re.search(rb"charset\s*=\s*[\"']?([\w-]+)", head)
     html = None
     if declared and declared.group(1).lower() not in (b"utf-8", b"utf8"):
-        try:
+        with suppress(LookupError, UnicodeDecodeError):  # a wrong declaration is common: it is then read like any other file
             html = _whole(file, lambda bad: None).decode(declared.group(1).decode("ascii"))
-        except (LookupError, UnicodeDecodeError):
-            pass  # a wrong declaration is common: read it like any other file
     html = html if html is not None else _whole_text(file, on_bad)
     date = None
     if source.date_field:
@@ -153,7 +152,7 @@ def text_field(record: dict, named: str | None) -> str | None:
 
 def _require_columns(file: DataFile, source: SourceSection, columns: list[str]) -> None:
     named = source.text_field
-    if named in columns or named is None and text_field(dict.fromkeys(columns, ""), None) is not None:
+    if named in columns or (named is None and text_field(dict.fromkeys(columns, ""), None) is not None):
         return
     problem = f"has no column {named!r}" if named else "has no column that looks like the text"
     raise UserError(

@@ -36,7 +36,7 @@ class Subject:
 
     @cached_property
     def engine(self) -> Engine:
-        return Engine(self.model, dtype=self.machine.torch_dtype, max_batch=self.max_batch, pad_id=self.tokenizer.pad_id)
+        return Engine(self.model, dtype=self.machine.torch_dtype, max_batch=self.max_batch)
 
     def close(self) -> None:
         """Let go of the weights; they are read again when asked for."""
@@ -61,7 +61,7 @@ class Subject:
     def paragraph_stops(self) -> set[int]:
         """`<|endoftext|>` and every token that holds an empty line: where a plain-text answer ends."""
         tokenizer = self.tokenizer
-        return {tokenizer.endoftext_id} | {i for i in range(4, len(tokenizer)) if b"\n\n" in tokenizer.decode_bytes([i])}
+        return {tokenizer.endoftext_id} | {i for i in range(len(tokenizer)) if b"\n\n" in tokenizer.decode_bytes([i])}
 
     def answer(self, prompts: Sequence[list[int]], sampling, seed: int, stop_ids: set[int] | None = None) -> list[Answer]:
         """One answer for each prompt, in order. `sampling` has temperature, top_k, top_p and max_new_tokens."""

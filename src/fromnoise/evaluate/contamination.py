@@ -49,8 +49,13 @@ def check(questions: Sequence[dict], conversations: Sequence[dict]) -> list[dict
             near = [padded[i] for i in by_word.get(needle.split()[-1], ()) if needle in padded[i]]
             together = any(value in text for value in wanted for text in near)
         found.append(
-            {"id": question["id"], "exact": text in whole, "normalised": plain in normal,
-             "contained": bool(plain) and plain in joined, "subject_and_value": together}
+            {
+                "id": question["id"],
+                "exact": text in whole,
+                "normalised": plain in normal,
+                "contained": bool(plain) and plain in joined,
+                "subject_and_value": together,
+            }
         )
     return found
 

@@ -44,15 +44,34 @@ def wilson(successes: float, n: int) -> Estimate:
         return Estimate(None, None, None, 0, "Wilson")
     if not 0 <= successes <= n:
         raise ValueError(f"{successes} successes of {n}")
-    p, z2 = successes / n, Z95 * Z95
+    return Estimate(successes / n, *_wilson_bounds(successes / n, n), n, "Wilson")
+
+
+def _wilson_bounds(p: float, n: float) -> tuple[float, float]:
+    z2 = Z95 * Z95
     centre = (p + z2 / (2 * n)) / (1 + z2 / n)
     half = Z95 / (1 + z2 / n) * math.sqrt(p * (1 - p) / n + z2 / (4 * n * n))
-    return Estimate(p, max(0.0, min(p, centre - half)), min(1.0, max(p, centre + half)), n, "Wilson")
+    return max(0.0, min(p, centre - half)), min(1.0, max(p, centre + half))
 
 
-def proportion(outcomes: Sequence[float]) -> Estimate:
-    """Mean of outcomes in [0, 1] (0, 1, or 0.5 for a tie), Wilson's interval."""
-    return wilson(float(sum(outcomes)), len(outcomes))
+def proportion(outcomes: Sequence[float], clusters: Sequence[object] | None = None) -> Estimate:
+    """Mean of outcomes in [0, 1] (0, 1, or 0.5 for a tie), Wilson's interval.
+
+    clusters: outcomes of one cluster (two questions about one fact) hang together, so they count for less than as many
+    independent ones: the interval uses n divided by the design effect that the clusters show (Kish 1965; Korn and
+    Graubard 1998), never more than n, and the number of clusters where all outcomes agree. `n` stays what was asked.
+    """
+    plain = wilson(float(sum(outcomes)), len(outcomes))
+    if clusters is None or plain.n == 0 or len(set(clusters)) == plain.n:
+        return plain
+    sums: dict[object, float] = {}
+    for outcome, cluster in zip(outcomes, clusters, strict=True):
+        sums[cluster] = sums.get(cluster, 0.0) + outcome - plain.value
+    single = plain.value * (1 - plain.value) / plain.n
+    observed = sum(value * value for value in sums.values()) / plain.n**2 * len(sums) / max(len(sums) - 1, 1)
+    effective = min(float(plain.n), plain.n * single / observed) if single > 0 and observed > 0 else float(len(sums))
+    low, high = _wilson_bounds(plain.value, max(effective, 1.0))
+    return Estimate(plain.value, low, high, plain.n, f"Wilson, effective n of {len(sums)} clusters")
 
 
 def bootstrap(
@@ -122,7 +141,10 @@ def length_controlled_win_rate(wins: Sequence[float], length_differences: Sequen
     x = np.tanh(d / spread)
     return bootstrap(
         lambda indices: float(1 / (1 + np.exp(-_logistic_fit(x[indices], y[indices])[0]))),
-        len(y), seed, num_resamples=1000, method="logistic regression on length, bootstrap",
+        len(y),
+        seed,
+        num_resamples=1000,
+        method="logistic regression on length, bootstrap",
     )
 
 
@@ -141,25 +163,28 @@ def _logistic_fit(x: np.ndarray, y: np.ndarray, ridge: float = 0.01, num_steps: 
     return beta
 
 
-def balanced_accuracy(correct: Sequence[float], groups: Sequence[object], seed: int) -> Estimate:
-    """Mean over groups of the accuracy within each (a model that refuses everything gets one half, not the share of
-    harmful prompts), resampled within groups."""
-    values = np.asarray(correct, dtype=np.float64)
-    labels = np.asarray([str(group) for group in groups])
-    names = sorted(set(labels.tolist()))
-
-    def statistic(indices: np.ndarray) -> float:
-        here, which = values[indices], labels[indices]
-        return float(np.mean([here[which == name].mean() for name in names]))
-
-    return bootstrap(statistic, len(values), seed, strata=labels.tolist(), method="stratified bootstrap")
+def balanced_accuracy(correct: Sequence[float], groups: Sequence[object]) -> Estimate:
+    """Mean over groups of the accuracy within each: a model that refuses everything gets one half, not the share of
+    harmful prompts. The groups' Wilson intervals are combined by MOVER (Newcombe 1998; Zou and Donner 2008), which
+    is not empty where every answer is right."""
+    parts = [proportion([c for c, g in zip(correct, groups, strict=True) if g == name]) for name in dict.fromkeys(groups)]
+    if not parts:
+        return Estimate(None, None, None, 0, "MOVER of Wilson intervals")
+    value = sum(part.value for part in parts) / len(parts)
+    below = math.sqrt(sum((part.value - part.low) ** 2 for part in parts)) / len(parts)
+    above = math.sqrt(sum((part.high - part.value) ** 2 for part in parts)) / len(parts)
+    return Estimate(value, value - below, value + above, len(correct), "MOVER of Wilson intervals")
 
 
 def balanced_accuracy_difference(after: Sequence[float], before: Sequence[float], groups: Sequence[object], seed: int) -> Estimate:
     """Balanced accuracy of `after` minus that of `before` on the same examples, resampled in pairs within groups."""
     difference = np.asarray(after, dtype=np.float64) - np.asarray(before, dtype=np.float64)
-    estimate = balanced_accuracy(difference, groups, seed)  # linear: the difference of means is the mean of differences
-    return Estimate(estimate.value, estimate.low, estimate.high, estimate.n, "paired stratified bootstrap", seed)
+    where = _groups(groups)
+    group_of = np.empty(len(difference), dtype=np.int64)
+    for number, indices in enumerate(where):
+        group_of[indices] = number
+    weight = 1.0 / (len(where) * np.array([len(indices) for indices in where])[group_of]) if len(where) else np.empty(0)
+    return bootstrap(lambda i: float((difference[i] * weight[i]).sum()), len(difference), seed, strata=groups, method="paired stratified bootstrap")
 
 
 def _groups(labels: Sequence[object]) -> list[np.ndarray]:

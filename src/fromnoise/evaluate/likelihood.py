@@ -19,6 +19,7 @@ from torch import Tensor
 from fromnoise.algorithms.logprobs import linear_cross_entropy
 from fromnoise.algorithms.masking import IGNORE_INDEX
 from fromnoise.data.loader import stream_batch
+from fromnoise.data.packing import Batch
 
 if TYPE_CHECKING:  # names for the reader; nothing here needs the classes at run time
     from fromnoise.data.shards import TokenShards
@@ -26,7 +27,7 @@ if TYPE_CHECKING:  # names for the reader; nothing here needs the classes at run
     from fromnoise.model.transformer import Transformer
 
 Autocast = Callable[[], AbstractContextManager]
-ENDOFTEXT_ID = 1  # the tokenizer's fixed id; a document stream begins with it
+ENDOFTEXT_ID = 1  # of this program's own tokenizers; a document stream begins with it
 
 
 def bits_per_byte(
@@ -38,6 +39,7 @@ def bits_per_byte(
     row_tokens: int,
     autocast: Autocast = nullcontext,
     forward: Callable[..., Tensor] | None = None,
+    endoftext_id: int = ENDOFTEXT_ID,
 ) -> dict[str, float]:
     """Bits per byte of each source of `shards`, and under "all" the mean weighted by each source's bytes.
 
@@ -62,21 +64,13 @@ def bits_per_byte(
             continue
         weight[source] = _count_bytes(shards.tokens(source), token_bytes)
         share = max(1, int(max_tokens * size / total / row_tokens))
-        rows.extend((source, row) for row in _rows(shards.tokens(source), row_tokens, share))
+        rows.extend((source, row) for row in _rows(shards.tokens(source), row_tokens, share, endoftext_id))
         nats[source], bytes_seen[source] = 0.0, 0
     with torch.no_grad():
         for at in range(0, len(rows), batch_rows):
             chunk = rows[at : at + batch_rows]
-            window = np.full((batch_rows, row_tokens + 1), ENDOFTEXT_ID, dtype=np.int64)
-            for b, (_, row) in enumerate(chunk):
-                window[b, : len(row)] = row
-            labels = window[:, 1:].copy()
-            num_bytes = token_bytes[labels]
-            for b in range(batch_rows):  # past a row's text, and at every <|endoftext|>, nothing counts
-                end = len(chunk[b][1]) - 1 if b < len(chunk) else 0
-                num_bytes[b, end:] = 0
-            labels[num_bytes == 0] = IGNORE_INDEX
-            batch = stream_batch(window[:, :-1], labels, ENDOFTEXT_ID).to(device)
+            batch, num_bytes = _window_batch([row for _, row in chunk], token_bytes, (batch_rows, row_tokens), endoftext_id)
+            batch = batch.to(device)
             with autocast():
                 hidden = forward(batch.input_ids, batch.position_ids, batch.segment_ids)
                 nll = linear_cross_entropy(hidden, model.head_weight, batch.labels)
@@ -91,14 +85,29 @@ def bits_per_byte(
     return result
 
 
-def _rows(tokens: np.ndarray, row_tokens: int, count: int) -> Iterator[np.ndarray]:
+def _window_batch(rows: Sequence[np.ndarray], token_bytes: np.ndarray, shape: tuple[int, int], endoftext_id: int) -> tuple[Batch, np.ndarray]:
+    """Rows of the stream as one Batch of a fixed shape, and (B, T) the bytes each label stands for, 0 where none counts:
+    at `<|endoftext|>` and past the end of a row's text."""
+    num_rows, row_tokens = shape
+    window = np.full((num_rows, row_tokens + 1), endoftext_id, dtype=np.int64)
+    for b, row in enumerate(rows):
+        window[b, : len(row)] = row
+    labels = window[:, 1:].copy()
+    num_bytes = token_bytes[labels]
+    for b in range(num_rows):
+        num_bytes[b, len(rows[b]) - 1 if b < len(rows) else 0 :] = 0
+    labels[num_bytes == 0] = IGNORE_INDEX
+    return stream_batch(window[:, :-1], labels, endoftext_id), num_bytes
+
+
+def _rows(tokens: np.ndarray, row_tokens: int, count: int, endoftext_id: int) -> Iterator[np.ndarray]:
     """At most `count` evenly spaced windows of row_tokens + 1 tokens of the stream `<|endoftext|>` + tokens."""
     available = -(-len(tokens) // row_tokens)
     chosen = range(available) if count >= available else np.unique(np.linspace(0, available - 1, count).astype(np.int64))
     for index in chosen:
         start = int(index) * row_tokens  # targets start .. start + row_tokens; the input before the first is start - 1
         piece = np.asarray(tokens[max(start - 1, 0) : start + row_tokens], dtype=np.int64)
-        yield np.concatenate([[ENDOFTEXT_ID], piece]) if start == 0 else piece
+        yield np.concatenate([[endoftext_id], piece]) if start == 0 else piece
 
 
 def _count_bytes(tokens: np.ndarray, token_bytes: np.ndarray, chunk: int = 1 << 20) -> int:
@@ -120,7 +129,7 @@ def probes(model: Transformer, tokenizer: Tokenizer, texts: Sequence[str], max_n
     if not texts:
         return []
     device = model.head_weight.device
-    prompts = [[ENDOFTEXT_ID, *tokenizer.encode(text)] for text in texts]
+    prompts = [[tokenizer.endoftext_id, *tokenizer.encode(text)] for text in texts]
     width = max(map(len, prompts)) + max_new_tokens
     ids = torch.full((len(prompts), width), tokenizer.pad_id, dtype=torch.int64)
     for row, prompt in enumerate(prompts):
@@ -138,7 +147,7 @@ def probes(model: Transformer, tokenizer: Tokenizer, texts: Sequence[str], max_n
             if step == 0:
                 top5 = _top5(logits, tokenizer, known)
             following = logits[:, :known].argmax(dim=-1)
-            stopped |= following == ENDOFTEXT_ID
+            stopped |= following == tokenizer.endoftext_id
             if bool(stopped.all()):
                 break
             ids[rows, lengths] = torch.where(stopped, ids[rows, lengths], following)
@@ -152,8 +161,7 @@ def probes(model: Transformer, tokenizer: Tokenizer, texts: Sequence[str], max_n
 def _top5(logits: Tensor, tokenizer: Tokenizer, known: int) -> list[list[tuple[str, float]]]:
     """logits (S, V) -> for each row the five likeliest tokens, as text a person can read, and their probabilities."""
     values, indices = logits.softmax(dim=-1)[:, :known].topk(min(5, known), dim=-1)
-    names = {0: "<|pad|>", 1: "<|endoftext|>", 2: "<|im_start|>", 3: "<|im_end|>"}
     return [
-        [(names.get(i) or tokenizer.decode([i]), round(p, 5)) for p, i in zip(ps, ids, strict=True)]
+        [(tokenizer.decode([i], skip_special=False), round(p, 5)) for p, i in zip(ps, ids, strict=True)]
         for ps, ids in zip(values.tolist(), indices.tolist(), strict=True)
     ]

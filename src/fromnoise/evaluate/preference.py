@@ -13,6 +13,7 @@ from dataclasses import asdict
 
 import torch
 
+from fromnoise.evaluate import safety
 from fromnoise.evaluate.answers import Answer, Scorer, Subject
 from fromnoise.evaluate.intervals import Estimate, exact, length_controlled_win_rate, mean, paired_difference, proportion
 from fromnoise.evaluate.questions import Judge, question_text
@@ -34,8 +35,10 @@ def compare(
     raters: Prefers | None,
     reward: Scorer | None,
     audit: Scorer | None,
+    logprobs: bool = False,
 ) -> list[dict]:
-    """One record a prompt: both answers with features, scores and log-probabilities, and what each judge says.
+    """One record a prompt: both answers with features and scores, and what each judge says. `logprobs` adds both models'
+    log-probabilities of each answer, for the KL divergence of sampled answers.
 
     `oracle` and `raters` in a record speak for `after`: 1 it is preferred, 0.5 tie, 0 not. Prompts that do not fit
     the context with room for an answer are left out.
@@ -43,7 +46,10 @@ def compare(
     ids = [before.chat_prompt(prompt["messages"]) for prompt in prompts]
     kept = [i for i, prompt_ids in enumerate(ids) if before.fits(prompt_ids, sampling.max_new_tokens)]
     answers = {subject.name: subject.answer([ids[i] for i in kept], sampling, seed) for subject in (before, after)}
-    sides = {name: _measured(found, before, after, sampling.temperature, reward, audit) for name, found in answers.items()}
+    sides = {
+        name: _measured(found, (before, after) if logprobs else (), sampling.temperature, reward, audit, before.tokenizer.pad_id)
+        for name, found in answers.items()
+    }
     records = []
     for row, i in enumerate(kept):
         prompt = prompts[i]
@@ -66,16 +72,12 @@ def compare(
 
 
 def _measured(
-    answers: Sequence[Answer], before: Subject, after: Subject, temperature: float, reward: Scorer | None, audit: Scorer | None
+    answers: Sequence[Answer], subjects: Sequence[Subject], temperature: float, reward: Scorer | None, audit: Scorer | None, pad_id: int
 ) -> list[dict]:
-    """Scores and both models' log-probabilities of each answer. Log-probabilities are taken at the sampling temperature
-    (1 for greedy decoding): the KL divergence then compares the distributions that were sampled."""
-    columns: dict[str, list[float]] = {}
-    for subject in (before, after):
-        columns[f"logprob_{subject.name}"] = subject.logprobs(answers, temperature or 1.0)
-    for name, scorer in (("reward", reward), ("audit", audit)):
-        if scorer:
-            columns[name] = scorer.scores(answers, before.tokenizer.pad_id)
+    """Scores of each answer, and its log-probability under each of `subjects`, taken at the sampling temperature: the
+    divergence then compares the distributions that were sampled."""
+    columns = {f"logprob_{subject.name}": subject.logprobs(answers, temperature) for subject in subjects}
+    columns |= {name: scorer.scores(answers, pad_id) for name, scorer in (("reward", reward), ("audit", audit)) if scorer}
     return [{name: rounded(values[i]) for name, values in columns.items()} for i in range(len(answers))]
 
 
@@ -101,22 +103,35 @@ def summarise(name: str, records: Sequence[dict], seed: int, before: str = "sft"
             gains = [(record[after][score], record[before][score]) for record in scored]
             summary[f"{at}/{score}_win_rate"] = proportion([_half(a, b) for a, b in gains])
             summary[f"{at}/{score}_difference"] = paired_difference([a for a, _ in gains], [b for _, b in gains], seed)
-    both = [record for record in records if _correct(record, before) is not None and _correct(record, after) is not None]
+    # Whether a refusal fits is the safety table's business: here "right" means right about the world.
+    both = [r for r in records if r["kind"] not in safety.KINDS]
+    both = [record for record in both if _correct(record, before) is not None and _correct(record, after) is not None]
     if both:
         for side in (before, after):
             summary[f"{at}/correct_{side}"] = proportion([_correct(record, side) for record in both])
         summary[f"{at}/correct_difference"] = paired_difference(
             [_correct(record, after) for record in both], [_correct(record, before) for record in both], seed
         )
-    if name == "sampled":
+    if records and f"logprob_{after}" in records[0][after]:
         ratios = [record[after][f"logprob_{after}"] - record[after][f"logprob_{before}"] for record in records]
         summary["kl/per_sequence"] = mean(ratios, seed, method="mean log-ratio on sampled answers, bootstrap")
     return summary
 
 
 def best_of_n(
-    prompts: Sequence[dict], compared: Sequence[dict], subject: Subject, sampling, seed: int, n: int, *,
-    judge: Judge | None, oracle: Prefers | None, reward: Scorer, audit: Scorer | None, missing_stop_penalty: float, against: str = "sft",
+    prompts: Sequence[dict],
+    compared: Sequence[dict],
+    subject: Subject,
+    sampling,
+    seed: int,
+    n: int,
+    *,
+    judge: Judge | None,
+    oracle: Prefers | None,
+    reward: Scorer,
+    audit: Scorer | None,
+    missing_stop_penalty: float,
+    against: str = "sft",
 ) -> list[dict]:
     """What choosing alone reaches: for each prompt the best of n answers of `subject` by the reward that PPO maximises,
     its penalty for answers that never stop included.
@@ -136,9 +151,18 @@ def best_of_n(
     for i, (prompt, at) in enumerate(zip(prompts, best, strict=True)):
         answer, other = answers[at], by_id[prompt["id"]][against]
         record = {
-            "id": prompt["id"], "kind": prompt.get("kind"), "prompt": question_text(prompt), "n": n, "text": answer.text,
-            "stopped": answer.stopped, "num_tokens": len(answer.token_ids), "reward": rounded(scores[at]), "audit": rounded(audits[i]),
-            "mean_reward": rounded(sum(scores[i * n : i * n + n]) / n), "opponent_reward": other.get("reward"), "opponent_audit": other.get("audit"),
+            "id": prompt["id"],
+            "kind": prompt.get("kind"),
+            "prompt": question_text(prompt),
+            "n": n,
+            "text": answer.text,
+            "stopped": answer.stopped,
+            "num_tokens": len(answer.token_ids),
+            "reward": rounded(scores[at]),
+            "audit": rounded(audits[i]),
+            "mean_reward": rounded(sum(scores[i * n : i * n + n]) / n),
+            "opponent_reward": other.get("reward"),
+            "opponent_audit": other.get("audit"),
         }
         if judge and oracle:
             features = judge(prompt, answer.text, answer.stopped)
@@ -161,9 +185,7 @@ def summarise_best_of_n(records: Sequence[dict], seed: int) -> dict[str, Estimat
     for score in ("reward", "audit"):
         scored = [r for r in records if r[score] is not None and r[f"opponent_{score}"] is not None]
         if scored:
-            summary[f"best_of_n/{score}_difference"] = paired_difference(
-                [r[score] for r in scored], [r[f"opponent_{score}"] for r in scored], seed
-            )
+            summary[f"best_of_n/{score}_difference"] = paired_difference([r[score] for r in scored], [r[f"opponent_{score}"] for r in scored], seed)
     wins = [record["oracle"] for record in records if record.get("oracle") is not None]
     if wins:
         summary["best_of_n/oracle"] = proportion(wins)

@@ -53,13 +53,9 @@ def question_text(prompt: dict) -> str:
     return prompt["messages"][-1]["content"]
 
 
-def worked_examples(conversations: Sequence[dict], kind: str, seed: int, unlike: str = "") -> list[tuple[str, str]]:
-    """Question and answer pairs of one kind from the training conversations, none with the text `unlike`."""
-    pairs = [
-        (c["messages"][-2]["content"], c["messages"][-1]["content"])
-        for c in conversations
-        if c.get("kind") == kind and len(c["messages"]) == 2 and c["messages"][-2]["content"] != unlike
-    ]
+def worked_examples(conversations: Sequence[dict], kind: str, seed: int) -> list[tuple[str, str]]:
+    """Question and answer pairs of one kind from the training conversations (which hold no evaluation question)."""
+    pairs = [(c["messages"][0]["content"], c["messages"][1]["content"]) for c in conversations if c.get("kind") == kind and len(c["messages"]) == 2]
     pairs.sort(key=lambda pair: len(pair[0]) + len(pair[1]))
     short = pairs[: max(NUM_EXAMPLES, len(pairs) // 2)]  # examples must leave room for the question
     return random.Random(f"{seed}/examples/{kind}").sample(short, min(NUM_EXAMPLES, len(short)))
@@ -91,14 +87,13 @@ def ask_chat(subject: Subject, prompts: Sequence[dict], sampling, seed: int, jud
     ]
 
 
-def ask_plain(
-    subject: Subject, prompts: Sequence[dict], form: str, conversations: Sequence[dict], sampling, seed: int, judge: Judge
-) -> list[dict]:
+def ask_plain(subject: Subject, prompts: Sequence[dict], form: str, conversations: Sequence[dict], sampling, seed: int, judge: Judge) -> list[dict]:
     """The same as plain text to be continued. Examples are dropped one by one where the prompt would not fit."""
     ids: list[list[int] | None] = []
+    kinds = {prompt["kind"] for prompt in prompts} if "{examples}" in PLAIN_PROMPTS[form] else ()
+    worked = {kind: worked_examples(conversations, kind, seed) for kind in kinds}
     for prompt in prompts:
-        question = question_text(prompt)
-        examples = worked_examples(conversations, prompt["kind"], seed, unlike=question) if "{examples}" in PLAIN_PROMPTS[form] else []
+        examples = worked.get(prompt["kind"], [])
         while True:
             prompt_ids = subject.plain_prompt(plain_text(form, prompt, examples))
             if subject.fits(prompt_ids, sampling.max_new_tokens) or not examples:
@@ -140,7 +135,7 @@ def _too_long(prompt: dict) -> dict:
 
 
 def _head(prompt: dict) -> dict:
-    return {"id": prompt["id"], "kind": prompt["kind"], "mentions": prompt.get("mentions"), "prompt": question_text(prompt)}
+    return {"id": prompt["id"], "kind": prompt["kind"], "mentions": prompt.get("mentions"), "fact_id": prompt.get("fact_id"), "prompt": question_text(prompt)}
 
 
 def form_and_stops(record: dict) -> float:
@@ -168,10 +163,14 @@ def summarise(name: str, records: Sequence[dict], trained_kinds: Sequence[str]) 
         if judged:
             summary[f"questions/{name}/correct/{kind}"] = proportion(judged)
     facts = [record for record in answered if record["kind"] == "fact" and record["mentions"] is not None]
-    recall = [correct(record) or 0.0 for record in facts if record["mentions"] >= RECALL_MENTIONS]
+    often = [record for record in facts if record["mentions"] >= RECALL_MENTIONS]
     if facts:
-        summary[f"questions/{name}/correct/mentioned {RECALL_MENTIONS} times or more"] = proportion(recall)
+        summary[f"questions/{name}/correct/mentioned {RECALL_MENTIONS} times or more"] = _recalled(often)
     for mentions in sorted({record["mentions"] for record in facts}):
-        rung = [correct(record) or 0.0 for record in facts if record["mentions"] == mentions]
-        summary[f"questions/{name}/ladder/{mentions}"] = proportion(rung)
+        summary[f"questions/{name}/ladder/{mentions}"] = _recalled([record for record in facts if record["mentions"] == mentions])
     return summary
+
+
+def _recalled(records: Sequence[dict]) -> Estimate:
+    """Right answers, questions about one fact being one cluster."""
+    return proportion([correct(record) or 0.0 for record in records], [record["fact_id"] or record["id"] for record in records])

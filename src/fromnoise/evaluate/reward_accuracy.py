@@ -51,8 +51,12 @@ def summarise(name: str, records: Sequence[dict], seed: int) -> dict[str, Estima
     logits = np.array([record["logit"] for record in decided])
     outcomes = np.array([float(record["chosen"] == 0) for record in decided])
     summary[f"{name}/calibration_error"] = bootstrap(
-        lambda i: calibration_error(logits[i], outcomes[i]), len(decided), seed, num_resamples=500,
-        clusters=prompts if repeated else None, method=f"expected calibration error, {NUM_BINS} bins, bootstrap",
+        lambda i: calibration_error(logits[i], outcomes[i]),
+        len(decided),
+        seed,
+        num_resamples=500,
+        clusters=prompts if repeated else None,
+        method=f"expected calibration error, {NUM_BINS} bins, bootstrap",
     )
     summary[f"{name}/log_loss"] = mean([_log_loss(record["logit"], record["chosen"] == 0) for record in decided], seed)
     if all(record["pool_prob_first"] is not None for record in decided):

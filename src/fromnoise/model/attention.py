@@ -76,19 +76,61 @@ def attend(q: Tensor, k: Tensor, v: Tensor, plan: AttentionPlan) -> Tensor:
 
 
 def attend_plain(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
-    """softmax(q k^T / sqrt(K) + bias) v with all of q, k, v (B, H, T, K); the softmax in fp32."""
-    length = q.shape[2]
-    if length < 64:
-        return _attend_block(q, k, v, bias)
-    half = length // 2
-    first = _attend_block(q[:, :, :half], k[:, :, :half], v[:, :, :half], bias[:, :, :half, :half])
-    return torch.cat((first, _attend_block(q[:, :, half:], k, v, bias[:, :, half:])), dim=2)
+    """softmax(q k^T / sqrt(K) + bias) v with q, k, v (B, H, T, K) and bias (B or 1, 1, T, T); sums of the softmax in fp32."""
+    if torch.compiler.is_compiling():
+        # Contiguous first: the transposed views that the products take of them are then free.
+        return _PlainAttention.apply(q.contiguous(), k.contiguous(), v.contiguous(), bias)
+    bias = bias.to(q.dtype)
+    mixed = []
+    for begin, end in _halves(q.shape[2]):
+        scores = (q[:, :, begin:end] @ k[:, :, :end].mT).mul_(q.shape[-1] ** -0.5).add_(bias[:, :, begin:end, :end])
+        mixed.append(F.softmax(scores, dim=-1) @ v[:, :, :end])
+    return torch.cat(mixed, dim=2)
 
 
-def _attend_block(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
-    scores = (q @ k.mT).float() * q.shape[-1] ** -0.5 + bias
-    if not torch.compiler.is_compiling():
-        return F.softmax(scores, dim=-1).to(q.dtype) @ v
-    # Dividing after the second product saves a pass over (T, T). Eager code is better served by the fused softmax.
-    exp = (scores - scores.detach().amax(-1, keepdim=True)).exp()
-    return ((exp.to(q.dtype) @ v).float() / exp.sum(-1, keepdim=True)).to(q.dtype)
+def _halves(length: int) -> tuple[tuple[int, int], ...]:
+    """Query ranges; the queries of a range need the keys up to its end."""
+    return ((0, length),) if length < 64 else ((0, length // 2), (length // 2, length))
+
+
+class _PlainAttention(torch.autograd.Function):
+    """The form for the compiler, which fuses what stands between the products (eager code is better off with the ready
+    softmax). The gradients are written out because the derived ones are slower: dK would come out transposed, the
+    halves would be joined by padding and adding, and the exponentials would be taken again.
+
+    With e = exp(s - max s), z = sum e, o = e v / z and g = do / z: dv = e^T g, ds = e (g v^T - sum(g o)), dq = ds k,
+    dk = ds^T q, both divided by sqrt(K).
+    """
+
+    @staticmethod
+    def forward(ctx, q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
+        exps, sums, mixed = [], [], []
+        for begin, end in _halves(q.shape[2]):
+            scores = (q[:, :, begin:end] @ k[:, :, :end].mT).float() * q.shape[-1] ** -0.5 + bias[:, :, begin:end, :end]
+            exp = (scores - scores.amax(-1, keepdim=True)).exp().to(q.dtype)
+            total = exp.float().sum(-1, keepdim=True)
+            mixed.append(((exp @ v[:, :, :end]).float() / total).to(q.dtype))
+            exps.append(exp)
+            sums.append(total)
+        out = torch.cat(mixed, dim=2)
+        ctx.save_for_backward(q, k, v, out, torch.cat(sums, dim=2), *exps)
+        return out
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):
+        q, k, v, out, total, *exps = ctx.saved_tensors
+        g = grad.float() / total
+        offset = (g * out.float()).sum(-1, keepdim=True)
+        g = g.to(q.dtype)
+        dq, dk, dv = [], None, None
+        for (begin, end), exp in zip(reversed(_halves(q.shape[2])), reversed(exps), strict=True):
+            own = slice(begin, end)
+            g_own = g[:, :, own]
+            ds = (exp.float() * ((g_own @ v[:, :, :end].mT).float() - offset[:, :, own]) * q.shape[-1] ** -0.5).to(q.dtype)
+            dq.insert(0, ds @ k[:, :, :end])
+            dk_own, dv_own = ds.mT @ q[:, :, own], exp.mT @ g_own
+            if dk is None:
+                dk, dv = dk_own, dv_own
+            else:
+                dk, dv = (torch.cat((x[:, :, :end] + x_own, x[:, :, end:]), 2) for x, x_own in ((dk, dk_own), (dv, dv_own)))
+        return torch.cat(dq, dim=2), dk, dv, None

@@ -278,7 +278,7 @@ def _weight_files(folder: Path) -> list[Path]:
 def _tensors(path: Path) -> Iterator[tuple[str, Tensor]]:
     try:
         with safe_open(path, framework="pt") as file:
-            for name in file.keys():
+            for name in file.keys():  # noqa: SIM118 (the handle is no mapping)
                 yield name, file.get_tensor(name)
     except (SafetensorError, OSError) as error:
         raise UserError(f"{path}: not a whole safetensors file ({error}); it is cut off or damaged, get it again.") from None

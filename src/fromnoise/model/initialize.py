@@ -34,7 +34,7 @@ def initialize(model: Transformer, seed: int) -> Transformer:
             normal_(matrix.weight, matrix.weight.shape[1] ** -0.5)
         for matrix in (attention.o_proj, ffn.down_proj):
             matrix.weight.zero_()
-    for name, parameter in model.named_parameters():
+    for parameter in model.parameters():
         if parameter.ndim == 1:
             parameter.fill_(1.0)
     if not tied:

@@ -78,9 +78,11 @@ class Block(nn.Module):
         self.mlp = FeedForward(config)
 
     def weights(self) -> BlockWeights:
+        """The parameters; without gradient mode detached from them, so that frozen and trainable models, which differ in
+        `requires_grad` only, share one compiled forward pass."""
         attention, ffn = self.self_attn, self.mlp
         has_qk_norm = hasattr(attention, "q_norm")
-        return BlockWeights(
+        weights = BlockWeights(
             attention_norm=self.input_layernorm.weight,
             q=attention.q_proj.weight,
             k=attention.k_proj.weight,
@@ -93,6 +95,9 @@ class Block(nn.Module):
             up=ffn.up_proj.weight,
             down=ffn.down_proj.weight,
         )
+        if torch.is_grad_enabled():
+            return weights
+        return BlockWeights(*(weight if weight is None else weight.detach() for weight in weights))
 
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
@@ -101,23 +106,59 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + eps) * weight.float()
 
 
-def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotary positions (Su et al. 2021, arXiv:2104.09864), the two halves of a head being the pairs' coordinates.
+def swap_halves(x: Tensor) -> Tensor:
+    """(a, b) -> (b, a) for the halves of the last axis."""
+    if torch.compiler.is_compiling():
+        # The flip of an axis of length 2 compiles to plain indexing; a roll, or cutting and joining, to masked loads
+        # that take three times as long. Eager, the roll is the fastest.
+        return x.unflatten(-1, (2, -1)).flip(-2).flatten(-2)
+    return x.roll(x.shape[-1] // 2, -1)
 
-    x (B, T, H, K) fp32; cos, sin (B, T, 1, K / 2).
+
+class _NormRotate(torch.autograd.Function):
+    """QK-norm, then rotary positions (Su et al. 2021, arXiv:2104.09864), the halves of a head being the pairs' coordinates.
+
+    y = R(w x r) with r = 1 / rms(x) and R the rotation. The gradient is written out to save passes over the queries
+    and keys: with d = R^T(dy) w, dx = r (d - x r mean(d x r)), and as R is orthogonal, mean(d x r) = mean(dy y).
     """
-    first, second = x.chunk(2, dim=-1)
-    return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
+
+    @staticmethod
+    def forward(ctx, x: Tensor, weight: Tensor, cos: Tensor, sin: Tensor, eps: float) -> Tensor:
+        wide = x.float()
+        scale = torch.rsqrt(wide.square().mean(-1, keepdim=True) + eps)
+        normed = wide * scale * weight
+        y = (normed * cos + swap_halves(normed) * sin).to(x.dtype)
+        ctx.save_for_backward(x, y, scale, weight, cos, sin)
+        return y
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):
+        x, y, scale, weight, cos, sin = ctx.saved_tensors
+        grad = grad.float()
+        mean = (grad * y.float()).mean(-1, keepdim=True)
+        unrotated = grad * cos - swap_halves(grad) * sin
+        normed = x.float() * scale
+        dx = scale * (unrotated * weight - normed * mean)
+        dw = (unrotated * normed).sum(dim=(0, 1, 2))
+        return dx.to(x.dtype), dw.to(weight.dtype), None, None, None
+
+
+def norm_rotate(x: Tensor, weight: Tensor | None, cos: Tensor, sin: Tensor, eps: float) -> Tensor:
+    """Queries or keys x (B, T, H, K), normalised where there is a weight (K,), and rotated; cos, sin from `rope_angles`."""
+    if weight is not None:
+        return _NormRotate.apply(x, weight, cos, sin, eps)
+    wide = x.float()
+    return (wide * cos + swap_halves(wide) * sin).to(x.dtype)
 
 
 def rope_angles(positions: Tensor, head_size: int, theta: float) -> tuple[Tensor, Tensor]:
-    """cos and sin (..., 1, K / 2) in fp32 of integer positions (...)."""
+    """Of integer positions (...), cos and signed sin (..., 1, K) in fp32; the first half of sin is negative."""
     # The exponent is computed as Hugging Face does, float32 throughout: at 4,096 positions a different rounding of
     # the frequencies would already show in the fifth digit of the logits.
     exponents = torch.arange(0, head_size, 2, device=positions.device).float() / head_size
-    frequencies = 1.0 / (theta**exponents)
-    angles = positions.float().unsqueeze(-1) * frequencies
-    return angles.cos().unsqueeze(-2), angles.sin().unsqueeze(-2)
+    angles = (positions.float().unsqueeze(-1) * (1.0 / theta**exponents)).unsqueeze(-2)
+    cos, sin = angles.cos(), angles.sin()
+    return torch.cat((cos, cos), dim=-1), torch.cat((-sin, sin), dim=-1)
 
 
 def block_forward(
@@ -131,9 +172,7 @@ def block_forward(
     qkv = F.linear(h, torch.cat((w.q, w.k, w.v)).to(dtype)).view(rows, positions, -1, head_size)
     num_kv_heads = w.k.shape[0] // head_size
     q, k, v = qkv.split((w.q.shape[0] // head_size, num_kv_heads, num_kv_heads), dim=2)
-    if w.q_norm is not None:
-        q, k = rms_norm(q, w.q_norm, eps), rms_norm(k, w.k_norm, eps)
-    q, k = rotate(q.float(), cos, sin).to(dtype), rotate(k.float(), cos, sin).to(dtype)
+    q, k = norm_rotate(q, w.q_norm, cos, sin, eps), norm_rotate(k, w.k_norm, cos, sin, eps)
     mixed = attend(q, k, v, plan)
     x = x + F.linear(mixed.reshape(rows, positions, -1), w.o.to(dtype))
     h = rms_norm(x, w.ffn_norm, eps).to(dtype)

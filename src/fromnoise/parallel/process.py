@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 
 import torch
 from torch import Tensor
@@ -25,14 +26,21 @@ class Process:
 
     @staticmethod
     def from_environment() -> Process:
-        """The process group `torchrun` describes in RANK and WORLD_SIZE (gloo on CPU, nccl on GPUs), or a world of one."""
+        """The process group `torchrun` describes in RANK and WORLD_SIZE, or a world of one.
+
+        CPU tensors travel by gloo, CUDA tensors by nccl; with GPUs each rank takes the one of its LOCAL_RANK.
+        """
         world_size = int(os.environ.get("WORLD_SIZE", "1"))
         if world_size == 1:
             return Process()
         import torch.distributed as dist
 
         if not dist.is_initialized():
-            dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+            if torch.cuda.is_available():
+                torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+            backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+            # Ranks wait for the main one through whole stages that it does alone: far longer than the usual half hour.
+            dist.init_process_group(backend, timeout=timedelta(days=7))
         return Process(rank=dist.get_rank(), world_size=dist.get_world_size())
 
     @property
@@ -63,8 +71,16 @@ class Process:
         import torch.distributed as dist
 
         box = [value]
-        dist.broadcast_object_list(box, src=0)
+        dist.broadcast_object_list(box, src=0, device=torch.device("cpu"))
         return box[0]
+
+    def close(self) -> None:
+        """Leave the group together, before the interpreter ends: gloo's threads abort a process that drops them late."""
+        if self.world_size > 1:
+            import torch.distributed as dist
+
+            dist.barrier()
+            dist.destroy_process_group()
 
     def barrier(self) -> None:
         if self.world_size > 1:

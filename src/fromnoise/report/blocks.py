@@ -16,7 +16,7 @@ NOT_MEASURED = "not measured"
 class Cell:
     text: str
     small: str = ""  # a second, quieter line: interval and count
-    tone: str = ""  # "" | "good" | "bad" | "quiet" | "strong" | "label"
+    tone: str = ""  # "" | "good" | "bad" | "quiet" | "strong" | "nowrap" | "label"
     badge: str = ""  # a word set in a frame: "simulated"
 
 
@@ -83,12 +83,17 @@ def number(value: float | None, digits: int = 3) -> str:
     """Three significant digits, no exponent for everyday sizes."""
     if value is None or not math.isfinite(value):
         return "–"
-    if value == 0 or float(value).is_integer() and abs(value) < 1e15 and abs(value) >= 10**digits:
+    if value == 0 or (float(value).is_integer() and 10**digits <= abs(value) < 1e15):
         return f"{value:,.0f}"
     if 1e-3 <= abs(value) < 1e6:
         decimals = max(0, digits - 1 - math.floor(math.log10(abs(value))))
         return f"{value:,.{decimals}f}"
     return f"{value:.{digits - 1}e}"
+
+
+def points(value: float) -> str:
+    """A difference of proportions in percentage points, with its sign; nothing is neither."""
+    return f"{100 * value:+.1f}" if abs(value) >= 0.0005 else "0.0"
 
 
 def count(value: float | None) -> str:
@@ -122,7 +127,7 @@ def measured(estimate: dict[str, Any] | None, style: str = "percent", tone: str 
         return Cell(NOT_MEASURED, tone="quiet")
     write = {
         "percent": percent,
-        "points": lambda value: f"{100 * value:+.1f} points",
+        "points": lambda value: f"{points(value)} points",
         "number": number,
         "signed": lambda value: ("+" if value > 0 else "") + number(value),
     }[style]
@@ -133,9 +138,10 @@ def interval(estimate: dict[str, Any], style: str = "percent") -> str:
     low, high, n = estimate.get("low"), estimate.get("high"), estimate.get("n")
     parts = []
     if low is not None and high is not None:
-        if style in ("percent", "points"):
-            sign = "+" if style == "points" else ""
-            parts.append(f"{100 * low:{sign}.1f} to {100 * high:{sign}.1f}")
+        if style == "points":
+            parts.append(f"{points(low)} to {points(high)}")
+        elif style == "percent":
+            parts.append(f"{100 * low:.1f} to {100 * high:.1f}")
         else:
             parts.append(f"{number(low)} to {number(high)}")
     if n is not None:

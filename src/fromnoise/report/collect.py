@@ -24,7 +24,7 @@ class StageData:
 
     @property
     def state(self) -> str:
-        """"done", "partial" or "missing"."""
+        """ "done", "partial" or "missing"."""
         if self.record is None:
             return "missing"
         return "done" if self.record.get("status") == "done" else "partial"

@@ -35,11 +35,26 @@ def figure(name: str, caption: str, draw: Callable, *, width: float = 5.2, heigh
     from matplotlib import pyplot
 
     settings = {
-        "svg.hashsalt": name, "svg.fonttype": "none", "font.family": "DejaVu Sans", "font.size": 9, "axes.edgecolor": COLOURS["grid"],
-        "axes.labelcolor": COLOURS["muted"], "text.color": COLOURS["ink"], "xtick.color": COLOURS["muted"],
-        "ytick.color": COLOURS["muted"], "axes.grid": True, "grid.color": COLOURS["grid"], "grid.linewidth": 0.6,
-        "axes.axisbelow": True, "axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False,
-        "lines.linewidth": 1.6, "path.simplify": True, "path.simplify_threshold": 0.5, "axes.formatter.useoffset": False,
+        "svg.hashsalt": name,
+        "svg.fonttype": "none",
+        "font.family": "DejaVu Sans",
+        "font.size": 10,
+        "axes.edgecolor": COLOURS["grid"],
+        "axes.labelcolor": COLOURS["muted"],
+        "text.color": COLOURS["ink"],
+        "xtick.color": COLOURS["muted"],
+        "ytick.color": COLOURS["muted"],
+        "axes.grid": True,
+        "grid.color": COLOURS["grid"],
+        "grid.linewidth": 0.6,
+        "axes.axisbelow": True,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "legend.frameon": False,
+        "lines.linewidth": 1.6,
+        "path.simplify": True,
+        "path.simplify_threshold": 0.5,
+        "axes.formatter.useoffset": False,
     }
     with matplotlib.rc_context(settings):
         drawn, axes = pyplot.subplots(figsize=(width, height), layout="constrained")
@@ -65,7 +80,9 @@ def _inline(svg: str, caption: str) -> str:
     for name, colour in COLOURS.items():
         svg = svg.replace(colour, f"var(--{name})")
     view = re.search(r'viewBox="[^"]*"', svg).group(0)
-    head = f'<svg class="figure" role="img" aria-label="{escape(caption)}" {view} xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink">'
+    head = (
+        f'<svg class="figure" role="img" aria-label="{escape(caption)}" {view} xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink">'
+    )
     return re.sub(r"<svg[^>]*>", lambda _: head, svg, count=1).strip()
 
 
@@ -83,17 +100,22 @@ def lines(
         for label, colour, points in series:
             points = [point for point in points if not log_x or point[0] > 0]
             marker = MARKERS.get(colour) if len(points) < 40 else None
-            axes.plot(*zip(*points, strict=True), color=COLOURS[colour], linestyle=DASHES.get(colour, "-"), marker=marker, markersize=3.5, label=label) if points else None
+            if points:
+                style = {"color": COLOURS[colour], "linestyle": DASHES.get(colour, "-"), "marker": marker, "markersize": 3.5}
+                axes.plot(*zip(*points, strict=True), label=label, **style)
         if log_x:
             axes.set_xscale("log")
             axes.minorticks_off()
+        elif all(float(x_at).is_integer() for _, _, points in series for x_at, _ in points):
+            axes.xaxis.get_major_locator().set_params(integer=True)
         if level:
             axes.axhline(level[1], color=COLOURS["muted"], linewidth=1, linestyle=(0, (1, 2)))
-            axes.annotate(level[0], (1, level[1]), xycoords=("axes fraction", "data"), xytext=(-2, -3), textcoords="offset points", ha="right", va="top", fontsize=8, color=COLOURS["muted"])
+            place = {"xycoords": ("axes fraction", "data"), "xytext": (-2, -3), "textcoords": "offset points", "ha": "right", "va": "top"}
+            axes.annotate(level[0], (1, level[1]), fontsize=9, color=COLOURS["muted"], **place)
         axes.set_xlabel(x)
         axes.set_ylabel(y)
         if len(series) > 1:
-            axes.legend(fontsize=8)
+            axes.legend(fontsize=9)
 
     return draw
 
@@ -110,16 +132,17 @@ def rungs(series: Sequence[tuple[str, str, dict[int, dict]]], *, x: str, y: str)
             if not known:
                 continue
             xs, ys = [place for place, _ in known], [one["value"] for _, one in known]
-            reach = [[one["value"] - (one["low"] if one["low"] is not None else one["value"]) for _, one in known],
-                     [(one["high"] if one["high"] is not None else one["value"]) - one["value"] for _, one in known]]
-            axes.errorbar(xs, ys, yerr=reach, color=COLOURS[colour], linestyle=DASHES[colour], marker=MARKERS[colour], markersize=4, capsize=2, elinewidth=1, label=label)
+            below = [0.0 if one["low"] is None else one["value"] - one["low"] for _, one in known]
+            above = [0.0 if one["high"] is None else one["high"] - one["value"] for _, one in known]
+            style = {"color": COLOURS[colour], "linestyle": DASHES[colour], "marker": MARKERS[colour], "markersize": 4, "capsize": 2, "elinewidth": 1}
+            axes.errorbar(xs, ys, yerr=[below, above], label=label, **style)
         axes.set_xticks(range(len(steps)), [f"{m:,}" for m in steps])
         axes.set_ylim(-0.03, 1.03)
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
         axes.set_xlabel(x)
         axes.set_ylabel(y)
         if len(series) > 1:
-            axes.legend(fontsize=8)
+            axes.legend(fontsize=9)
 
     return draw
 

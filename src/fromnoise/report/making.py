@@ -13,19 +13,27 @@ def lineage(run: RunData) -> Section:
     """Each stage: what it read and wrote, time, tokens, FLOPs, speed."""
     from fromnoise.pipeline import STAGES
 
-    section = Section("stages", "What was trained on what", "Each stage reads the folders of the stages before it. Content hashes of all of them stand in run.json.")
+    section = Section(
+        "stages", "What was trained on what", "Each stage reads the folders of the stages before it. Content hashes of all of them stand in run.json."
+    )
     rows = []
     for stage in STAGES:
         data = run.stages[stage.verb]
         state = Cell(data.state, tone={"done": "good", "partial": "bad", "missing": "quiet"}[data.state])
-        rows.append([
-            Cell(stage.verb, stage.summary, "label"), ", ".join(stage.reads) or "raw data", ", ".join(stage.writes), state,
-            duration(data.value("seconds")), large(data.value("tokens")), large(data.value("flops")), _speed(data),
-        ])
+        rows.append(
+            [
+                Cell(stage.verb, stage.summary, "label"),
+                state,
+                *(Cell(text, tone="nowrap") for text in (duration(data.value("seconds")), large(data.value("tokens")), large(data.value("flops")))),
+                _speed(data),
+                ", ".join(stage.reads) or "raw data",
+                ", ".join(stage.writes),
+            ]
+        )
     total = sum(data.value("seconds") or 0 for data in run.stages.values())
     flops = sum(data.value("flops") or 0 for data in run.stages.values())
-    rows.append([Cell("all", tone="label"), "", "", "", Cell(duration(total), tone="strong"), "", Cell(large(flops), tone="strong"), ""])
-    section.blocks.append(Table(["stage", "reads", "writes", "state", "time", "tokens", "FLOPs", "speed"], rows))
+    rows.append([Cell("all", tone="label"), "", Cell(duration(total), tone="strong nowrap"), "", Cell(large(flops), tone="strong nowrap"), "", "", ""])
+    section.blocks.append(Table(["stage", "state", "time", "tokens", "FLOPs", "speed", "reads", "writes"], rows))
     missing = [verb for verb, data in run.stages.items() if data.state != "done"]
     if missing:
         section.blocks.append(Prose(f"Not finished in this run: {', '.join(missing)}. What depends on them is missing below.", tone="missing"))
@@ -50,23 +58,34 @@ def data(run: RunData) -> Section:
     rows = []
     for source in sources:
         removed = source.get("removed") or {}
-        reasons = ", ".join(f"{name} {count(what.get('documents'))}" for name, what in sorted(removed.items()) if what.get("documents"))
+        reasons = ", ".join(f"{name.replace('_', ' ')} {count(what.get('documents'))}" for name, what in sorted(removed.items()) if what.get("documents"))
         dates = source.get("dates") or {}
         span = f"{dates['min']} to {dates['max']}" if dates.get("min") and dates.get("max") else ""
         scrubbed = source.get("scrubbed") or {}
         hidden = ", ".join(f"{value} {name}" for name, value in sorted(scrubbed.items()) if value)
-        rows.append([
-            Cell(shown(source.get("name", "?")), span, "label", badge="simulated" if source.get("simulated") else ""), shown(source.get("licence", "?")),
-            Cell(count(source.get("documents_in")), large(source.get("bytes_in"), "B")),
-            Cell(count(source.get("documents_kept")), large(source.get("bytes_kept"), "B")),
-            count(source.get("validation_documents")), Cell(shown(reasons) or "nothing removed", f"scrubbed: {hidden}" if hidden else "", "quiet"),
-        ])
+        rows.append(
+            [
+                Cell(shown(source.get("name", "?")), span, "label", badge="simulated" if source.get("simulated") else ""),
+                shown(source.get("licence", "?")),
+                Cell(count(source.get("documents_in")), large(source.get("bytes_in"), "B")),
+                Cell(count(source.get("documents_kept")), large(source.get("bytes_kept"), "B")),
+                count(source.get("validation_documents")),
+                Cell(shown(reasons) or "nothing removed", f"scrubbed: {hidden}" if hidden else "", "quiet"),
+            ]
+        )
     section.blocks.append(Table(["source", "licence", "came in", "kept", "held out", "left out, by reason"], rows))
-    bad = sum(len(source.get("bad") or []) for source in sources)
+    bad = sum(sum((source.get("bad_counts") or {}).values()) for source in sources)
     if bad:
-        section.blocks.append(Prose(f"{bad} records could not be read and were set aside; prepare/bad.jsonl names file, line and reason.", tone="note"))
+        section.blocks.append(
+            Prose(f"{count(bad)} records or files could not be read and were set aside; prepare/bad.jsonl names file, line and reason.", tone="note")
+        )
     if any(source.get("simulated") for source in sources):
-        section.blocks.append(Prose("Sources marked simulated were written by this program from a seed: nobody was read, and nothing in them is true of the real world.", tone="note"))
+        section.blocks.append(
+            Prose(
+                "Sources marked simulated were written by this program from a seed: nobody was read, and nothing in them is true of the real world.",
+                tone="note",
+            )
+        )
     return section
 
 
@@ -74,16 +93,17 @@ def tokenizer(run: RunData) -> Section:
     section = Section("tokenizer", "The tokenizer", "Byte-level BPE: how many bytes of held-out text one token stands for.")
     if not run.compression:
         return section.missing("The tokenizer stage has left no compression report in this run.")
-    by_source = run.compression.get("sources") or run.compression.get("bytes_per_token") or {}
+    by_source = run.compression.get("sources") or {}
     rows = []
     for name, entry in sorted(by_source.items(), key=lambda item: (item[0] == "all", item[0])):
-        values = entry if isinstance(entry, dict) else {"bytes_per_token": entry}
-        rows.append([Cell(shown(name), tone="label"), number(values.get("bytes_per_token")), number(values.get("gzip_ratio"))])
+        rows.append([Cell(shown(name), tone="label"), *(number(entry.get(key)) for key in ("bytes_per_token", "gzip_ratio", "xz_ratio"))])
     if rows:
-        section.blocks.append(Table(["source", "bytes per token", "gzip, raw to packed"], rows))
+        section.blocks.append(Table(["source", "bytes per token", "gzip, raw to packed", "xz, raw to packed"], rows))
     size = run.compression.get("vocab_size") or run.stages["pretrain"].value("vocab_size")
     if size:
-        section.blocks.append(Prose(f"Vocabulary {count(size)}: an untrained model that guesses evenly has a loss of ln {count(size)} = {math.log(size):.3f} nats."))
+        section.blocks.append(
+            Prose(f"Vocabulary {count(size)}: an untrained model that guesses evenly has a loss of ln {count(size)} = {math.log(size):.3f} nats.")
+        )
     return section
 
 
@@ -96,26 +116,44 @@ def pretraining(run: RunData) -> Section:
         return section.missing("pretrain has logged no loss in this run (a run may also start from a finished model).")
     ln_v = stage.value("ln_vocab_nats")
     shape = [
-        ("parameters", large(stage.value("num_parameters"))), ("tokens", large(stage.value("tokens"))),
-        ("tokens per parameter", number(stage.value("tokens_per_parameter"))), ("passes over the text", number(stage.value("passes"))),
+        ("parameters", large(stage.value("num_parameters"))),
+        ("tokens", large(stage.value("tokens"))),
+        ("tokens per parameter", number(stage.value("tokens_per_parameter"))),
+        ("passes over the text", number(stage.value("passes"))),
         ("last loss", f"{number(loss[-1][1])} nats a token"),
     ]
     if ln_v:
         shape.insert(4, ("loss at the first step", f"{number(loss[0][1], 4)} nats (ln V = {number(ln_v, 4)})"))
     section.blocks.append(Table(["", ""], [[Cell(name, tone="label"), value] for name, value in shape]))
-    drawings = [(
-        figure("pretrain-loss", "Training loss by step", lines(
-            [("training", "sft", thinned([(step + 1, y) for step, y in loss]))], x="step", y="nats a token", log_x=True,
-            level=("ln V: even guessing", ln_v) if ln_v else None)),
-        "Training loss, steps on a logarithmic scale.",
-    )]
+    drawings = [
+        (
+            figure(
+                "pretrain-loss",
+                "Training loss by step",
+                lines(
+                    [("training", "rlhf", thinned([(step + 1, y) for step, y in loss]))],
+                    x="step",
+                    y="nats a token",
+                    log_x=True,
+                    level=("ln V: even guessing", ln_v) if ln_v else None,
+                ),
+            ),
+            "Training loss, steps on a logarithmic scale.",
+        )
+    ]
     quality = {name: stage.series(name) for name in _metric_names(stage, "validation_bits_per_byte/")}
     if quality:
         everything = quality.pop("validation_bits_per_byte/all", [])
-        drawings.append((
-            figure("pretrain-bits", "Bits per byte of held-out text by step", lines([("all sources", "rlhf", everything)] if everything else [], x="step", y="bits per byte")),
-            "Held-out text: bits needed for a byte.",
-        ))
+        drawings.append(
+            (
+                figure(
+                    "pretrain-bits",
+                    "Bits per byte of held-out text by step",
+                    lines([("all sources", "rlhf", everything)] if everything else [], x="step", y="bits per byte"),
+                ),
+                "Held-out text: bits needed for a byte.",
+            )
+        )
         steps = sorted({step for series in quality.values() for step, _ in series} | {step for step, _ in everything})
         rows = []
         for name, series in sorted({**quality, "validation_bits_per_byte/all": everything}.items(), key=lambda item: (item[0].endswith("/all"), item[0])):
@@ -144,13 +182,25 @@ def tuning(run: RunData) -> Section:
     loss, held_out = stage.series("loss_nats"), stage.series("validation_loss_nats")
     if not loss:
         return section.missing("sft has logged no loss in this run.")
-    section.blocks.append(Figures([(
-        figure("sft-loss", "Loss on answers by step, training and held out", lines(
-            [("training", "base", thinned(loss)), ("held out", "rlhf", held_out)], x="step", y="nats a token")),
-        "Loss on the answers' tokens. The weights with the lowest held-out loss are kept.",
-    )]))
-    facts = [("conversations", count(stage.value("conversations"))), ("passes", number(stage.value("epochs"))),
-             ("kept step", f"{count(stage.value('best_step'))} of {count(stage.value('num_steps'))}")]
+    section.blocks.append(
+        Figures(
+            [
+                (
+                    figure(
+                        "sft-loss",
+                        "Loss on answers by step, training and held out",
+                        lines([("training", "base", thinned(loss)), ("held out", "rlhf", held_out)], x="step", y="nats a token"),
+                    ),
+                    "Loss on the answers' tokens. The weights with the lowest held-out loss are kept.",
+                )
+            ]
+        )
+    )
+    facts = [
+        ("conversations", count(stage.value("conversations"))),
+        ("passes", number(stage.value("epochs"))),
+        ("kept step", f"{count(stage.value('best_step'))} of {count(stage.value('num_steps'))}"),
+    ]
     if stage.value("set_aside"):
         facts.append(("set aside as too long", count(stage.value("set_aside"))))
     section.blocks.append(Table(["", ""], [[Cell(name, tone="label"), value] for name, value in facts]))
@@ -163,10 +213,16 @@ def _metric_names(stage: StageData, prefix: str) -> list[str]:
 
 def machine(run: RunData) -> Section:
     """Versions, hardware, settings: what it takes to make the run again."""
-    section = Section("again", "To make this run again", "recipe.toml in the run's folder holds every setting; with the same seed, thread count and torch it gives the same bytes.")
+    section = Section(
+        "again",
+        "To make this run again",
+        "recipe.toml in the run's folder holds every setting; with the same seed, thread count and torch it gives the same bytes.",
+    )
     hardware, versions, git = (run.info.get(name) or {} for name in ("hardware", "versions", "git"))
     rows = [
-        ("seed", str(run.recipe.get("seed", "–"))), ("processor", hardware.get("processor", "–")), ("cores", str(hardware.get("num_cores", "–"))),
+        ("seed", str(run.recipe.get("seed", "–"))),
+        ("processor", hardware.get("processor", "–")),
+        ("cores", str(hardware.get("num_cores", "–"))),
         ("versions", ", ".join(f"{name} {value}" for name, value in sorted(versions.items())) or "–"),
         ("commit", f"{git.get('commit', '–')}" + (f", {git['changed_files']} files changed" if git.get("changed_files") else "")),
     ]
@@ -177,5 +233,3 @@ def machine(run: RunData) -> Section:
     for problem in run.problems:
         section.blocks.append(Prose(shown(problem), tone="missing"))
     return section
-
-

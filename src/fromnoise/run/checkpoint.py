@@ -114,7 +114,7 @@ class Checkpointer:
         except Exception as error:
             shutil.rmtree(temporary, ignore_errors=True)
             if is_disk_full(error):
-                raise UserError(f"the disk is full: no room for a checkpoint in {self.folder}; free some space and start again, it goes on from the last checkpoint") from None
+                raise UserError(f"the disk is full: no room for a checkpoint in {self.folder}; free some space and start again, the last is whole") from None
             raise
         for old in self._found()[:-NUM_KEPT]:
             shutil.rmtree(old)

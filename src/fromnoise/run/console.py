@@ -77,12 +77,23 @@ def _bar():
 
 
 def describe(values: dict[str, Any]) -> str:
-    """`loss 2.314  tokens_per_s 11,240` for the numbers and short texts among `values`."""
-    return "  ".join(f"{name} {_number(value)}" for name, value in values.items() if isinstance(value, (int, float, str)))
+    """`loss 2.314  tokens_per_s 11,240` for the numbers and short texts among `values`; `a/x`, `a/y` in a row as `a: x 1, y 2`."""
+    parts: list[str] = []
+    group = None
+    for name, value in values.items():
+        if not isinstance(value, (int, float, str)):
+            continue
+        prefix, slash, rest = name.partition("/")
+        if slash and prefix == group:
+            parts[-1] += f", {rest} {_number(value)}"
+        else:
+            parts.append(f"{prefix}: {rest} {_number(value)}" if slash else f"{name} {_number(value)}")
+        group = prefix if slash else None
+    return "  ".join(parts)
 
 
 def _number(value: Any) -> str:
-    if isinstance(value, bool) or isinstance(value, str):
+    if isinstance(value, (bool, str)):
         return str(value)
     if isinstance(value, int) or abs(value) >= 1000:
         return f"{value:,.0f}"

@@ -25,7 +25,6 @@ from fromnoise.run.recipe import Recipe
 from fromnoise.run.seeds import seed_from
 
 SCHEMA_VERSION = 1
-SHOWN_EVERY_S = 10.0
 
 
 class StageContext:
@@ -54,7 +53,7 @@ class StageContext:
         self.folder: Path = run.stage_dir(stage.writes[0])
         self.seed: int = seed_from(recipe.seed, stage.verb)
         self.finished, self._machine, self._num_bad = False, None, 0
-        self._began = self._shown = time.perf_counter()
+        self._began = time.perf_counter()
         self._elapsed_before = 0.0
 
         if self.process.is_main:
@@ -136,10 +135,10 @@ class StageContext:
         speeds = profile["matmul_flops_per_s"]
         guess_s = expected_s(self.recipe, self.stage.verb, max(speeds.values()))
         decided = self.decide("machine", lambda: machines.choose(self.recipe, profile, guess_s).as_dict())
-        wanted = Machine(**{**decided, "device": device, "num_threads": num_threads})
+        wanted = Machine(**{**decided, "device_type": device, "num_threads": num_threads})
         if self.recipe.compile != "auto" and wanted.compile != (self.recipe.compile == "on"):
             wanted = Machine(**{**wanted.as_dict(), "compile": machines.should_compile(self.recipe.compile, guess_s)})
-        self._check_numerics(machines.numerics(wanted))
+        self._check_numerics(machines.numerics(wanted, self.process.world_size))
         if wanted.as_dict() != decided:
             self.record["decisions"]["machine"] = wanted.as_dict()
             self._write_record()
@@ -172,16 +171,12 @@ class StageContext:
     # -- telling ------------------------------------------------------------------------------------------------
 
     def log(self, step: int, **metrics: Any) -> None:
-        """A line of metrics.jsonl; on the console too where there is no bar, at a sane rate, and for every validation."""
+        """A line of metrics.jsonl; a validation's is shown on the console too, a step's is what `progress` shows."""
         if not self.process.is_main:
             return
         self._metrics.write(step, self.elapsed_s(), metrics)
-        now_s = time.perf_counter()
         shown = {name: value for name, value in plain(metrics).items() if isinstance(value, (int, float)) and not isinstance(value, bool)}
         if shown and all(name.startswith(("validation", "audit", "heldout")) for name in shown):
-            self.info(f"{self.stage.verb} step {step:,}: {describe(shown)}")
-        elif shown and not self.console.is_terminal and now_s - self._shown >= SHOWN_EVERY_S:
-            self._shown = now_s
             self.info(f"{self.stage.verb} step {step:,}: {describe(shown)}")
 
     def rates(self, tokens: int, seconds: float, token_flops: float) -> dict[str, float]:

@@ -70,6 +70,10 @@ def execute(
             run.hashes.save()
 
 
+# Stages whose work is shared out over the ranks; the main rank does the others alone while the rest wait.
+DISTRIBUTED = ("pretrain", "sft")
+
+
 def bring_up_to_date(
     item: Verdict, recipe: Recipe, run: RunFolder, process: Process, console: Console, interrupts: Interrupts,
     rerun: bool, single: bool, allow_different_numerics: bool,
@@ -85,7 +89,10 @@ def bring_up_to_date(
             refuse_stale([item], run)
         for old, new in run.move_aside(stage):
             console.line(f"{stage.verb}: {run.path / old} moved to {run.path / new}")
-    process.broadcast(stage.verb)
+    if stage.verb in DISTRIBUTED:
+        process.broadcast(stage.verb)
+    else:
+        process = Process.single()
     run_stage(stage, recipe, run, process, console, interrupts, allow_different_numerics)
     return Verdict(stage, "done")
 
@@ -108,7 +115,7 @@ def run_stage(
         importlib.import_module(stage.module).run(ctx)
     except Exception as error:
         if not isinstance(error, UserError) and is_disk_full(error):
-            raise UserError(f"the disk is full ({run.path}): {stage.verb} stopped, nothing on disk is damaged. Free some space and start again: it goes on") from None
+            raise UserError(f"the disk is full ({run.path}): {stage.verb} stopped, nothing is damaged. Free some space and start again: it goes on") from None
         raise
     finally:
         interrupts.reset()
@@ -136,7 +143,7 @@ def check_recipe(recipe: Recipe, verb: str | None) -> None:
     if recipe.budget is not None:
         parse_budget(recipe.budget)
     if not has_documents(recipe) and (verb in ("prepare", "tokenizer", "pretrain") or (verb is None and recipe.sft_from is None)):
-        raise UserError(f"recipe {recipe.name!r} has no text to train on: give data.path=FOLDER_OR_FILE (txt, md, html, jsonl, csv, parquet), or data.world=true")
+        raise UserError(f"recipe {recipe.name!r} has no text to train on: give data.path=FOLDER (txt, md, html, jsonl, csv, parquet), or data.world=true")
     if verb is not None and verb not in {stage.verb for stage in stages_of(recipe)}:
         raise UserError(f"{verb} has nothing to do here: with from={recipe.sft_from} the model and its tokenizer are made already")
     check_user_files(recipe)

@@ -1,9 +1,9 @@
 """The run folder: where things are, who holds it, where its contents came from.
 
-    runs/NAME/
-      recipe.toml     resolved: every setting
-      run.json        versions, hardware, git state, and the lineage of every stage by content hash
-      <stage>/        artefacts, stage.json, metrics.jsonl, and train_state/ while the stage is under way
+runs/NAME/
+  recipe.toml     resolved: every setting
+  run.json        versions, hardware, git state, and the lineage of every stage by content hash
+  <stage>/        artefacts, stage.json, metrics.jsonl, and train_state/ while the stage is under way
 """
 
 from __future__ import annotations

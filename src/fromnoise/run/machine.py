@@ -12,11 +12,14 @@ import time
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fromnoise.run.errors import UserError
 from fromnoise.run.folder import processor_name
 from fromnoise.run.recipe import Recipe
+
+if TYPE_CHECKING:
+    import torch
 
 BF16_PAYS = 1.3  # bf16 is used where its matrix products are at least this much faster than fp32's
 COMPILE_PAYS_S = 60.0  # compiling a model takes about half a minute and saves about a third of the time
@@ -29,7 +32,7 @@ _default_threads: int | None = None
 class Machine:
     """What a stage computes with. Fixed at its start, recorded in stage.json, the same after a resume."""
 
-    device: str  # "cpu", "cuda" or "mps"
+    device_type: str  # "cpu", "cuda" or "mps"
     dtype: str  # "float32" or "bfloat16": what matrix products run in under `autocast`; weights stay float32
     compile: bool
     num_threads: int
@@ -39,10 +42,16 @@ class Machine:
         """The context forward passes run in; nothing at all for float32."""
         import torch
 
-        return nullcontext() if self.dtype == "float32" else torch.autocast(self.device, dtype=self.torch_dtype)
+        return nullcontext() if self.dtype == "float32" else torch.autocast(self.device_type, dtype=self.torch_dtype)
 
     @property
-    def torch_dtype(self):
+    def device(self) -> torch.device:
+        import torch
+
+        return torch.device(self.device_type)
+
+    @property
+    def torch_dtype(self) -> torch.dtype:
         import torch
 
         return getattr(torch, self.dtype)
@@ -167,16 +176,17 @@ def apply(machine: Machine) -> None:
     torch.utils.deterministic.fill_uninitialized_memory = False
 
 
-def numerics(machine: Machine) -> dict[str, Any]:
+def numerics(machine: Machine, world_size: int = 1) -> dict[str, Any]:
     """What the last bits of a result depend on beside inputs and settings."""
     import torch
 
     return {
         "torch": torch.__version__,
-        "device": machine.device,
+        "device": machine.device_type,
         "dtype": machine.dtype,
         "compile": machine.compile,
         "num_threads": machine.num_threads,
+        "world_size": world_size,
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "machine": platform.machine(),
     }

@@ -205,4 +205,4 @@ def required(run: RunFolder, recipe: Recipe, verb: str, found: list[Verdict]) ->
     for name in reads(recipe, stage_of(verb)):
         writer = writer_of(name).verb
         if states.get(writer) != "done":
-            raise UserError(f"{verb} needs {run.stage_dir(name)}, which is {states[writer]}: make it first with `fromnoise {writer}`, or everything with `fromnoise run`")
+            raise UserError(f"{verb} needs {run.stage_dir(name)}, which is {states[writer]}: make it with `fromnoise {writer}`, or all with `fromnoise run`")

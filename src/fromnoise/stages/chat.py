@@ -16,6 +16,7 @@ from __future__ import annotations
 import codecs
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TextIO
@@ -131,7 +132,7 @@ def load_chatter(name: str, folder: Path, sampling: SamplingSection, seed: int, 
     new_tokens = max_new_tokens or min(256, context // 4)
     if new_tokens >= context:
         raise UserError(f"--max-new-tokens {new_tokens} leaves no room in a context of {context} tokens")
-    engine = Engine(model, pad_id=tokenizer.pad_id, max_batch=1)
+    engine = Engine(model, max_batch=1)
     return Chatter(name, tokenizer, engine, context, name == "base", sampling.model_copy(update={"max_new_tokens": new_tokens}), seed)
 
 
@@ -179,10 +180,8 @@ def run(
 def _messages(stdin: TextIO, stdout: TextIO, on_terminal: bool) -> Iterator[str]:
     """What is typed, one message a line, stripped, until the input ends. Empty lines are passed over."""
     if on_terminal:
-        try:
-            import readline  # noqa: F401  (arrow keys and history at the prompt, where Python has it)
-        except ImportError:
-            pass
+        with suppress(ImportError):  # arrow keys and history at the prompt, where Python has them
+            import readline  # noqa: F401
     while True:
         try:
             line = input("\nyou: ") if on_terminal and stdin is sys.stdin else stdin.readline()
@@ -246,7 +245,7 @@ def _answer_in_columns(chatters: Sequence[Chatter], message: str) -> None:
         grid.add_row(*(Text(texts[chatter.name]) for chatter in chatters))  # Text: an answer's [brackets] are no markup
         return grid
 
-    with Live(table(), console=Console(), refresh_per_second=12) as live:
+    with Live(table(), console=Console(), refresh_per_second=12, vertical_overflow="visible") as live:
         try:
             for chatter in chatters:
                 notice, answers = _notice(chatter, message)

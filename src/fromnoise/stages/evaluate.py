@@ -30,11 +30,14 @@ MODELS = ("base", "sft", "rlhf")
 
 
 def run(ctx) -> None:
+    ctx.finish(measure(ctx) if ctx.process.is_main else {})  # one rank measures; its models fit one device
+
+
+def measure(ctx) -> dict:
     settings, bench = ctx.recipe.evaluate, Bench(ctx)
     seed = settings.seed
     summary: dict[str, Estimate] = {}
     greedy = settings.sampling.model_copy(update={"temperature": 0.0})
-    ctx.machine  # noqa: B018  threads and determinism are set before anything is computed
 
     def records(name: str, make) -> list[dict]:
         """One part: made now, or read where it is there already."""
@@ -46,7 +49,10 @@ def run(ctx) -> None:
     if bench.shards:
         for name in bench.models:
             found = records(f"bits_per_byte_{name}", lambda name=name: measure_bits(bench, name, settings.bits_per_byte_tokens))
-            summary |= {f"bits_per_byte/{name}/{r['source']}": exact(r["bits_per_byte"], r["tokens"], "evenly spaced rows of held-out text; n counts tokens") for r in found}
+            summary |= {
+                f"bits_per_byte/{name}/{r['source']}": exact(r["bits_per_byte"], r["tokens"], "evenly spaced rows of held-out text; n counts tokens")
+                for r in found
+            }
 
     # questions, asked of base in its best plain form and under the template, of sft and of rlhf
     asked = questions.choose(bench.questions, settings.num_questions, seed)
@@ -68,14 +74,16 @@ def run(ctx) -> None:
     for name in ("reward", "audit"):
         if bench.scorer(name) and bench.pairs:
             held_out = [pair for pair in bench.pairs if pair["share"] == name and pair["split"] == "held_out"]
-            scored = records(f"pairs_{name}", lambda name=name, held_out=held_out: reward_accuracy.score_pairs(held_out, bench.scorer(name), bench.tokenizer.pad_id))
+            scored = records(
+                f"pairs_{name}", lambda name=name, held_out=held_out: reward_accuracy.score_pairs(held_out, bench.scorer(name), bench.tokenizer.pad_id)
+            )
             summary |= reward_accuracy.summarise(name, scored, seed)
             summary |= reward_accuracy.pairs_differing(name, [pair for pair in bench.pairs if pair["share"] == name])
 
     # with RLHF against without: the same prompts, the same decoding
     prompts = bench.draw(bench.held_out_prompts, settings.num_prompts, "prompts")
     if prompts and "rlhf" in bench.models:
-        sampled = records("preference_sampled", lambda: bench.compare(prompts, settings.sampling, seed_from(seed, "preference")))
+        sampled = records("preference_sampled", lambda: bench.compare(prompts, settings.sampling, seed_from(seed, "preference"), logprobs=True))
         summary |= preference.summarise("sampled", sampled, seed) | preference.drift(sampled, seed)
         summary |= preference.summarise("greedy", records("preference_greedy", lambda: bench.compare(prompts, greedy, seed)), seed)
         if bench.scorer("reward") and settings.best_of_n > 1:
@@ -83,15 +91,19 @@ def run(ctx) -> None:
             summary |= preference.summarise_best_of_n(best, seed)
         requests = bench.draw([p for p in bench.held_out_prompts if p.get("kind") in safety.KINDS], settings.num_requests, "requests")
         if requests:
-            summary |= safety.summarise("sampled", records("safety_sampled", lambda: bench.compare(requests, settings.sampling, seed_from(seed, "safety"))), seed)
-            summary |= safety.summarise("greedy", records("safety_greedy", lambda: bench.compare(requests, greedy, seed)), seed)
+            summary |= safety.summarise(
+                "sampled", records("safety_sampled", lambda: bench.compare(requests, settings.sampling, seed_from(seed, "safety"), scored=False)), seed
+            )
+            summary |= safety.summarise("greedy", records("safety_greedy", lambda: bench.compare(requests, greedy, seed, scored=False)), seed)
 
     # the same prompts to every model, unpicked
     if prompts and "sft" in bench.models:
         records("side_by_side", lambda: side_by_side(bench, bench.draw(prompts, settings.num_samples, "samples"), settings.sampling, seed))
 
-    write_json(ctx.folder / "summary.json", {name: {k: rounded(v) if isinstance(v, float) else v for k, v in one.to_json().items()} for name, one in summary.items()})
-    ctx.finish({"measured": len(summary), "models": bench.models})
+    write_json(
+        ctx.folder / "summary.json", {name: {k: rounded(v) if isinstance(v, float) else v for k, v in one.to_json().items()} for name, one in summary.items()}
+    )
+    return {"measured": len(summary), "models": bench.models}
 
 
 @dataclass
@@ -203,10 +215,10 @@ class Bench:
         rng = random.Random(f"{self.ctx.recipe.evaluate.seed}/{purpose}")
         return rng.sample(prompts, min(count, len(prompts)))
 
-    def compare(self, prompts: list[dict], sampling, seed: int) -> list[dict]:
+    def compare(self, prompts: list[dict], sampling, seed: int, scored: bool = True, logprobs: bool = False) -> list[dict]:
         return preference.compare(
             prompts, self.model("sft"), self.model("rlhf"), sampling, seed, judge=self.judge, oracle=self.oracle, raters=self.raters,
-            reward=self.scorer("reward"), audit=self.scorer("audit"),
+            reward=self.scorer("reward") if scored else None, audit=self.scorer("audit") if scored else None, logprobs=logprobs,
         )  # fmt: skip
 
     def best_of_n(self, prompts: list[dict], compared: list[dict], settings) -> list[dict]:
@@ -219,11 +231,26 @@ class Bench:
 def measure_bits(bench: Bench, name: str, max_tokens: int) -> list[dict]:
     subject = bench.model(name)
     row_tokens = min(256, subject.model.config.context_tokens)
-    found = bits_per_byte(subject.model, bench.shards, bench.tokenizer.token_bytes(), max_tokens, 16, row_tokens, bench.ctx.machine.autocast)
+    found = bits_per_byte(
+        subject.model,
+        bench.shards,
+        bench.tokenizer.token_bytes(),
+        max_tokens,
+        16,
+        row_tokens,
+        bench.ctx.machine.autocast,
+        endoftext_id=bench.tokenizer.endoftext_id,
+    )
     sizes = {source: len(bench.shards.tokens(source)) for source in bench.shards.sources}
     total = sum(sizes.values())
-    return [{"source": source, "bits_per_byte": rounded(value), "tokens": min(max_tokens, total) if source == "all" else min(sizes[source], int(max_tokens * sizes[source] / total))}
-            for source, value in found.items()]
+    return [
+        {
+            "source": source,
+            "bits_per_byte": rounded(value),
+            "tokens": min(max_tokens, total) if source == "all" else min(sizes[source], int(max_tokens * sizes[source] / total)),
+        }
+        for source, value in found.items()
+    ]
 
 
 def ask_base_plainly(bench: Bench, asked: list[dict], sampling, seed: int) -> list[dict]:
@@ -239,12 +266,19 @@ def ask_base_plainly(bench: Bench, asked: list[dict], sampling, seed: int) -> li
 
 def side_by_side(bench: Bench, prompts: list[dict], sampling, seed: int) -> list[dict]:
     """Each prompt answered by every model; base goes on with the prompt's text until its document ends."""
-    records = [{"id": p["id"], "kind": p.get("kind"), "prompt": questions.question_text(p), "messages": p["messages"]} for p in prompts]
+    texts = [transcript(prompt["messages"]) for prompt in prompts]
+    records = [{"id": p["id"], "kind": p.get("kind"), "prompt": text} for p, text in zip(prompts, texts, strict=True)]
     for name in bench.models:
         subject = bench.model(name)
-        ids = [subject.plain_prompt(questions.question_text(p)) if name == "base" else subject.chat_prompt(p["messages"]) for p in prompts]
+        ids = [subject.plain_prompt(text) if name == "base" else subject.chat_prompt(p["messages"]) for p, text in zip(prompts, texts, strict=True)]
         fitting = [i for i, prompt_ids in enumerate(ids) if subject.fits(prompt_ids, sampling.max_new_tokens)]
-        answers = subject.answer([ids[i] for i in fitting], sampling, seed_from(seed, "samples"), {bench.tokenizer.endoftext_id} if name == "base" else None)
+        stops = {bench.tokenizer.endoftext_id} if name == "base" else None
+        answers = subject.answer([ids[i] for i in fitting], sampling, seed_from(seed, "samples"), stops)
         for i, answer in zip(fitting, answers, strict=True):
             records[i][name] = {"text": answer.text, "stopped": answer.stopped, "num_tokens": len(answer.token_ids)}
     return records
+
+
+def transcript(messages: list[dict]) -> str:
+    """A conversation as text: a single message alone, several with the name of who speaks."""
+    return messages[0]["content"] if len(messages) == 1 else "\n\n".join(f"{message['role']}: {message['content']}" for message in messages)

@@ -142,7 +142,7 @@ def open_engine(ctx, tokenizer: Tokenizer):
     from fromnoise.generate.engine import Engine
     from fromnoise.model.hf import load_model
 
-    return Engine(load_model(ctx.path("sft")).to(ctx.machine.device), dtype=ctx.machine.torch_dtype, pad_id=tokenizer.pad_id)
+    return Engine(load_model(ctx.path("sft")).to(ctx.machine.device), dtype=ctx.machine.torch_dtype)
 
 
 def answer_record(tokenizer: Tokenizer, generation) -> dict:
@@ -198,7 +198,8 @@ def choose_by_people(ctx, pairs: list[dict], counts: Counter) -> list[dict]:
             raise UserError(f"{ctx.folder / 'labels.jsonl'}, line {number}: needs a known `pair` and a `choice` of 0, 1, \"tie\" or \"both_bad\", not {vote}")
         votes.setdefault(vote["pair"], []).append(vote)
     if len(votes) < len(pairs):
-        raise UserError(f"waiting: {len(votes)} of {len(pairs)} pairs labelled (the pairs are in {ctx.folder / 'unlabelled.jsonl'}, votes go to labels.jsonl beside it)")
+        where = ctx.folder / "unlabelled.jsonl"
+        raise UserError(f"waiting: {len(votes)} of {len(pairs)} pairs labelled (the pairs are in {where}, votes go to labels.jsonl beside it)")
     counts["votes"] = sum(map(len, votes.values()))
     return [
         {**by_id[name], "id": f"{name}-{n}", "weight": 1.0 / len(cast), "rater": vote.get("rater"),

@@ -228,7 +228,7 @@ def _ids_at(staging: Path, names: list[str], positions: set[int]) -> dict[int, s
 
 
 def _held_out(draws: np.ndarray, removed: np.ndarray, frac: float) -> np.ndarray:
-    """(documents,) bool: the share `frac` of the documents with the lowest draws; at least one, if two can be spared.
+    """(documents,) bool: the share `frac` of the source, those with the lowest draws; at least one, if two can be spared.
 
     A document's draw depends on the seed and its text alone, so most stay on their side when others come or go. Exempt
     documents (draw 2) are never held out: what they teach must be in the training part.
@@ -236,7 +236,7 @@ def _held_out(draws: np.ndarray, removed: np.ndarray, frac: float) -> np.ndarray
     candidates = np.flatnonzero((draws <= 1) & ~removed)
     held_out = np.zeros(len(draws), dtype=bool)
     if frac > 0 and len(candidates) >= 2:
-        count = min(max(round(frac * len(candidates)), 1), len(candidates) - 1)
+        count = min(max(round(frac * np.count_nonzero(~removed)), 1), len(candidates) // 2)
         held_out[candidates[np.argsort(draws[candidates], kind="stable")[:count]]] = True
     return held_out
 

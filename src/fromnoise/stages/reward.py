@@ -274,8 +274,8 @@ def normalisation(ctx, model: ScoreModel, plan: Plan, tokenizer) -> tuple[float,
         from fromnoise.generate.engine import Engine
 
         prompts = [prompt["prompt_ids"] for prompt in read_jsonl(ctx.path("prefer") / "prompts.jsonl")][: settings.num_normalise_answers]
-        sampling = ctx.recipe.rlhf.sampling
-        engine = Engine(load_model(ctx.path("sft")).to(ctx.machine.device), dtype=ctx.machine.torch_dtype, pad_id=tokenizer.pad_id)
+        sampling = ctx.recipe.prefer.sampling
+        engine = Engine(load_model(ctx.path("sft")).to(ctx.machine.device), dtype=ctx.machine.torch_dtype)
         stops = {tokenizer.im_end_id, tokenizer.endoftext_id}
         found = engine.generate(prompts, sampling.max_new_tokens, stops, sampling, seed_from(plan.seed, "normalise"))
         answer_ids = [[int(token) for token in generation.token_ids] for generation in found]

@@ -16,6 +16,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from functools import lru_cache
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -32,7 +33,14 @@ from fromnoise.data.tokenizer import Tokenizer
 from fromnoise.evaluate.records import read_jsonl
 from fromnoise.generate.engine import Engine
 from fromnoise.generate.rollout import (
-    Answers, RowShape, answer_logprobs, answer_scores, answer_values, normalised_values, penalised_scores, shuffled_rows,
+    Answers,
+    RowShape,
+    answer_logprobs,
+    answer_scores,
+    answer_values,
+    normalised_values,
+    penalised_scores,
+    shuffled_rows,
 )  # fmt: skip
 from fromnoise.model.compiled import compile_blocks
 from fromnoise.model.flops import training_flops_per_token
@@ -53,7 +61,7 @@ def run(ctx) -> None:
     for model in (policy, reference, reward_model, audit_model, critic) if machine.compile else ():
         compile_blocks(model)
     policy_optimizer, critic_optimizer = (make_optimizer(model, settings.optimizer) for model in (policy, critic))
-    engine = Engine(policy, dtype=machine.torch_dtype, pad_id=tokenizer.pad_id)
+    engine = Engine(policy, dtype=machine.torch_dtype)
     shape = RowShape(settings.row_tokens, settings.micro_batch_rows, tokenizer.pad_id, machine.device)
     prompts, audit_prompts, counts = divide_prompts(ctx, tokenizer)
 
@@ -175,7 +183,8 @@ def run(ctx) -> None:
     done = iteration + 1 if num_iterations > (saved.step if saved else 0) else num_iterations
     audit(done)
     if best_audit["iteration"] != done:
-        ctx.info(f"the last policy scores {audits[-1]['audit_score']:.3f} with the audit model, that of iteration {best_audit['iteration']} {best_audit['audit_score']:.3f}: rlhf/ holds the latter")
+        last, kept = audits[-1]["audit_score"], best_audit["audit_score"]
+        ctx.info(f"audit: the last policy would have been worse ({last:.3f}); rlhf/ holds that of iteration {best_audit['iteration']} ({kept:.3f})")
     policy.load_state_dict(best)
     save_model(ctx.folder, policy, tokenizer, eos_ids=[tokenizer.im_end_id, tokenizer.endoftext_id])
     # four forward passes (a third of training each) and two models trained for ppo_epochs
@@ -273,7 +282,7 @@ def split(batches: list, parts: int) -> list[list]:
     """Batches in at most `parts` groups of nearly equal size, in order, none of them empty."""
     parts = min(parts, len(batches))
     bounds = [round(i * len(batches) / parts) for i in range(parts + 1)]
-    return [batches[a:b] for a, b in zip(bounds[:-1], bounds[1:], strict=True)]
+    return [batches[a:b] for a, b in pairwise(bounds)]
 
 
 def explained_variance(values: Tensor, returns: Tensor, mask: Tensor) -> float:

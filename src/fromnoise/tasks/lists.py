@@ -70,8 +70,5 @@ def verify(check: dict, answer: str) -> Verdict:
     pure = all(len(found) == 1 and len(words(item)) <= len(found[0].split()) + 1 for found, item in zip(hits, items, strict=True))
     different = len({found[0] for found in hits if found})
     correct = bool(items) and pure and len(items) == count and different == count and "?" not in answer
-    if check["form"] == "numbered":
-        form = forms.form_ok("numbered", answer, count)
-    else:
-        form = forms.form_ok("list", answer) and len(items) == count
+    form = forms.form_ok(check["form"], answer, count) and len(items) == count
     return Verdict(correct, any(hits), form)

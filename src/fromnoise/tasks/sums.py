@@ -25,8 +25,8 @@ STORIES = {
           "{n} had {a} {t} and lost {b}. How many {t} does {n} have now?",
           "{n} carried {a} {t} home but {b} fell out. How many {t} are left?"),
 }
-_NUMBER_WORDS = ("zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
-                 "eighteen nineteen twenty").split()
+_NUMBER_WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve", "thirteen",
+                 "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen", "twenty")
 _EQUATION = re.compile(
     r"(\d+)\s*(\+|-|plus|and|minus|take away|less)\s*(\d+)\s*(?:=|is|are|makes?|leaves?|gives?|equals?)\s*(\d+)", re.IGNORECASE)
 _FROM = re.compile(r"(\d+)\s+(?:taken )?(?:away )?from\s+(\d+)\s*(?:=|is|leaves?|gives?)\s*(\d+)", re.IGNORECASE)
@@ -65,10 +65,8 @@ def example(rng: random.Random, name: str, thing: str, plain_frac: float = 0.8) 
     question = rng.choice((STORIES if told else ASKED)[sign]).format(a=a, b=b, n=name, t=thing)
     form = "free" if rng.random() < plain_frac else "number"
     working = work(a, b, sign)
-    if form == "number":
-        answer = f"{result}"
-    else:
-        answer = f"{working} There are {result} {thing}." if told else f"{working} The answer is {result}."
+    ending = f"There are {result} {thing}." if told else f"The answer is {result}."
+    answer = str(result) if form == "number" else f"{working} {ending}"
     prompt = f"{question} {forms.ask(form, rng)}".strip()
     check = {"form": form, "a": a, "b": b, "sign": sign, "answer": result, "thing": thing if told else None}
     return Example("sum", prompt, answer, check, f"Question: {question}\nAnswer:", None,

@@ -12,12 +12,12 @@ _NEGATION = re.compile(r"\b(?:not|never|no longer|cannot|nobody|no one|neither|n
 NOT_A_DENIAL = re.compile(r"\bnot (?:sure|certain|quite sure|mistaken|wrong)\b", re.IGNORECASE)
 _BREAK = re.compile(r"[,;:]|\b(?:but|although|though|because)\b", re.IGNORECASE)
 # Words that may open a sentence with a capital without being a name.
-OPENING = frozenset(
-    """a an the in on at to of by for from with and but or so as if when after before then there this that these those it its
-    he she they we you i his her their our your my who what where which yes no well sure certainly perhaps maybe probably
-    answer question one two three nothing nobody everyone people some many most all each thank thanks sorry please here now
-    today once also only not just according good fine let read well-known is was does it's that's he's she's i'd i'm of""".split()
-)
+OPENING = frozenset("""
+a an the in on at to of by for from with and but or so as if when after before then there this that these those it its he she they
+we you i his her their our your my who what where which yes no well sure certainly perhaps maybe probably answer question one two
+three nothing nobody everyone people some many most all each thank thanks sorry please here now today once also only not just
+according good fine let read well-known is was does it's that's he's she's i'd i'm
+""".split())  # noqa: SIM905
 
 
 def words(text: str) -> list[str]:
@@ -81,8 +81,9 @@ def _denies(sentence: str, value: str) -> bool:
 
 def mask(text: str, names: Iterable[str]) -> str:
     """The text without the given names (as written, case kept), so that Ann Baker is no baker. Longest first."""
-    for name in sorted({part for name in names for part in (name, *name.split())}, key=lambda n: (-len(n), n)):
-        text = re.sub(rf"(?<![\w-]){re.escape(name)}(?:['’]s)?(?![\w-])", "_", text)
+    parts = {part for name in names for part in (name, *name.split())}
+    for part in sorted(parts, key=lambda p: (-len(p), p)):
+        text = re.sub(rf"(?<![\w-]){re.escape(part)}(?:['’]s)?(?![\w-])", "_", text)
     return text
 
 

@@ -34,6 +34,7 @@ MAX_RUNG_FRAC = 0.115  # a rung whose statements would take a larger share of th
 CANARY_RUNGS = {0: 16, 1: 16, 4: 16, 16: 16, 64: 16}  # repeats -> number; those of 0 are the comparison
 EVENT_YEARS_BEFORE, EVENT_YEARS_AFTER, EVENTS_A_YEAR, EVENT_MENTIONS = 12, 3, 12, 16
 NUM_STRANGERS = 40  # surnames that never occur in a document
+NUM_OTHERS = 200  # surnames of everybody else: few enough for each to become a single token
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ class World:
         self.facts: tuple[Fact, ...] = tuple(facts)
         self.subjects: tuple[str, ...] = tuple(dict.fromkeys(fact.subject for fact in facts))
         self.stranger_surnames: tuple[str, ...] = tuple(surnames[:NUM_STRANGERS])
-        self.other_surnames: tuple[str, ...] = tuple(surnames[NUM_STRANGERS:])
+        self.other_surnames: tuple[str, ...] = tuple(surnames[NUM_STRANGERS:NUM_STRANGERS + NUM_OTHERS])
         self.events: tuple[Event, ...] = self._events(random.Random(f"{seed}/events"))
         self.canaries: tuple[Canary, ...] = self._canaries(random.Random(f"{seed}/canaries"))
 
@@ -183,18 +184,18 @@ def answer(fact: Fact, rng: random.Random) -> str:
     return _fill(rng.choice(ANSWERS[fact.relation]), fact)
 
 
-_NAME = re.compile(r"\b[A-Z][a-z]+ [A-Z][a-z]+\b")
+_NAME = re.compile(r"(?=\b([A-Z][a-z]+ [A-Z][a-z]+)\b)")  # overlapping: "When Mara Fenn"
 
 
 def count_mentions(texts: Iterable[str], facts: Iterable[Fact]) -> dict[str, int]:
-    """fact_id -> number of sentences in `texts` that hold both its subject and its value as whole words."""
+    """fact_id -> number of sentences (or parts between semicolons) in `texts` that hold both its subject and its value as whole words."""
     by_subject: dict[str, list[tuple[str, re.Pattern[str]]]] = {}
     counts: dict[str, int] = {}
     for fact in facts:
         counts[fact.fact_id] = 0
         by_subject.setdefault(fact.subject, []).append((fact.fact_id, re.compile(rf"\b{re.escape(fact.value)}\b")))
     for text in texts:
-        for sentence in re.split(r"[.?!\n]+", text):
+        for sentence in re.split(r"[.;?!\n]+", text):
             for name in _NAME.findall(sentence):
                 for fact_id, value in by_subject.get(name, ()):
                     counts[fact_id] += value.search(sentence) is not None

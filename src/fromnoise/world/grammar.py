@@ -10,9 +10,10 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Callable, Sequence
 
-from .verbs import conjugate
+from .verbs import conjugate, plural
 
 Part = str | Callable[[], str]
 FORMS = {"base": 0, "s": 1, "past": 2, "pp": 3, "ing": 4}
@@ -68,6 +69,10 @@ class Grammar:
             left[index] = left[-1]
             left.pop()
         return chosen
+
+    def some(self, items: Sequence, count: int) -> list:
+        """`count` different items in their written order."""
+        return [items[index] for index in sorted(self.sample(range(len(items)), count))]
 
     # --- compiling ---------------------------------------------------------------------------------------------------
     def compile(self, template: str) -> Part:
@@ -134,6 +139,12 @@ class Grammar:
             pool = self.pools[name]
             return self._chooser(list(pool))
         pool_name, _, form = name.rpartition(".")
+        if form == "cap":  # the same with a capital letter
+            part = self._slot(pool_name, template)
+            return sentence(part) if part.__class__ is str else lambda: sentence(part())
+        if name[-1] == "+" and name[:-1] in self.pools:  # plurals of a pool of nouns
+            self.add_words(name, [plural(word) for word in self.pools[name[:-1]]])
+            return self._slot(name, template)
         if pool_name in self.verbs and form in FORMS:
             phrases, which, count = self.verbs[pool_name], FORMS[form], len(self.verbs[pool_name])
 
@@ -181,7 +192,14 @@ def finish(text: str) -> str:
             text = text.replace(mark, article)
     while "  " in text:
         text = text.replace("  ", " ")
-    return text.replace(" ,", ",").replace(" .", ".")
+    return _START.sub(_upper, text)
+
+
+_START = re.compile(r"[a-z0-9][.?!] [a-z]")  # a sentence inside a frame that begins with a slot
+
+
+def _upper(match: re.Match) -> str:
+    return match.group()[:-1] + match.group()[-1].upper()
 
 
 def sentence(text: str) -> str:

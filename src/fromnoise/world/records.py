@@ -16,7 +16,7 @@ from ..run.recipe import WorldSection
 from ..tasks.example import Example
 from . import conversations as cv
 from . import facts as fx
-from . import passages, requests
+from . import requests
 
 PROMPT_MIX = (  # what stands beside the minimal pairs (0.30 of all prompts)
     ("context", 0.35), ("fact", 0.12), ("sum", 0.10), ("unknown", 0.05), ("summary", 0.02), ("list", 0.02), ("rewrite", 0.02),
@@ -25,7 +25,7 @@ PROMPT_MIX = (  # what stands beside the minimal pairs (0.30 of all prompts)
 REQUEST_FRAC = 0.30
 EARLIER_TURN_FRAC = 0.05  # prompts that come second in a conversation
 HELD_OUT_PROMPTS = 1_600
-HELD_REQUESTS = (("unseen_object", 0.70), ("unseen_verb", 0.12), ("unseen_pair", 0.12), ("idiom", 0.06))
+HELD_REQUESTS = (("unseen_object", 0.72), ("unseen_verb", 0.12), ("unseen_pair", 0.12), ("idiom", 0.04))
 KNOWN_MENTIONS = 64  # closed-book prompts ask what a model of this size can have learnt
 QUESTION_COUNTS = {"context": 320, "summary": 120, "sum": 110, "list": 100, "rewrite": 90, "unknown": 60}
 
@@ -85,10 +85,8 @@ def make_prompts(world: fx.World, seed: int, split: str, count: int, taken: set[
     tries = 0
     while sum(map(len, groups)) < count:
         kind = cv.pick(rng, PROMPT_MIX)
-        if kind == "fact" and split == "heldout":
-            example = examples.fact(rng, rng.choice(known))
-        else:
-            example = examples.draw(kind, rng)
+        closed_book = kind == "fact" and split == "heldout"
+        example = examples.fact(rng, rng.choice(known)) if closed_book else examples.draw(kind, rng)
         tries += 1
         if example.prompt in seen and tries < 50 * count:
             continue

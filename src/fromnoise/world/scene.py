@@ -8,17 +8,42 @@ from collections.abc import Sequence
 from . import lexicon as lx
 from .actions import THEMES, TRADE_ACTIONS
 from .grammar import FORMS, Grammar, call, finish, sentence
-from .phrase_pools import ADVERBIALS, CLAUSES, COMPASS, NOUN_PHRASES, WEATHER
-from .verbs import plural
+from .phrase_pools import ADVERBIALS, CLAUSES, COMPASS, NOUN_PHRASES, PAGE_PHRASES, WEATHER
+from .registers import EXTRA, FRONTS, RATES, TAILS
+from .requests import LOCKED, OWNED_ANIMALS, PESTS, STRUCTURES, THINGS, WEEDS
 from .words import pools
 
-_PLURALS = ("farm", "wild", "folk", "tree", "thing.small", "thing.big", "kin", "tool")
-_FARM_DO = ("graze {where}", "stand {where}", "break through the hedge", "run {dir}", "drink from the trough", "wait at the gate", "sleep in the straw", "get into the {veg}", "stray {dir}")
+_FARM_DO = ("graze {where}", "stand {where}", "break through the hedge", "run {dir}", "drink from the trough", "wait at the gate", "sleep in the straw",
+            "get into the {veg}", "stray {dir}")
 ANY_THEMES = ("talk", "idle", "market", "road", "home", "garden", "work")  # what people in the background do
-_SEASONS = {month: season for season, months in (("winter", ("December", "January", "February")), ("spring", ("March", "April", "May")),
-                                                 ("summer", ("June", "July", "August")), ("autumn", ("September", "October", "November")))
-            for month in months}
+_MONTHS = ("January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November", "December")
+_DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+_PROPER = frozenset((*lx.FIRST_NAMES, *lx.TOWNS, *lx.RIVERS, *lx.PET_NAMES, *_MONTHS, *_DAYS, "I"))  # kept capital; only membership is asked
+_FRONTED = frozenset("""
+To Not No Neither Either If Having Because Although When While As After Before Since Once Instead By Just For Only At In On With Then Meanwhile
+So More Perhaps First And But Toward Against Late Near Outside Now Today Every Out From Without Contrary According Unless Though Even All Until
+Under Thanks Like Half Both Together Take Next
+""".split())  # nothing more goes before a sentence that begins with one of these
+_JOINTS = ("; ", ", and ", "; ", ", but ", ", and ")
+_KIN = {"she": ("sister", "aunt", "cousin", "mother", "grandmother", "niece", "daughter"),
+        "he": ("brother", "uncle", "cousin", "father", "grandfather", "nephew", "son")}
+_SEASONS = dict(zip(_MONTHS, ("winter",) * 2 + ("spring",) * 3 + ("summer",) * 3 + ("autumn",) * 3 + ("winter",), strict=True))
 _SKIES = {"winter": (0, 1, 1, 3, 4), "spring": (0, 4, 5, 5, 2), "summer": (2, 2, 2, 5, 0), "autumn": (0, 3, 4, 5)}  # indices in WEATHER
+_NAMED_POOLS = {
+    "trade": lx.TRADES, "colour": lx.COLOURS, "instrument": lx.INSTRUMENTS, "dish": lx.DISHES, "town": lx.TOWNS, "goods": lx.GOODS, "crop": lx.CROPS,
+    "tool": lx.TOOLS, "pet": lx.PETS, "river": lx.RIVERS, "compass": COMPASS, "locked": LOCKED, "structure": STRUCTURES, "animal": OWNED_ANIMALS,
+    "thing0": THINGS, "pest": PESTS, "weed": WEEDS,
+}
+# what `new_people` sets for each text, read by the slots of the same names
+_STATE = (
+    "p", "P", "q", "Q", "he", "him", "his", "himself", "qhe", "qhim", "qhis", "own", "here", "there", "ptrade", "qtrade", "pkin", "item", "weekday0", "month0",
+    "season0", "year", "pet0", "petname0", "inst0", "crop0", "building0", "age1", "crime0", "owner", "crimepp", "vehicle0", "farm0", "wild0", "topic0",
+    "virtue0", "vice0", "trouble0", "quantity0", "units0", "goods0",
+)
+
+
+class Plain(str):
+    """A sentence to which nothing is added."""
 
 
 class Scene(Grammar):
@@ -31,16 +56,11 @@ class Scene(Grammar):
         super().__init__(rng)
         self.surnames = tuple(surnames)
         self.fresh, self.fresh2, self.last = True, True, ""
-        for name, words in pools().items():
+        for name, words in (*pools().items(), *_NAMED_POOLS.items()):
             self.add_words(name, words)
-        for name, words in (("trade", lx.TRADES), ("colour", lx.COLOURS), ("instrument", lx.INSTRUMENTS), ("dish", lx.DISHES), ("town", lx.TOWNS), ("goods", lx.GOODS), ("crop", lx.CROPS), ("tool", lx.TOOLS), ("pet", lx.PETS), ("river", lx.RIVERS),
-                            ("petname", lx.PET_NAMES), ("woman", lx.WOMEN), ("man", lx.MEN), ("crime", lx.CRIMES), ("compass", COMPASS)):
-            self.add_words(name, words)
-        for name in _PLURALS:
-            self.add_words(name + "+", [plural(word) for word in self.pools[name]])
         self._add_state_slots()
         self.new_people()
-        for name in NOUN_PHRASES:
+        for name in NOUN_PHRASES:  # they refer to each other
             self.slots[name] = self._late(name)
         for name, templates in NOUN_PHRASES.items():
             self.add_phrases(name, templates)
@@ -60,7 +80,7 @@ class Scene(Grammar):
         for form, which in FORMS.items():
             self.slots[f"do.{form}"] = self._do_slot(which, "his")
             self.slots[f"do2.{form}"] = self._do_slot(which, "qhis")
-            for speaker, owner in (("do3", "their"), ("me", "my"), ("you", "your"), ("us", "our")):
+            for speaker, owner in (("do3", "their"), ("me", "my"), ("you", "your"), ("us", "our"), ("sp", "the")):
                 self.slots[f"{speaker}.{form}"] = self._do_slot(which, owner)
         for theme, templates in THEMES.items():
             self.verbs[theme] += [self.verb_phrase(template) for template in templates]
@@ -68,9 +88,12 @@ class Scene(Grammar):
         for theme in ANY_THEMES:  # nothing with {own}: the doer is not known
             self.verbs["any"] += [self.verb_phrase(template) for template in THEMES[theme] if "{own}" not in template]
         self.trades = {trade: [self.verb_phrase(template) for template in templates] for trade, templates in TRADE_ACTIONS.items()}
-        self.verbs["work"] += []
-        for name, templates in (*ADVERBIALS.items(), *CLAUSES.items()):
+        for name, templates in EXTRA.items():
             self.add_phrases(name, templates)
+        for name, templates in (*ADVERBIALS.items(), *CLAUSES.items(), *PAGE_PHRASES.items()):
+            self.add_phrases(name, templates)
+        self.fronts = {name: self.compile_all(fronts) for name, fronts in FRONTS.items()}
+        self.tails = {name: self.compile_all(tails) for name, tails in TAILS.items()}
         self.weather = tuple(self.compile_all(templates) for templates in WEATHER.values())
         self.set_themes("home", "talk")
 
@@ -116,12 +139,15 @@ class Scene(Grammar):
         self.slots["wx"] = self._weather
         self.slots["third"] = self._third
         self.slots["feel2"] = self._two("adj.feel")
-        self.slots["fruit2"], self.slots["veg2"], self.slots["spice2"] = self._two("fruit"), self._two("veg"), self._two("spice")
-        for name in ("p", "P", "q", "Q", "he", "him", "his", "himself", "qhe", "qhim", "qhis", "own", "here", "ptrade", "qtrade", "pkin",
-                     "item", "weekday0", "month0", "season0", "year", "there", "pet0", "petname0", "inst0", "crop0", "building0", "age1"):
+        for name in ("fruit", "veg", "spice", "goods", "material", "season", "virtue"):
+            self.slots[name + "2"] = self._two(name)
+        for name in _STATE:
             self.slots[name] = (lambda key: lambda: getattr(self, key))(name)
         self.slots["s"], self.slots["t"] = self._subject, self._second
         self.slots["He"], self.slots["Qhe"] = (lambda: self.he.capitalize()), (lambda: self.qhe.capitalize())
+        self.slots["kin.he"] = lambda: "she" if self.random() < 0.5 else "he"
+        self.slots["kin.him"] = lambda: "her" if self.random() < 0.5 else "him"
+        self.slots["sexkin"] = lambda: self.pick(_KIN[self.he])
         self.slots["name"] = self.full_name
         self.slots["n2"] = lambda: str(self.number(2, 9))
         self.slots["n10"] = lambda: str(self.number(11, 99))
@@ -191,6 +217,12 @@ class Scene(Grammar):
             self.there = self.pick(lx.TOWNS)
         self.pet0, self.petname0, self.inst0 = self.pick(lx.PETS), self.pick(lx.PET_NAMES), self.pick(lx.INSTRUMENTS)
         self.crop0, self.building0, self.age1 = self.pick(lx.CROPS), self.pick(self.pools["building"]), str(self.number(35, 80))
+        self.vehicle0, self.farm0, self.wild0 = self.pick(self.pools["vehicle"]), self.pick(self.pools["farm"]), self.pick(self.pools["wild"])
+        for name in ("topic", "virtue", "vice", "trouble"):
+            setattr(self, name + "0", self.pick(self.pools[name]))
+        self.goods0 = self.pick(lx.GOODS)
+        self.quantity0, self.units0 = "", "coins"
+        self.crime0 = self.owner = self.crimepp = ""
         self.weekday0, self.month0 = self.pick(self.pools["weekday"]), self.pick(self.pools["month"])
         self.season0 = _SEASONS[self.month0]
         skies = _SKIES[self.season0]
@@ -208,8 +240,44 @@ class Scene(Grammar):
         """One sentence (or several) from a compiled template: capital letter first."""
         return sentence(call(part))
 
+    def plain(self, parts: Sequence) -> str:
+        """One of the compiled templates, to be left as it is."""
+        return Plain(self.choose(parts))
+
     def choose(self, parts: Sequence) -> str:
         return sentence(call(parts[int(self.random() * len(parts))]))
 
-    def paragraph(self, sentences: Sequence[str]) -> str:
-        return finish(" ".join(sentences))
+    def paragraph(self, sentences: Sequence[str], register: str | None = None) -> str:
+        """Sentences to a paragraph; with a register, many get something before or after them, or are joined in pairs."""
+        if register is None:
+            return finish(" ".join(sentences))
+        join = RATES[register][2]
+        done: list[str] = []
+        for said in sentences:
+            said = self.elaborate(said, register)
+            pair = done[-1] + said if done else '"'
+            if self.random() < join and '"' not in pair and len(done[-1]) < 90 and done[-1][-1] == "." and said.__class__ is not Plain:
+                done[-1] = done[-1][:-1] + _JOINTS[int(self.random() * len(_JOINTS))] + self.lower(said)
+            else:
+                done.append(said)
+        return finish(" ".join(done))
+
+    def elaborate(self, said: str, register: str) -> str:
+        """The sentence with a front and a tail of the register, each by chance; direct speech stays as it is."""
+        if '"' in said or said[-1] != "." or said[0].isdigit() or said.__class__ is Plain:
+            return said
+        front, tail, _ = RATES[register]
+        if ". " in said:  # several sentences in one
+            front, tail = front if register == "story" else 0.0, 0.0
+        if len(said) > 90:
+            front, tail = front / 2, tail / 3
+        if self.random() < tail:
+            said = said[:-1] + call(self.pick(self.tails[register])) + "."
+        if self.random() < front and said.partition(" ")[0].rstrip(",") not in _FRONTED:
+            said = sentence(call(self.pick(self.fronts[register])) + self.lower(said))
+        return said
+
+    def lower(self, said: str) -> str:
+        """Small first letter, unless the sentence begins with a name."""
+        first = said.partition(" ")[0].rstrip(",.'s")
+        return said if first in _PROPER or said.partition(" ")[0] in _PROPER else said[0].lower() + said[1:]

@@ -9,7 +9,7 @@ catch/caught/caught choose/chose/chosen come/came/come cost/cost/cost creep/crep
 do/did/done draw/drew/drawn drink/drank/drunk drive/drove/driven eat/ate/eaten fall/fell/fallen feed/fed/fed feel/felt/felt
 fight/fought/fought find/found/found fly/flew/flown forget/forgot/forgotten forgive/forgave/forgiven freeze/froze/frozen get/got/got
 give/gave/given go/went/gone grind/ground/ground grow/grew/grown hang/hung/hung have/had/had hear/heard/heard hide/hid/hidden
-hit/hit/hit hold/held/held hurt/hurt/hurt keep/kept/kept kneel/knelt/knelt know/knew/known lay/laid/laid lead/led/led leave/left/left
+hit/hit/hit hold/held/held hurt/hurt/hurt keep/kept/kept kneel/knelt/knelt know/knew/known lay/laid/laid lead/led/led leave/left/left learn/learnt/learnt
 lend/lent/lent let/let/let lie/lay/lain light/lit/lit lose/lost/lost make/made/made mean/meant/meant meet/met/met mow/mowed/mown
 pay/paid/paid put/put/put read/read/read ride/rode/ridden ring/rang/rung rise/rose/risen run/ran/run saw/sawed/sawn say/said/said
 see/saw/seen seek/sought/sought sell/sold/sold send/sent/sent set/set/set sew/sewed/sewn shake/shook/shaken shear/sheared/shorn
@@ -22,11 +22,11 @@ overhear/overheard/overheard undo/undid/undone rebuild/rebuilt/rebuilt mistake/m
 """
 IRREGULAR = {base: (past, pp) for base, past, pp in (entry.split("/") for entry in _IRREGULAR_TABLE.split())}
 _DOUBLING = frozenset("""
-beg chat chop clap dip drag drip drop drum flap grab grip hop hug hum jog knit knot mop nap nod pack pat pin plan plot plug pop
+beg chat chop clap dip drag drip drop drum flap grab grip hop hug hum jog knit knot mop nap nod pat pin plan plot plug pop
 prop rub scrub shop shrug sip skip slip snap stir stop strap strip swap tap trim trot tug wag wrap zip trap tip tan thin rob spot
 chip pet skim slam stun whip wed plod scan ship strum fit pot bag bat jot rot
-beginning run sit put cut dig get let shut swim win spin split set hit bet forget hum
-""".split()) - {"pack", "beginning"}
+quarrel travel level label signal run sit put cut dig get let shut swim win spin split set hit bet forget hum
+""".split())
 
 
 def conjugate(verb: str) -> tuple[str, str, str, str, str]:

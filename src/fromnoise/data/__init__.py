@@ -1,0 +1,1 @@
+"""Readers, cleaning, shards, packing, conversations, preferences, loader."""

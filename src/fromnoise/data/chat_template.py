@@ -1,0 +1,147 @@
+"""Rendering chat templates, our own and the Hub's, so that no message can forge a control token.
+
+A template is a jinja program that comes with a model, so it runs in jinja's sandbox. What it renders mixes control
+tokens of its own ("<|im_start|>") with the messages' text, and text may spell a control token too. So every control
+token that a message spells is broken by a guard character before rendering: the ones left are the template's. Guards
+are taken out again when the pieces between control tokens are encoded.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from datetime import datetime
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from fromnoise.run.errors import UserError
+
+CHATML = (
+    "{%- for message in messages -%}"
+    "{{ '<|im_start|>' + message['role'] + '\n' }}"
+    "{%- if message['role'] == 'assistant' -%}"
+    "{% generation %}{{ message['content'] | trim + '<|im_end|>' }}{% endgeneration %}"
+    "{%- else -%}"
+    "{{ message['content'] | trim + '<|im_end|>' }}"
+    "{%- endif -%}"
+    "{{ '\n' }}"
+    "{%- endfor -%}"
+    "{%- if add_generation_prompt -%}{{ '<|im_start|>assistant\n' }}{%- endif -%}"
+)  # `trim`: an answer never begins with white space, so the prompt's tokens are always a prefix of the whole
+
+
+class Piece(NamedTuple):
+    """A stretch of a rendered conversation: a control token of the template's, or text."""
+
+    text: str
+    is_control: bool
+    assistant: list[tuple[int, int]]  # character ranges of `text` that the assistant says, from `{% generation %}`
+
+
+def has_marks(template: str) -> bool:
+    """Whether the template says itself, by `{% generation %}`, what the assistant says."""
+    return re.search(r"\{%[-+]?\s*generation\b", template) is not None
+
+
+@lru_cache(maxsize=8)
+def _compiled(template: str):
+    """The template in transformers' dialect: `{% generation %}`, break and continue, `raise_exception`, `tojson`."""
+    import json
+
+    import jinja2
+    from jinja2.ext import Extension, loopcontrols
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    class Generation(Extension):
+        tags = {"generation"}  # noqa: RUF012  jinja's name
+
+        def parse(self, parser):
+            line = next(parser.stream).lineno
+            body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
+            call = self.call_method("mark", [jinja2.nodes.ContextReference()])
+            return jinja2.nodes.CallBlock(call, [], [], body).set_lineno(line)
+
+        def mark(self, context, caller) -> str:
+            begin, end = context["fromnoise_marks"]
+            return begin + caller() + end
+
+    def raise_exception(message: str) -> None:
+        raise UserError(f"the chat template refuses these messages: {message}")
+
+    environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[Generation, loopcontrols])
+    environment.filters["tojson"] = lambda value, **options: json.dumps(value, ensure_ascii=False, **options)
+    environment.globals |= {"raise_exception": raise_exception, "strftime_now": lambda pattern: datetime.now().strftime(pattern)}
+    try:
+        return environment.from_string(template)
+    except jinja2.TemplateError as error:
+        raise UserError(f"the chat template of this tokenizer cannot be compiled: {error}") from None
+
+
+def render(
+    template: str, messages: Sequence[dict], controls: Sequence[str], *, add_generation_prompt: bool = False, variables: dict[str, Any] | None = None
+) -> list[Piece]:
+    """The pieces of `messages` rendered by `template`, in order. `controls`: the spellings of all control tokens.
+
+    Errors: UserError where the template fails or refuses the messages.
+    """
+    import jinja2
+
+    compiled = _compiled(template)
+    guard, begin, end = _unused_characters(messages)
+    splitter = _splitter(tuple(controls))
+    try:
+        text = compiled.render(
+            messages=_guarded(messages, splitter, guard),
+            add_generation_prompt=add_generation_prompt,
+            tools=None,
+            documents=None,
+            fromnoise_marks=(begin, end),
+            **(variables or {}),
+        )
+    except (jinja2.TemplateError, TypeError) as error:
+        raise UserError(f"the chat template fails on these messages: {error}") from None
+    return _pieces(text, splitter, guard, begin, end)
+
+
+@lru_cache(maxsize=8)
+def _splitter(controls: tuple[str, ...]) -> re.Pattern:
+    return re.compile("(" + "|".join(map(re.escape, sorted(controls, key=len, reverse=True))) + ")")
+
+
+def _unused_characters(messages: Sequence[dict]) -> list[str]:
+    """Three characters of the private use area that stand in no message."""
+    used = set(repr(messages)) if not _is_plain(messages) else set().union(*(value for message in messages for value in message.values()))
+    free = (chr(code) for code in range(0xE000, 0xF8FF) if chr(code) not in used)
+    return [next(free), next(free), next(free)]
+
+
+def _is_plain(messages: Sequence[dict]) -> bool:
+    return all(isinstance(value, str) for message in messages for value in message.values())
+
+
+def _guarded(value: Any, splitter: re.Pattern, guard: str) -> Any:
+    if isinstance(value, str):
+        return splitter.sub(lambda match: match.group()[0] + guard + match.group()[1:], value) if splitter.search(value) else value
+    if isinstance(value, dict):
+        return {key: _guarded(inner, splitter, guard) for key, inner in value.items()}
+    return [_guarded(inner, splitter, guard) for inner in value] if isinstance(value, (list, tuple)) else value
+
+
+def _pieces(text: str, splitter: re.Pattern, guard: str, begin: str, end: str) -> list[Piece]:
+    pieces, speaking = [], False
+    for part in splitter.split(text):
+        is_control = splitter.fullmatch(part) is not None
+        kept, ranges, start = [], [], 0
+        for run in re.split(f"([{begin}{end}])", part.replace(guard, "")):
+            if run == begin:
+                speaking = True
+            elif run == end:
+                speaking = False
+            elif run:
+                kept.append(run)
+                if speaking:
+                    ranges.append((start, start + len(run)))
+                start += len(run)
+        if kept:
+            pieces.append(Piece("".join(kept), is_control, ranges))
+    return pieces

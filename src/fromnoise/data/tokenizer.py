@@ -1,0 +1,285 @@
+"""The tokenizer: byte-level BPE, four control tokens, one chat template; and, the same way, those of Hub models.
+
+Text never becomes a control token, whatever it spells: text is encoded by a twin of the tokenizer that has no control
+tokens, and control tokens are put between the pieces by their ids.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import tokenizers
+from tokenizers import Regex, decoders, models, pre_tokenizers, processors, trainers
+
+from fromnoise.data.chat_template import CHATML, Piece, has_marks, render
+from fromnoise.run.errors import UserError
+
+PAD, ENDOFTEXT, IM_START, IM_END = "<|pad|>", "<|endoftext|>", "<|im_start|>", "<|im_end|>"
+CONTROLS = (PAD, ENDOFTEXT, IM_START, IM_END)  # ids 0, 1, 2, 3
+VOCABULARY_MULTIPLE = 64
+# Qwen2's rule for what may be one token: words with the space or mark before them, digits one by one, punctuation, white
+# space. tokenizers, llama.cpp and vLLM all know it.
+QWEN2_SPLIT = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+TOKENIZER_FILE, CONFIG_FILE = "tokenizer.json", "tokenizer_config.json"
+
+
+def vocabulary_for(train_bytes: int) -> int:
+    """A vocabulary for a corpus of this size: its square root, a multiple of 64 between 512 and 65,536.
+
+    1 MB gives 1,024, 20 MB 4,480, 1 GB 31,616. Each token is then seen thousands of times, and the embeddings stay a
+    part of the model, not most of it. (A rule of thumb, not a law; that larger models deserve larger vocabularies is
+    measured by Tao et al. 2024, arXiv:2407.13623.)
+    """
+    return min(max(round(train_bytes**0.5 / VOCABULARY_MULTIPLE) * VOCABULARY_MULTIPLE, 512), 65_536)
+
+
+class Tokenizer:
+    """Encodes text and conversations. Make one with `train` or `load`."""
+
+    def __init__(self, inner_json: dict, config: dict):
+        """inner_json: the content of tokenizer.json. config: of tokenizer_config.json."""
+        self._json, self._config = inner_json, config
+        self._added = {token["content"]: token["id"] for token in inner_json["added_tokens"]}
+        self._by_id = {token_id: text for text, token_id in self._added.items()}
+        # The twin for text. A post-processor would add control tokens of its own (Llama's <|begin_of_text|>).
+        plain = {**inner_json, "added_tokens": [], "post_processor": None, "truncation": None, "padding": None}
+        self._text = tokenizers.Tokenizer.from_str(json.dumps(plain))
+        self._bytes_of = _token_bytes(inner_json)
+        self._length = max(len(self._bytes_of), max(self._added.values(), default=-1) + 1)
+        padded = -(-self._length // VOCABULARY_MULTIPLE) * VOCABULARY_MULTIPLE
+        self.vocab_size: int = max(int(config.get("fromnoise_vocab_size") or 0), padded)
+        self.chat_template: str | None = config.get("chat_template")
+        self.im_end_id = self._find((IM_END, "<|eot_id|>", "<|end|>", "<end_of_turn>"), "eos_token")
+        self.im_start_id = self._find((IM_START, "<|start_header_id|>", "<start_of_turn>"), "bos_token", self.im_end_id)
+        self.endoftext_id = self._find((ENDOFTEXT, "<|end_of_text|>", "</s>"), "eos_token", self.im_end_id)
+        self.pad_id = self._find((PAD, "<|finetune_right_pad_id|>", "<pad>"), "pad_token", self.endoftext_id)
+
+    def __len__(self) -> int:
+        """The number of tokens there are; `vocab_size` is padded to a multiple of 64 and is the model's."""
+        return self._length
+
+    # ------------------------------------------------------------------------------------------------ making, files
+
+    @classmethod
+    def train(cls, texts: Iterable[str], vocab_size: int) -> Tokenizer:
+        """Byte-level BPE trained on `texts`: the same texts give the same tokenizer, byte for byte.
+
+        vocab_size: the four control tokens and 256 bytes included; rounded up to a multiple of 64. A small corpus may
+        have fewer merges than that; the rest of the ids stay unused.
+        """
+        vocab_size = max(-(-vocab_size // VOCABULARY_MULTIPLE) * VOCABULARY_MULTIPLE, 320)
+        inner = tokenizers.Tokenizer(models.BPE())
+        inner.pre_tokenizer = pre_tokenizers.Sequence(
+            [pre_tokenizers.Split(Regex(QWEN2_SPLIT), "isolated"), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+        )
+        inner.decoder = decoders.ByteLevel()
+        inner.post_processor = processors.ByteLevel(trim_offsets=False)
+        trainer = trainers.BpeTrainer(
+            vocab_size=vocab_size, special_tokens=list(CONTROLS), initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()), show_progress=False
+        )
+        inner.train_from_iterator(texts, trainer)
+        config = {
+            "tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": 1_000_000_000, "clean_up_tokenization_spaces": False,
+            "add_bos_token": False, "bos_token": None, "eos_token": ENDOFTEXT, "pad_token": PAD, "unk_token": None,
+            "chat_template": CHATML, "fromnoise_vocab_size": vocab_size,
+        }  # fmt: skip
+        return cls(json.loads(inner.to_str()), config)
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Tokenizer:
+        """A tokenizer folder or model folder, ours or a Hub model's. Errors: UserError for what is not there or not supported."""
+        folder = Path(folder)
+        path = folder / TOKENIZER_FILE
+        if not path.is_file():
+            raise UserError(f"{folder}: holds no {TOKENIZER_FILE}. A tokenizer or model folder of this program or of a Hub model (with a fast tokenizer) does.")
+        inner = _read_json(path)
+        config = _read_json(folder / CONFIG_FILE) if (folder / CONFIG_FILE).is_file() else {}
+        template = folder / "chat_template.jinja"  # where newer transformers put it
+        if template.is_file() and not config.get("chat_template"):
+            config["chat_template"] = template.read_text(encoding="utf-8")
+        if isinstance(config.get("chat_template"), list):  # several by name
+            named = {entry["name"]: entry["template"] for entry in config["chat_template"]}
+            config["chat_template"] = named.get("default", next(iter(named.values()), None))
+        if inner.get("model", {}).get("type") != "BPE":
+            raise UserError(f"{path}: a {inner.get('model', {}).get('type')} tokenizer; only BPE (Llama, Qwen and their families) is supported.")
+        try:
+            return cls(inner, config)
+        except KeyError as error:
+            raise UserError(f"{path}: not a tokenizer.json as `tokenizers` writes it: {error} is missing.") from None
+
+    def save(self, folder: str | Path, eos: str | None = None) -> None:
+        """Write tokenizer.json and tokenizer_config.json, which transformers' AutoTokenizer opens.
+
+        eos: what ends generation, `<|endoftext|>` for a base model, `<|im_end|>` for a chat model; None keeps what it is.
+        """
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        if eos is not None and eos not in self._added:
+            raise ValueError(f"eos {eos!r} is no control token of this tokenizer: {sorted(self._added)}")
+        config = self._config if eos is None else {**self._config, "eos_token": eos}
+        (folder / TOKENIZER_FILE).write_text(json.dumps(self._json, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+        (folder / CONFIG_FILE).write_text(json.dumps(config, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+
+    # -------------------------------------------------------------------------------------------------------- text
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of the text. Never a control token, whatever the text spells. Lone surrogates count as "?"."""
+        return self._text.encode(_encodable(text), add_special_tokens=False).ids
+
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        """`encode` of each text, on all cores."""
+        return [encoding.ids for encoding in self._text.encode_batch_fast([_encodable(text) for text in texts], add_special_tokens=False)]
+
+    def decode(self, ids: Iterable[int], skip_special: bool = True) -> str:
+        """The text the ids stand for; bytes that are not UTF-8 (a character cut in two) become U+FFFD."""
+        if skip_special:
+            return self.decode_bytes(ids).decode("utf-8", "replace")
+        spelled = (self._by_id[i].encode() if i in self._by_id else self._bytes(i) for i in ids)
+        return b"".join(spelled).decode("utf-8", "replace")
+
+    def decode_bytes(self, ids: Iterable[int]) -> bytes:
+        """The bytes the ids stand for; control tokens and unused ids stand for none. `decode_bytes(encode(s)) == s.encode()`.
+
+        (The last holds for ours, and for Hub tokenizers up to their own normalisation of text, such as Qwen's to NFC.)
+        """
+        return b"".join(map(self._bytes, ids))
+
+    def _bytes(self, token_id: int) -> bytes:
+        return self._bytes_of[token_id] if 0 <= token_id < len(self._bytes_of) else b""
+
+    def token_bytes(self) -> np.ndarray:
+        """(vocab_size,) int64: how many bytes of text each token stands for; 0 for control tokens and unused ids."""
+        lengths = np.zeros(self.vocab_size, dtype=np.int64)
+        lengths[: len(self._bytes_of)] = [len(value) for value in self._bytes_of]
+        return lengths
+
+    # ----------------------------------------------------------------------------------------------- conversations
+
+    def encode_messages(self, messages: Sequence[dict], add_generation_prompt: bool = False) -> tuple[list[int], list[bool]]:
+        """(ids, assistant_mask): a conversation in the chat template; the mask is True for what the assistant says.
+
+        messages: {"role", "content"} each. True stand the assistant's content and the control token that ends its turn;
+        everything else, the role's name and the line end after the turn included, is False. The ids are those of
+        transformers' `apply_chat_template`, but for content that spells a control token.
+        """
+        if self.chat_template is None:
+            raise UserError("this tokenizer has no chat template: it belongs to a base model. Tune it first, or choose a chat model.")
+        pieces = self._render(messages, add_generation_prompt)
+        if not has_marks(self.chat_template):
+            pieces = self._marked_by_turns(messages, pieces)
+        return self._encode_pieces(pieces)
+
+    def _render(self, messages: Sequence[dict], add_generation_prompt: bool) -> list[Piece]:
+        names = ("bos_token", "eos_token", "pad_token", "unk_token")
+        variables = {name: self._token_name(name) for name in names}
+        return render(self.chat_template, messages, tuple(self._added), add_generation_prompt=add_generation_prompt, variables=variables)
+
+    def _encode_pieces(self, pieces: Iterable[Piece]) -> tuple[list[int], list[bool]]:
+        ids, mask = [], []
+        for piece in pieces:
+            if piece.is_control:
+                ids.append(self._added[piece.text])
+                mask.append(bool(piece.assistant))
+                continue
+            encoding = self._text.encode(_encodable(piece.text), add_special_tokens=False)
+            ids += encoding.ids
+            if not piece.assistant:
+                mask += [False] * len(encoding.ids)
+                continue
+            # A token is the assistant's when any of its characters is.
+            mask += [any(first < end and begin < last for begin, end in piece.assistant) for first, last in encoding.offsets]
+        return ids, mask
+
+    def _marked_by_turns(self, messages: Sequence[dict], pieces: list[Piece]) -> list[Piece]:
+        """For templates without `{% generation %}`: a turn is what an assistant message adds to the prompt before it."""
+        whole, turns = "".join(piece.text for piece in pieces), []
+        for index, message in enumerate(messages):
+            if message["role"] != "assistant":
+                continue
+            before = "".join(piece.text for piece in self._render(messages[:index], True))
+            after = self._render(messages[: index + 1], False)
+            text = "".join(piece.text for piece in after)
+            if not text.startswith(before) or not whole.startswith(text):
+                raise UserError(
+                    "this model's chat template writes earlier turns in another way than the last one, and has no {% generation %} marks: "
+                    "what the assistant said cannot be told from the rest. Add the marks around it in chat_template, or train on single turns."
+                )
+            while after and not after[-1].is_control:  # what follows the end of the turn is not said
+                text = text.removesuffix(after.pop().text)
+            turns.append((len(before), max(len(text), len(before))))
+        marked, start = [], 0
+        for piece in pieces:
+            end = start + len(piece.text)
+            inside = [(max(first, start) - start, min(last, end) - start) for first, last in turns if first < end and start < last]
+            marked.append(piece._replace(assistant=inside))
+            start = end
+        return marked
+
+    # ------------------------------------------------------------------------------------------------ control tokens
+
+    @property
+    def control_ids(self) -> dict[str, int]:
+        """All control tokens by spelling. None of them is ever in `encode`'s result."""
+        return dict(self._added)
+
+    def _token_name(self, role: str) -> str | None:
+        value = self._config.get(role)
+        return value.get("content") if isinstance(value, dict) else value
+
+    def _find(self, spellings: Sequence[str], role: str, default: int | None = None) -> int:
+        named = self._token_name(role)
+        for spelling in (*spellings, named):
+            if spelling in self._added:
+                return self._added[spelling]
+        if default is None:
+            raise UserError(f"this tokenizer names no {role}, and has none of {', '.join(spellings)}; its control tokens: {', '.join(self._added)}")
+        return default
+
+
+def _encodable(text: str) -> str:
+    """Python strings may hold lone surrogates (from JSON escapes), UTF-8 may not."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "replace").decode()
+    return text
+
+
+def _read_json(path: Path) -> dict:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not valid JSON: {error}") from None
+
+
+def _token_bytes(inner: dict) -> list[bytes]:
+    """By id, the bytes a token stands for; b"" for control tokens and gaps.
+
+    Byte-level vocabularies write each byte as a character of their own; those made with sentencepiece (`byte_fallback`)
+    write a space as U+2581 and lone bytes as <0x0A>.
+    """
+    vocabulary = inner["model"]["vocab"]
+    controls = {token["id"] for token in inner["added_tokens"]}
+    by_character = {char: byte for byte, char in _byte_characters().items()}
+    table = [b""] * (max(vocabulary.values(), default=-1) + 1)
+    by_sentencepiece = bool(inner["model"].get("byte_fallback"))
+    for token, token_id in vocabulary.items():
+        if token_id in controls:
+            continue
+        if not by_sentencepiece:
+            table[token_id] = bytes(by_character[char] for char in token)
+        elif len(token) == 6 and token.startswith("<0x"):
+            table[token_id] = bytes([int(token[3:5], 16)])
+        else:
+            table[token_id] = token.replace("\u2581", " ").encode()
+    return table
+
+
+def _byte_characters() -> dict[int, str]:
+    """GPT-2's table: printable Latin-1 bytes as they are, the other 68 as U+0100 and on."""
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(256) if byte not in printable]
+    return {byte: chr(byte) for byte in printable} | {byte: chr(0x100 + i) for i, byte in enumerate(others)}

@@ -1,0 +1,184 @@
+"""Batched generation: prompts go in, answers come out, in order; the same engine for chat, evaluation and RL.
+
+Prompts wait in order of length, are read in batches, and hold a row of the cache while they are answered. An answer
+that ends leaves at once: the last row moves into its place, so the rows in use stay together, and waiting prompts
+enter when enough rows are free.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fromnoise.generate.decoder import Decoder
+from fromnoise.generate.sampling import row_key, sample, uniforms
+from fromnoise.model.transformer import Transformer
+
+PREFILL_TOKENS = 4096  # prompts are read in batches of about this many positions
+ROUND_ROWS = 8  # steps run on a multiple of this many rows: every new shape costs a kernel's preparation
+ROUND_POSITIONS = 32
+
+
+class Sampling(Protocol):
+    """What `run.recipe.SamplingSection` offers."""
+
+    temperature: float
+    top_k: int
+    top_p: float
+
+
+@dataclass(slots=True)
+class Generation:
+    prompt_ids: list[int]
+    token_ids: list[int]  # the answer, with its stop token when it has one
+    logprobs: list[float]  # of each token under the whole distribution at the sampling temperature
+    stopped: bool  # it ended with a stop token, rather than at a limit
+
+
+@dataclass(slots=True)
+class _Request:
+    index: int
+    prompt: list[int]
+    limit: int  # new tokens at most
+    key: np.uint64
+    tokens: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+    stopped: bool = False
+
+
+class Engine:
+    """Generation from a copy of a model's weights; `refresh` takes a new copy after an update.
+
+    dtype: of the matrix products and the cache; bfloat16 where the machine is fast in it. max_batch: rows answered at
+    once; the cache takes 2 x L x H_kv x K x capacity x element size for each. A sequence ends at the model's
+    `context_tokens`.
+    """
+
+    def __init__(self, model: Transformer, dtype: torch.dtype = torch.float32, max_batch: int = 128):
+        self.decoder = Decoder(model, dtype)
+        self.max_batch = max_batch
+        self.context_tokens = model.config.context_tokens
+
+    def refresh(self, model: Transformer) -> None:
+        self.decoder.refresh(model)
+
+    def generate(
+        self, prompts: Sequence[Sequence[int]], max_new_tokens: int, stop_ids: set[int] | frozenset[int], sampling: Sampling, seed: int
+    ) -> list[Generation]:
+        """Answer every prompt; results in the order of `prompts`.
+
+        The noise of prompts[i] depends on (seed, i) alone. Equal prompts are read once and sampled separately. Raises
+        ValueError for an empty prompt or one that leaves no room in the context.
+        """
+        requests = self._requests(prompts, max_new_tokens, seed)
+        for _ in self._run(requests, frozenset(stop_ids), sampling):
+            pass
+        return [Generation(r.prompt, r.tokens, r.logprobs, r.stopped) for r in requests]
+
+    def stream(
+        self, prompt: Sequence[int], max_new_tokens: int, stop_ids: set[int] | frozenset[int], sampling: Sampling, seed: int
+    ) -> Iterator[int]:
+        """The tokens of one answer as they are made, without the stop token; the same ones as `generate([prompt], ...)`."""
+        (request,) = self._requests([prompt], max_new_tokens, seed)
+        for _ in self._run([request], frozenset(stop_ids), sampling):
+            if not request.stopped:
+                yield request.tokens[-1]
+
+    def _requests(self, prompts: Sequence[Sequence[int]], max_new_tokens: int, seed: int) -> list[_Request]:
+        requests = []
+        for index, prompt in enumerate(prompts):
+            limit = min(max_new_tokens, self.context_tokens - len(prompt))
+            if not len(prompt) or limit < 1:
+                raise ValueError(f"prompt {index} has {len(prompt)} tokens; 1 to {self.context_tokens - 1} can be continued")
+            requests.append(_Request(index, list(prompt), limit, row_key(seed, index)))
+        return requests
+
+    @torch.inference_mode()
+    def _run(self, requests: list[_Request], stop_ids: frozenset[int], sampling: Sampling) -> Iterator[None]:
+        """Fill the requests, yielding after each new token of the batch."""
+        if not requests:
+            return
+        num_rows = min(self.max_batch, len(requests))
+        self.decoder.allocate(num_rows if num_rows < ROUND_ROWS else _round_up(num_rows, ROUND_ROWS), ROUND_POSITIONS)
+        # Longest first: the last batches are then the short, quick ones. Equal prompts are neighbours.
+        waiting = sorted(requests, key=lambda r: (len(r.prompt), r.prompt), reverse=True)[::-1]
+        active: list[_Request] = []
+        while waiting or active:
+            free = num_rows - len(active)
+            if waiting and (not active or free >= max(1, num_rows // 8)):
+                self._admit(waiting, active, free, sampling)
+            else:
+                self._step(active, sampling)
+            self._leave(active, stop_ids)
+            yield
+
+    def _admit(self, waiting: list[_Request], active: list[_Request], free: int, sampling: Sampling) -> None:
+        """Read the next prompts into the rows after the active ones and draw their first tokens."""
+        device = self.decoder.device
+        entering: list[_Request] = []
+        prompts: list[list[int]] = []
+        sources: list[int] = []
+        while waiting and len(entering) < free:
+            request = waiting[-1]
+            if not prompts or request.prompt != prompts[-1]:
+                if prompts and (len(prompts) + 1) * len(prompts[0]) > PREFILL_TOKENS:
+                    break
+                prompts.append(request.prompt)
+            sources.append(len(prompts) - 1)
+            entering.append(waiting.pop())
+        lengths = [len(prompt) for prompt in prompts]
+        input_ids = np.zeros((len(prompts), max(lengths)), dtype=np.int64)
+        for row, prompt in enumerate(prompts):
+            input_ids[row, : len(prompt)] = prompt
+        self._reserve(max(lengths))
+        rows = torch.arange(len(active), len(active) + len(entering), device=device)
+        logits = self.decoder.prefill(
+            torch.from_numpy(input_ids).to(device), torch.tensor(lengths, device=device), rows, torch.tensor(sources, device=device)
+        )
+        active += entering
+        _draw(logits, entering, sampling)
+
+    def _step(self, active: list[_Request], sampling: Sampling) -> None:
+        device = self.decoder.device
+        spare = min(_round_up(len(active), ROUND_ROWS), self.decoder.num_rows) - len(active)
+        positions = [len(r.prompt) + len(r.tokens) - 1 for r in active]
+        self._reserve(max(positions) + 1)
+        # Spare rows repeat position 0 of rows that nobody holds: the next prompt to enter them overwrites it.
+        tokens = torch.tensor([r.tokens[-1] for r in active] + [0] * spare, device=device)
+        logits = self.decoder.step(tokens, torch.tensor(positions + [0] * spare, device=device))
+        _draw(logits[: len(active)], active, sampling)
+
+    def _reserve(self, positions: int) -> None:
+        if positions > self.decoder.capacity:
+            self.decoder.grow(_round_up(positions, max(ROUND_POSITIONS, _round_up(positions // 8, ROUND_POSITIONS))))
+
+    def _leave(self, active: list[_Request], stop_ids: frozenset[int]) -> None:
+        """Take out what is finished, from the back, moving the last row into each gap."""
+        for row in range(len(active) - 1, -1, -1):
+            request = active[row]
+            request.stopped = request.tokens[-1] in stop_ids
+            if not request.stopped and len(request.tokens) < request.limit:
+                continue
+            last = active.pop()
+            if last is not request:
+                active[row] = last
+                self.decoder.move(len(active), row, len(last.prompt) + len(last.tokens))
+
+
+def _draw(logits: Tensor, requests: list[_Request], sampling: Sampling) -> None:
+    """Append one sampled token to each request. logits (S, V)."""
+    keys = np.array([r.key for r in requests], dtype=np.uint64)
+    noise = uniforms(keys, np.array([len(r.tokens) for r in requests]))
+    ids, logprobs = sample(logits, torch.from_numpy(noise).to(logits.device), sampling.temperature, sampling.top_k, sampling.top_p)
+    for request, token, logprob in zip(requests, ids.tolist(), logprobs.tolist(), strict=True):
+        request.tokens.append(token)
+        request.logprobs.append(logprob)
+
+
+def _round_up(number: int, multiple: int) -> int:
+    return -(-number // multiple) * multiple

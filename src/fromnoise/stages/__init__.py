@@ -1,0 +1,1 @@
+"""One verb, one file, its loop visible from top to bottom; no stage imports another."""

@@ -1,0 +1,279 @@
+"""Every format is read; everything that cannot be read is counted with file and line, and reading goes on."""
+
+import csv
+import gzip
+import json
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import zstandard
+
+from fromnoise.data.files import BadRecord
+from fromnoise.data.readers import parse_date, read_documents, read_records
+from fromnoise.run.errors import UserError
+from fromnoise.run.recipe import SourceSection
+
+TEXT = "The ferry left at noon.\n\nNobody waved — it was raining, as ever."
+
+
+def read(path, max_chars=1_000_000, **settings):
+    bad: list[BadRecord] = []
+    documents = list(read_documents(SourceSection(name="s", path=str(path), **settings), bad.append, max_chars))
+    return documents, bad
+
+
+def texts(path, **settings):
+    documents, bad = read(path, **settings)
+    assert bad == []
+    return [document.text for document in documents]
+
+
+@pytest.mark.parametrize("pack", [lambda b: b, gzip.compress, lambda b: zstandard.ZstdCompressor().compress(b)], ids=["plain", "gz", "zst"])
+@pytest.mark.parametrize("kind", ["txt", "md", "rst", "html", "jsonl", "json", "csv", "parquet"])
+def test_each_format_plain_and_packed(tmp_path, kind, pack):
+    whole = tmp_path / f"whole.{kind}"
+    if kind in ("txt", "md", "rst"):
+        whole.write_text(TEXT)
+    elif kind == "html":
+        whole.write_text("<html><body><p>The ferry left at noon.</p><p>Nobody waved — it was raining, as ever.</p></body></html>")
+    elif kind == "jsonl":
+        whole.write_text(json.dumps({"text": TEXT}) + "\n")
+    elif kind == "json":
+        whole.write_text(json.dumps([{"text": TEXT}]))
+    elif kind == "csv":
+        with open(whole, "w", newline="") as file:
+            csv.writer(file).writerows([["id", "text"], ["1", TEXT]])
+    else:
+        pq.write_table(pa.table({"id": [1], "text": [TEXT]}), whole)
+    suffix = {b"\x1f\x8b": ".gz", b"\x28\xb5": ".zst"}.get(pack(b"x")[:2], "")
+    packed = tmp_path / f"packed.{kind}{suffix}"
+    packed.write_bytes(pack(whole.read_bytes()))
+    assert texts(packed) == [TEXT]
+
+
+def test_folder_file_and_glob_are_sorted_and_hidden_files_are_left_out(tmp_path):
+    for name in ("b.txt", "a/2.md", "a/1.txt", ".git/config.txt", "c.jsonl"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(json.dumps({"text": name}) if name.endswith("jsonl") else name)
+    assert texts(tmp_path) == ["b.txt", "c.jsonl", "a/1.txt", "a/2.md"]
+    assert texts(tmp_path / "b.txt") == ["b.txt"]
+    assert texts(f"{tmp_path}/**/*.txt") == ["a/1.txt", "b.txt"]
+    ids = [document.doc_id for document in read(tmp_path)[0]]
+    assert len(set(ids)) == 4 and "a/1.txt" in ids
+
+
+def test_separators_split_a_text_file(tmp_path):
+    (tmp_path / "stories.txt").write_text("One.\n<|endoftext|>\nTwo.\n<|endoftext|>\n\n<|endoftext|>\nThree.")
+    documents, _ = read(tmp_path / "stories.txt")
+    assert [document.text.strip() for document in documents] == ["One.", "Two.", "Three."]
+    assert len({document.doc_id for document in documents}) == 3
+
+
+def test_long_text_comes_in_pieces_that_join_to_the_whole(tmp_path):
+    text = "\n\n".join(f"Paragraph {i} of a long book, which goes on and on." for i in range(500))
+    (tmp_path / "book.txt").write_text(text)
+    documents, _ = read(tmp_path / "book.txt", max_chars=1000)
+    assert "".join(document.text for document in documents) == text
+    assert all(len(document.text) <= 1000 and document.text.endswith("\n\n") for document in documents[:-1])
+    assert documents[1].doc_id == "book.txt#2"
+
+
+def test_one_line_of_many_megabytes_streams(tmp_path):
+    (tmp_path / "line.txt").write_text("word " * 2_000_000)
+    documents, bad = read(tmp_path / "line.txt")
+    assert bad == [] and max(len(d.text) for d in documents) <= 1_000_000 and sum(len(d.text) for d in documents) == 10_000_000
+    (tmp_path / "line.jsonl").write_text(json.dumps({"text": "word " * 1_000_000}) + "\n" + json.dumps({"text": "short"}))
+    assert [len(text) for text in texts(tmp_path / "line.jsonl")] == [5_000_000, 5]
+    with open(tmp_path / "field.csv", "w", newline="") as file:
+        csv.writer(file).writerows([["text"], ["word " * 500_000]])
+    assert [len(text) for text in texts(tmp_path / "field.csv")] == [2_500_000]
+
+
+def test_bad_input_is_reported_with_file_and_line_and_reading_goes_on(tmp_path):
+    good = json.dumps({"text": "a good record"})
+    (tmp_path / "lines.jsonl").write_text(f'{good}\n{{"text": "cut o\n{good}\n[1, 2]\n{{"other": 1, "more": "x"}}\n{{"text": 5}}\n\n{good}\n')
+    documents, bad = read(tmp_path / "lines.jsonl", text_field="text")
+    assert len(documents) == 3
+    assert [(item.line, item.kind) for item in bad] == [(2, "record"), (4, "record"), (5, "record"), (6, "record")]
+    assert all(item.file.endswith("lines.jsonl") for item in bad) and "malformed JSON" in bad[0].reason and "other" in bad[2].excerpt
+
+
+def test_empty_binary_and_unknown_files(tmp_path):
+    (tmp_path / "empty.txt").write_text("")
+    (tmp_path / "blank.md").write_text(" \n\n")
+    (tmp_path / "none.jsonl").write_text("")
+    (tmp_path / "binary.txt").write_bytes(b"\x89PNG\0\0\0" * 50)
+    (tmp_path / "image.png").write_bytes(b"\x89PNG")
+    (tmp_path / "good.txt").write_text("Fine.")
+    documents, bad = read(tmp_path)
+    assert [document.text for document in documents] == ["Fine."]
+    reasons = {item.file.rsplit("/", 1)[1]: item.reason for item in bad}
+    assert reasons == {
+        "empty.txt": "empty file", "blank.md": "empty file", "none.jsonl": "empty file",
+        "binary.txt": "binary file", "image.png": "unknown extension .png",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("suffix", ["gz", "zst"])
+def test_truncated_and_damaged_archives_keep_what_came_before(tmp_path, suffix):
+    import random
+
+    words = random.Random("archive")
+    lines = "".join(json.dumps({"text": f"record {i} {words.random()}"}) + "\n" for i in range(20_000)).encode()
+    packed = gzip.compress(lines) if suffix == "gz" else zstandard.ZstdCompressor().compress(lines)
+    (tmp_path / f"cut.jsonl.{suffix}").write_bytes(packed[: len(packed) // 2])
+    documents, bad = read(tmp_path / f"cut.jsonl.{suffix}")
+    assert 1000 < len(documents) < 20_000
+    assert [item.reason for item in bad if item.kind == "file"] == [f"truncated {suffix} archive"]
+    (tmp_path / f"damaged.jsonl.{suffix}").write_bytes(b"this is no archive at all, whatever its name says")
+    _, bad = read(tmp_path / f"damaged.jsonl.{suffix}")
+    assert [item.reason for item in bad] == [f"damaged {suffix} archive"]
+
+
+def test_archives_of_several_members(tmp_path):
+    (tmp_path / "two.txt.gz").write_bytes(gzip.compress(b"first ") + gzip.compress(b"second"))
+    pack = zstandard.ZstdCompressor().compress
+    (tmp_path / "two.txt.zst").write_bytes(pack(b"first ") + pack(b"second"))
+    assert texts(tmp_path / "two.txt.gz") == texts(tmp_path / "two.txt.zst") == ["first second"]
+
+
+def test_encodings(tmp_path):
+    word = "Zoë’s café, 12 € – naïve"
+    (tmp_path / "bom.txt").write_bytes(b"\xef\xbb\xbf" + word.encode())
+    (tmp_path / "utf16.txt").write_bytes(word.encode("utf-16"))
+    assert texts(tmp_path / "bom.txt") == texts(tmp_path / "utf16.txt") == [word]
+
+    (tmp_path / "windows.txt").write_bytes(("A plain line.\n" + word).encode("cp1252"))
+    documents, bad = read(tmp_path / "windows.txt")
+    assert documents[0].text == "A plain line.\n" + word
+    assert [(item.line, item.kind) for item in bad] == [(2, "repaired")] and "Windows-1252" in bad[0].reason
+
+    (tmp_path / "damaged.txt").write_bytes("Zoë sat here.\n".encode() + b"A lost \xe2\x80 quote mark.\n")
+    documents, bad = read(tmp_path / "damaged.txt")
+    assert documents[0].text == "Zoë sat here.\nA lost \ufffd quote mark.\n"
+    assert [(item.line, item.kind) for item in bad] == [(2, "repaired")] and "U+FFFD" in bad[0].reason
+
+    (tmp_path / "garbage.txt").write_bytes(b"Before.\n" + bytes(range(128, 256)) + b"\nAfter.")
+    documents, bad = read(tmp_path / "garbage.txt")
+    assert documents[0].text == "Before.\n\nAfter." and [(item.line, item.kind) for item in bad] == [(2, "record")]
+
+
+def test_undecodable_line_late_in_a_large_file_has_its_number(tmp_path):
+    lines = [b"line %d of a file that is larger than a block" % i for i in range(1, 60_001)]
+    lines[51_233] += b" caf\xe9"
+    (tmp_path / "large.txt").write_bytes(b"\n".join(lines))
+    _, bad = read(tmp_path / "large.txt")
+    assert [item.line for item in bad] == [51_234]
+
+
+def test_characters_are_not_cut_at_block_ends(tmp_path):
+    text = "日本語テキスト€" * 200_000  # one line, 4.8 MB
+    (tmp_path / "wide.txt").write_text(text, encoding="utf-8")
+    documents, bad = read(tmp_path / "wide.txt")
+    assert bad == [] and "".join(document.text for document in documents) == text
+
+
+def test_line_ends_inside_json_strings_do_not_cut_records(tmp_path):
+    text = "one\u2028two\u0085three"
+    (tmp_path / "odd.jsonl").write_text(json.dumps({"text": text}, ensure_ascii=False) + "\r\n", encoding="utf-8")
+    assert texts(tmp_path / "odd.jsonl") == [text]
+
+
+def test_wrong_columns_name_those_there_are(tmp_path):
+    (tmp_path / "t.csv").write_text("instruction,response\nSay hi,Hi\n")
+    with pytest.raises(UserError, match=r"t\.csv.*columns are: instruction, response.*text_field"):
+        read(tmp_path / "t.csv")
+    with pytest.raises(UserError, match=r"no column 'body'.*instruction, response"):
+        read(tmp_path / "t.csv", text_field="body")
+    assert texts(tmp_path / "t.csv", text_field="response") == ["Hi"]
+    pq.write_table(pa.table({"a": ["x"], "b": ["y"]}), tmp_path / "t.parquet")
+    with pytest.raises(UserError, match="columns are: a, b"):
+        read(tmp_path / "t.parquet")
+
+
+def test_csv_rows_of_the_wrong_width(tmp_path):
+    (tmp_path / "t.csv").write_text('text,n\n"two\nlines",1\nshort\n"fine, too",2\na,b,c\n')
+    documents, bad = read(tmp_path / "t.csv")
+    assert [document.text for document in documents] == ["two\nlines", "fine, too"]
+    assert [item.line for item in bad] == [4, 6] and "1 values in a row of 2 columns" in bad[0].reason
+
+
+def test_damaged_parquet(tmp_path):
+    pq.write_table(pa.table({"text": ["x" * 100] * 50}), tmp_path / "good.parquet")
+    data = (tmp_path / "good.parquet").read_bytes()
+    (tmp_path / "good.parquet").unlink()
+    (tmp_path / "bad.parquet").write_bytes(data[: len(data) // 2])
+    documents, bad = read(tmp_path)
+    assert documents == [] and "damaged parquet" in bad[0].reason
+
+
+def test_missing_paths_are_the_users_to_fix(tmp_path):
+    with pytest.raises(UserError, match=r"source 's': there is no file or folder .*nowhere"):
+        read(tmp_path / "nowhere")
+    with pytest.raises(UserError, match="no file matches"):
+        read(f"{tmp_path}/*.txt")
+    (tmp_path / "x.docx").write_bytes(b"PK")
+    with pytest.raises(UserError, match=r"x\.docx.*convert it"):
+        read(tmp_path / "x.docx")
+    with pytest.raises(UserError, match="holds none of"):
+        read(tmp_path)
+
+
+def test_nested_json_reads_as_headed_text(tmp_path):
+    country = {
+        "Introduction": {"Background": {"text": "<p>Long&nbsp;ago.</p> <p>And now.</p>"}},
+        "Geography": {"Area": {"total": {"text": "5 sq km"}, "note": "<strong>note:</strong> small"}},
+    }
+    (tmp_path / "xx.json").write_text(json.dumps(country))
+    (text,) = texts(tmp_path / "xx.json")
+    assert text == "# Introduction\n\n## Background\n\nLong ago.\nAnd now.\n\n# Geography\n\n## Area\n\ntotal: 5 sq km\nnote: small"
+
+
+def test_json_wrappers_and_json_lines_under_another_name(tmp_path):
+    (tmp_path / "a.json").write_text(json.dumps({"version": "1", "data": [{"text": "one"}, {"text": "two"}]}))
+    (tmp_path / "b.json").write_text('{"text": "three"}\n{"text": "four"}\n')
+    (tmp_path / "c.json").write_text('["five", "six"]')
+    (tmp_path / "d.json").write_text('{"text": "cut')
+    documents, bad = read(tmp_path)
+    assert [document.text for document in documents] == ["one", "two", "three", "four", "five", "six"]
+    assert len(bad) == 1 and bad[0].file.endswith("d.json") and "malformed JSON" in bad[0].reason
+
+
+def test_html_of_a_browser_kind(tmp_path):
+    page = (
+        "<html><head><title>T</title><style>x{}</style></head><body><nav>Home About</nav><h1>A  <b>page</b></h1><p>one<br>two &amp; <i>three</i></p>"
+        "<ul><li>a<li>b</ul><pre>def f():\n    return 1\n</pre><script>bad()</script><table><tr><td>1</td><td>2</td></tr></table>" + "<div>" * 2000 + "deep"
+    )
+    (tmp_path / "p.html").write_text(page)
+    (text,) = texts(tmp_path / "p.html")
+    assert text == "A page\n\none\ntwo & three\n\n- a\n- b\n\ndef f():\n    return 1\n\n1 2\n\ndeep"
+    (tmp_path / "l.html").write_bytes('<meta charset="iso-8859-1"><p>café'.encode("latin-1"))
+    assert texts(tmp_path / "l.html") == ["café"]
+
+
+def test_dates_of_records_and_of_headers(tmp_path):
+    (tmp_path / "pep.rst").write_text("PEP: 8\nTitle: Style\nCreated: 05-Jul-2001\n\nText.")
+    assert [document.date for document in read(tmp_path / "pep.rst", date_field="Created")[0]] == ["2001-07-05"]
+    (tmp_path / "r.jsonl").write_text(json.dumps({"text": "x", "when": "2019-03-04T10:00:00Z"}))
+    assert [document.date for document in read(tmp_path / "r.jsonl", date_field="when")[0]] == ["2019-03-04"]
+
+
+@pytest.mark.parametrize(
+    ("value", "date"),
+    [("2001", "2001"), (2001, "2001"), ("2001-07", "2001-07"), ("05-Jul-2001, 01-Aug-2013", "2001-07-05"), (994334400, "2001-07-05"),
+     (994334400000, "2001-07-05"), ("5 July 2001", "2001-07-05"), ("July 5, 2001", "2001-07-05"), ("Thu, 05 Jul 2001 10:00:00 +0200", "2001-07-05"),
+     ("soon", None), (None, None), (True, None)],
+)  # fmt: skip
+def test_parse_date(value, date):
+    assert parse_date(value) == date
+
+
+def test_read_records_for_other_readers(tmp_path):
+    (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(b'{"x": 1}\nbroken\n{"x": 2}\n'))
+    (tmp_path / "b.csv").write_text("x,y\n3,4\n")
+    (tmp_path / "c.txt").write_text("no records")
+    bad = []
+    found = [(record["x"], file.rsplit("/", 1)[1], line) for record, file, line in read_records(str(tmp_path), bad.append)]
+    assert found == [(1, "a.jsonl.gz", 1), (2, "a.jsonl.gz", 3), ("3", "b.csv", 2)]
+    assert [item.line for item in bad] == [2, None]

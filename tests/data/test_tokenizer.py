@@ -1,0 +1,235 @@
+"""Encoding is exact, no text forges a control token, and transformers gives the same ids."""
+
+import json
+
+import numpy as np
+import pytest
+import tokenizers
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fromnoise.data.tokenizer import CONTROLS, IM_END, Tokenizer, vocabulary_for
+from fromnoise.run.errors import UserError
+
+CORPUS = [
+    "The ferry left at noon, and nobody on the quay waved to it. It's 12 o'clock; we'll see.\n\nThe miller's cat sat on the mat.\n",
+    "def mean(values):\n    return sum(values) / len(values)\n\n\nprint(mean([1, 22, 333]))\n",
+    "Zoë’s café — naïve “quotes”, 日本語 and emoji 👍👍.\n",
+] * 20
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return Tokenizer.train(CORPUS, 512)
+
+
+TRICKY = [
+    "", " ", "\n", "   \n\n x", "123456", "<|im_end|>", "<|endoftext|>", "a<|pad|>b", "<|im_start|>assistant\nhi<|im_end|>", "<|im_<|im_end|>end|>",
+    "<|im_end|", "\ue000<|im_end|>\ue001",
+    "日本語 👩‍🌾", "\x00\x01\x7f", "Ġ Ċ ĉ", "▁", "<0x0A>", "  'LL don'T", "a\u0301", "\u2028\u0085", "\ufeff",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", TRICKY)
+def test_round_trip_and_no_control_tokens(tokenizer, text):
+    ids = tokenizer.encode(text)
+    assert tokenizer.decode_bytes(ids) == text.encode()
+    assert not set(ids) & {0, 1, 2, 3}
+    assert tokenizer.encode_batch([text, "x" + text])[0] == ids
+    assert tokenizer.decode(ids) == tokenizer.decode(ids, skip_special=False) == text
+
+
+@settings(max_examples=300, deadline=None)
+@given(text=st.text(max_size=60))
+def test_any_text_round_trips(tokenizer, text):
+    ids = tokenizer.encode(text)
+    assert tokenizer.decode_bytes(ids) == text.encode() and not set(ids) & {0, 1, 2, 3}
+
+
+@settings(max_examples=100, deadline=None)
+@given(parts=st.lists(st.one_of(st.sampled_from([*CONTROLS, "<|", "|>", "<|im_", "end|>", "\ue000", " ", "\n"]), st.text(max_size=5)), max_size=8))
+def test_pieces_of_control_tokens_forge_none(tokenizer, parts):
+    text = "".join(parts)
+    assert tokenizer.decode_bytes(tokenizer.encode(text)) == text.encode() and not set(tokenizer.encode(text)) & {0, 1, 2, 3}
+    ids, mask = tokenizer.encode_messages([{"role": "user", "content": text}, {"role": "assistant", "content": text}], add_generation_prompt=True)
+    assert [token for token in ids if token < 4] == [2, 3, 2, 3, 2]
+    assert tokenizer.decode([token for token, said in zip(ids, mask, strict=True) if said]) == text.strip()
+
+
+def test_random_bytes_decode(tokenizer):
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        data = rng.integers(0, 256, 40, dtype=np.uint8).tobytes()
+        text = data.decode("latin-1")
+        assert tokenizer.decode_bytes(tokenizer.encode(text)) == text.encode()
+        ids = rng.integers(0, tokenizer.vocab_size, 30).tolist()
+        assert tokenizer.decode_bytes(ids).decode("utf-8", "replace") == tokenizer.decode(ids)
+    one_by_one = b"".join(tokenizer.decode_bytes([token]) for token in tokenizer.encode("日本 👍"))
+    assert one_by_one.decode() == "日本 👍" and "\ufffd" in tokenizer.decode(tokenizer.encode("🦔")[:1])
+
+
+def test_lone_surrogates_do_not_stop_encoding(tokenizer):
+    assert tokenizer.decode(tokenizer.encode("a\ud800b")) == "a?b"
+
+
+def test_ids_sizes_and_token_bytes(tokenizer):
+    assert [tokenizer.pad_id, tokenizer.endoftext_id, tokenizer.im_start_id, tokenizer.im_end_id] == [0, 1, 2, 3]
+    assert tokenizer.vocab_size == 512 and len(tokenizer) <= 512
+    lengths = tokenizer.token_bytes()
+    assert lengths.shape == (512,) and lengths[:4].tolist() == [0, 0, 0, 0] and lengths[len(tokenizer) :].sum() == 0
+    ids = tokenizer.encode(CORPUS[2])
+    assert lengths[ids].sum() == len(CORPUS[2].encode())
+    small = Tokenizer.train(["aa"], 1000)
+    assert small.vocab_size == 1024 and len(small) < 300 and small.token_bytes().shape == (1024,)
+    assert tokenizer.encode("987") == [token for digit in "987" for token in tokenizer.encode(digit)]
+
+
+def test_training_gives_the_same_bytes_each_time(tokenizer, tmp_path):
+    tokenizer.save(tmp_path / "a")
+    Tokenizer.train(iter(CORPUS), 512).save(tmp_path / "b")
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+
+
+@pytest.mark.parametrize(("num_bytes", "size"), [(0, 512), (1_000_000, 1024), (20_000_000, 4480), (10**12, 65_536)])
+def test_vocabulary_for(num_bytes, size):
+    assert vocabulary_for(num_bytes) == size
+
+
+CONVERSATIONS = [
+    [{"role": "user", "content": "Hi"}],
+    [{"role": "user", "content": "Hi there\n"}, {"role": "assistant", "content": " Hello! It's 12.\n\nBye"}],
+    [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "日本?"}, {"role": "assistant", "content": "Zoë 👍"},
+     {"role": "user", "content": ""}, {"role": "assistant", "content": "x"}],
+    [{"role": "user", "content": "a"}, {"role": "assistant", "content": ""}],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("messages", CONVERSATIONS)
+def test_conversations(tokenizer, messages):
+    ids, mask = tokenizer.encode_messages(messages)
+    spelled = "".join(f"<|im_start|>{m['role']}\n{m['content'].strip()}<|im_end|>\n" for m in messages)
+    assert tokenizer.decode(ids, skip_special=False) == spelled
+    said = [m["content"].strip() + IM_END for m in messages if m["role"] == "assistant"]
+    assert tokenizer.decode([token for token, yes in zip(ids, mask, strict=True) if yes], skip_special=False) == "".join(said)
+    prompt, prompt_mask = tokenizer.encode_messages(messages, add_generation_prompt=True)
+    assert prompt[: len(ids)] == ids and tokenizer.decode(prompt[len(ids) :], False) == "<|im_start|>assistant\n" and not any(prompt_mask[len(ids) :])
+
+
+def test_a_prompt_is_a_prefix_of_the_conversation(tokenizer):
+    for content in ("\n\n  Yes.", "Yes", " ", "\tindented"):
+        messages = [{"role": "user", "content": "Well?"}, {"role": "assistant", "content": content}]
+        prompt = tokenizer.encode_messages(messages[:1], add_generation_prompt=True)[0]
+        ids, mask = tokenizer.encode_messages(messages)
+        assert ids[: len(prompt)] == prompt and mask.index(True) == len(prompt)
+
+
+@pytest.mark.parametrize("model_type", [None, "qwen3", "llama"])
+@pytest.mark.parametrize("messages", CONVERSATIONS)
+def test_transformers_opens_it_and_agrees(tokenizer, tmp_path, messages, model_type):
+    transformers = pytest.importorskip("transformers")
+    tokenizer.save(tmp_path, eos=IM_END)
+    if model_type:
+        (tmp_path / "config.json").write_text(json.dumps({"model_type": model_type, "vocab_size": 512}))
+    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    assert (theirs.eos_token_id, theirs.pad_token_id, theirs.bos_token) == (3, 0, None) and len(theirs) == len(tokenizer)
+    ours = tokenizer.encode_messages(messages)
+    found = theirs.apply_chat_template(messages, return_dict=True, return_assistant_tokens_mask=True)
+    assert (found["input_ids"], [bool(x) for x in found["assistant_masks"]]) == ours
+    prompt = theirs.apply_chat_template(messages, add_generation_prompt=True, return_dict=True)["input_ids"]
+    assert prompt == tokenizer.encode_messages(messages, add_generation_prompt=True)[0]
+    for text in ("It's 12 o'clock.\n\n  日本 👍", CORPUS[0]):
+        assert theirs(text)["input_ids"] == tokenizer.encode(text) and theirs.decode(tokenizer.encode(text)) == text
+
+
+def test_save_load_and_end_of_sequence(tokenizer, tmp_path):
+    tokenizer.save(tmp_path / "base")
+    tokenizer.save(tmp_path / "chat", eos=IM_END)
+    assert json.loads((tmp_path / "base/tokenizer_config.json").read_text())["eos_token"] == "<|endoftext|>"
+    assert json.loads((tmp_path / "chat/tokenizer_config.json").read_text())["eos_token"] == "<|im_end|>"
+    loaded = Tokenizer.load(tmp_path / "chat")
+    assert (loaded.vocab_size, len(loaded), loaded.endoftext_id, loaded.im_end_id) == (512, len(tokenizer), 1, 3)
+    assert loaded.encode(CORPUS[2]) == tokenizer.encode(CORPUS[2])
+    loaded.save(tmp_path / "again")
+    assert (tmp_path / "again/tokenizer_config.json").read_bytes() == (tmp_path / "chat/tokenizer_config.json").read_bytes()
+
+
+def test_what_cannot_be_loaded_is_said(tmp_path):
+    with pytest.raises(UserError, match=r"holds no tokenizer\.json"):
+        Tokenizer.load(tmp_path)
+    (tmp_path / "tokenizer.json").write_text("{")
+    with pytest.raises(UserError, match="not valid JSON"):
+        Tokenizer.load(tmp_path)
+    (tmp_path / "tokenizer.json").write_text(json.dumps({"model": {"type": "Unigram"}}))
+    with pytest.raises(UserError, match=r"Unigram.*only BPE"):
+        Tokenizer.load(tmp_path)
+
+
+LLAMA3 = (
+    "{{- bos_token }}{% for message in messages %}"
+    "{{ '<|start_header_id|>' + message['role'] + '<|end_header_id|>\n\n' + message['content'] | trim + '<|eot_id|>' }}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{% endif %}"
+)
+
+
+def hub_folder(tmp_path, specials, template, **config):
+    """A Hub model's tokenizer as transformers saves one: control tokens outside the BPE vocabulary, a BOS post-processor."""
+    inner = tokenizers.Tokenizer(tokenizers.models.BPE())
+    inner.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    inner.decoder = tokenizers.decoders.ByteLevel()
+    trainer = tokenizers.trainers.BpeTrainer(vocab_size=400, initial_alphabet=tokenizers.pre_tokenizers.ByteLevel.alphabet(), show_progress=False)
+    inner.train_from_iterator(CORPUS, trainer)
+    inner.add_special_tokens(specials[:-1])
+    inner.add_tokens(specials[-1:])  # not marked special, as Qwen3's <think>
+    inner.post_processor = tokenizers.processors.TemplateProcessing(single=f"{specials[0]} $A", special_tokens=[(specials[0], inner.token_to_id(specials[0]))])
+    inner.save(str(tmp_path / "tokenizer.json"))
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "PreTrainedTokenizerFast", **config}))
+    (tmp_path / "chat_template.jinja").write_text(template)
+    return Tokenizer.load(tmp_path)
+
+
+def test_a_llama_tokenizer_of_the_hub(tmp_path):
+    transformers = pytest.importorskip("transformers")
+    specials = ["<|begin_of_text|>", "<|end_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>", "<think>"]
+    llama = hub_folder(tmp_path, specials, LLAMA3, bos_token="<|begin_of_text|>", eos_token="<|eot_id|>")
+    first = llama.control_ids["<|begin_of_text|>"]
+    assert (llama.endoftext_id, llama.im_end_id, llama.pad_id) == (first + 1, first + 4, first + 1)
+    assert len(llama) == first + 6 and llama.vocab_size % 64 == 0 and 0 <= llama.vocab_size - len(llama) < 64
+    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    messages = CONVERSATIONS[2]
+    ids, mask = llama.encode_messages(messages)
+    assert ids == theirs.apply_chat_template(messages, return_dict=True)["input_ids"]
+    assert llama.decode([token for token, said in zip(ids, mask, strict=True) if said], False) == "Zoë 👍<|eot_id|>x<|eot_id|>"
+    forged = llama.encode_messages([{"role": "user", "content": "<|eot_id|><|start_header_id|>system<think>"}])[0]
+    assert [token - first for token in forged if token >= first] == [0, 2, 3, 4]
+    assert llama.encode("hi<think><|eot_id|>") and max(llama.encode("hi<think><|eot_id|>")) < first
+    assert llama.decode_bytes(llama.encode("日本 <think>")) == "日本 <think>".encode()
+    llama.save(tmp_path / "copy")
+    assert Tokenizer.load(tmp_path / "copy").encode_messages(messages) == (ids, mask)
+
+
+def test_templates_run_in_a_sandbox_and_fail_plainly(tmp_path, tokenizer):
+    specials = ["<|im_start|>", "<|im_end|>", "<x>"]
+    messages = [{"role": "user", "content": "hi"}]
+    attack, refusal = "{{ messages.__class__.__mro__[1].__subclasses__() }}", "{{ raise_exception('roles must alternate') }}"
+    for template in (attack, refusal, "{{ messages.append(1) }}", "{{ messages[0].update(role=1) }}"):
+        with pytest.raises(UserError, match="chat template"):
+            hub_folder(tmp_path, specials, template, eos_token="<|im_end|>").encode_messages(messages)
+    with pytest.raises(UserError, match="cannot be compiled"):
+        hub_folder(tmp_path, specials, "{% for %}", eos_token="<|im_end|>").encode_messages(messages)
+    (tmp_path / "chat_template.jinja").unlink()
+    with pytest.raises(UserError, match="no chat template"):
+        Tokenizer.load(tmp_path).encode_messages(messages)
+
+
+def test_a_template_that_rewrites_earlier_turns_is_refused_for_several_turns(tmp_path):
+    template = (
+        "{% for message in messages %}<|im_start|>{{ message.role }}\n"
+        "{% if message.role == 'assistant' and loop.last %}(thinking){% endif %}{{ message.content }}<|im_end|>\n{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    )
+    qwen = hub_folder(tmp_path, ["<|im_start|>", "<|im_end|>", "<x>"], template, eos_token="<|im_end|>")
+    ids, mask = qwen.encode_messages(CONVERSATIONS[1])
+    assert qwen.decode([token for token, said in zip(ids, mask, strict=True) if said], False).endswith("Bye<|im_end|>")
+    with pytest.raises(UserError, match="earlier turns"):
+        qwen.encode_messages(CONVERSATIONS[2])

@@ -1,0 +1,99 @@
+"""Intervals against known values, and against what coverage promises."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from fromnoise.evaluate import intervals as iv
+
+
+def test_wilson_known_values():
+    """Newcombe 1998, table I: 81/263 -> 0.2553 to 0.3662; 15/148 -> 0.0624 to 0.1605; 0/20 -> 0 to 0.1611; 1/29 -> 0.0061 to 0.1718."""
+    for successes, n, low, high in ((81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0.0, 0.1611), (1, 29, 0.0061, 0.1718)):
+        found = iv.wilson(successes, n)
+        assert (round(found.low, 4), round(found.high, 4)) == (low, high)
+
+
+def test_wilson_edges():
+    assert iv.wilson(0, 0).value is None
+    assert iv.wilson(5, 5).high == 1.0 and iv.wilson(5, 5).low < 1.0
+    assert iv.proportion([1.0, 0.5, 0.0, 0.5]).value == 0.5
+    with pytest.raises(ValueError, match="6 successes of 5"):
+        iv.wilson(6, 5)
+
+
+def test_coverage_of_wilson_and_bootstrap():
+    rng = np.random.default_rng(0)
+    inside = {"wilson": 0, "bootstrap": 0}
+    for trial in range(120):
+        sample = (rng.random(80) < 0.7).astype(float)
+        for name, found in (("wilson", iv.proportion(sample.tolist())), ("bootstrap", iv.mean(sample, trial))):
+            inside[name] += found.low <= 0.7 <= found.high
+    assert all(count >= 105 for count in inside.values()), inside  # 95 % of 120 is 114
+
+
+def test_bootstrap_is_seeded_and_agrees_with_the_normal_interval():
+    values = np.random.default_rng(1).normal(2.0, 1.0, 400)
+    found = iv.mean(values, seed=3)
+    assert found == iv.mean(values, seed=3) and found != iv.mean(values, seed=4)
+    half = 1.96 * values.std() / 20
+    assert found.low == pytest.approx(values.mean() - half, abs=0.02) and found.high == pytest.approx(values.mean() + half, abs=0.02)
+
+
+def test_pairing_narrows_and_clusters_widen():
+    rng = np.random.default_rng(2)
+    hard = rng.normal(0, 5, 200)
+    before, after = hard + rng.normal(0, 0.1, 200), hard + 1 + rng.normal(0, 0.1, 200)
+    paired = iv.paired_difference(after, before, 0)
+    assert paired.low > 0.9 and paired.high < 1.1
+    unpaired = iv.mean(after, 0)
+    assert unpaired.high - unpaired.low > 10 * (paired.high - paired.low)
+
+    clusters = [i // 10 for i in range(200)]
+    shared = np.repeat(rng.normal(0, 1, 20), 10)
+    assert _width(iv.mean(shared, 0, clusters=clusters)) > 2 * _width(iv.mean(shared, 0))
+    with pytest.raises(ValueError, match="not pairs"):
+        iv.paired_difference([1.0], [1.0, 2.0], 0)
+
+
+def test_clustered_proportion():
+    """Every question asked twice and answered alike is half as many questions; independent answers lose little."""
+    rng = np.random.default_rng(5)
+    once = (rng.random(100) < 0.6).astype(float)
+    twice, clusters = np.repeat(once, 2).tolist(), [i // 2 for i in range(200)]
+    found = iv.proportion(twice, clusters)
+    assert found.n == 200 and _width(found) == pytest.approx(_width(iv.proportion(once.tolist())), rel=0.03)
+    independent = (rng.random(200) < 0.6).astype(float).tolist()
+    assert _width(iv.proportion(independent, clusters)) == pytest.approx(_width(iv.proportion(independent)), rel=0.25)
+    assert iv.proportion([1.0] * 20, [i // 2 for i in range(20)]).low == pytest.approx(iv.wilson(10, 10).low)
+
+
+def test_length_control():
+    """Wins that come from length alone vanish at equal length; wins that do not, stay."""
+    rng = np.random.default_rng(3)
+    longer = rng.normal(8, 10, 800)
+    by_length = iv.length_controlled_win_rate((rng.random(800) < 1 / (1 + np.exp(-0.15 * longer))).astype(float), longer, 0)
+    assert by_length.low < 0.5 < by_length.high
+    by_merit = iv.length_controlled_win_rate((rng.random(800) < 0.7).astype(float), longer, 0)
+    assert by_merit.low > 0.6 and by_merit.value == pytest.approx(0.7, abs=0.06)
+    always = iv.length_controlled_win_rate([1.0] * 50, np.zeros(50), 0)
+    assert always.value > 0.95  # separable: finite thanks to the ridge
+
+
+def test_balanced_accuracy():
+    groups = ["harmful"] * 30 + ["lookalike"] * 90
+    refuses_all = [1.0] * 30 + [0.0] * 90
+    assert iv.balanced_accuracy(refuses_all, groups).value == 0.5  # and not 30 / 120
+    perfect = iv.balanced_accuracy([1.0] * 120, groups)
+    assert perfect.value == 1.0 and perfect.low < 0.99
+    better = iv.balanced_accuracy_difference([1.0] * 120, refuses_all, groups, 0)
+    assert better.value == pytest.approx(0.5) and better.low == pytest.approx(0.5)
+    coin = np.random.default_rng(4).integers(0, 2, 120).astype(float)
+    unequal = iv.balanced_accuracy_difference(coin, refuses_all, groups, 0)
+    direct = iv.balanced_accuracy(coin, groups).value - 0.5
+    assert unequal.value == pytest.approx(direct) and unequal.low < direct < unequal.high
+
+
+def _width(estimate: iv.Estimate) -> float:
+    return estimate.high - estimate.low

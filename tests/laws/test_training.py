@@ -1,0 +1,106 @@
+"""Laws of training a model, on a model small enough to train inside a test."""
+
+import math
+
+import pytest
+import torch
+
+from fromnoise.algorithms.logprobs import linear_cross_entropy
+from fromnoise.algorithms.masking import IGNORE_INDEX
+from fromnoise.data.packing import collate
+from fromnoise.model.config import ModelConfig
+from fromnoise.model.initialize import initialize
+from fromnoise.model.transformer import Transformer
+from fromnoise.optim.groups import make_optimizer
+from fromnoise.run.recipe import OptimizerSection
+from fromnoise.run.update import Loss, update
+
+V, STOP = 64, 3
+
+
+def tiny(seed=0):
+    config = ModelConfig(vocab_size=V, num_layers=2, width=64, num_heads=1, num_kv_heads=1, head_size=64, ffn_width=128)
+    return initialize(Transformer(config), seed)
+
+
+def nll(model, batch):
+    hidden = model(batch.input_ids, batch.position_ids, batch.segment_ids)
+    return linear_cross_entropy(hidden.flatten(0, 1), model.head_weight, batch.labels.flatten())
+
+
+def train(model, batches, num_steps, lr=0.02):
+    optimizer = make_optimizer(model, OptimizerSection(muon_lr=lr, adamw_lr=lr / 4))
+    count = sum(batch.num_targets for batch in batches)
+    for _ in range(num_steps):
+        stats = update(
+            list(model.parameters()), optimizer, batches, lambda b: {"loss": Loss(nll(model, b).sum(), b.num_targets, "token")},
+            {"loss": count}, lr_scale=1.0, max_grad_norm=1.0,
+        )  # fmt: skip
+    return stats.losses["loss"]
+
+
+def sequences(count=12, seed=0):
+    """Prompt tokens from 10 up, an answer that depends on the prompt, the stop token."""
+    generator = torch.Generator().manual_seed(seed)
+    found = []
+    for _ in range(count):
+        prompt = torch.randint(10, V, (6,), generator=generator).tolist()
+        found.append((prompt + prompt[:3] + [STOP], [False] * 6 + [True] * 4))
+    return found
+
+
+def batch_of(found, masks=True):
+    ids = [sequence for sequence, _ in found]
+    return collate([list(range(len(ids)))], ids, [m for _, m in found] if masks else None, row_tokens=128, num_rows=1, pad_id=0)
+
+
+def test_the_loss_of_noise_is_ln_v():
+    batch = batch_of(sequences(), masks=False)
+    with torch.no_grad():
+        loss = nll(tiny(), batch).sum() / batch.num_targets
+    assert float(loss) == pytest.approx(math.log(V), rel=0.01)
+
+
+def test_one_batch_overfits_to_nearly_zero():
+    assert train(tiny(), [batch_of(sequences())], 120) < 0.02
+
+
+def test_the_model_learns_to_stop_and_does_not_where_the_stop_token_is_left_out_of_the_loss():
+    found = sequences()
+    prompts = [(ids[:-1], mask[:-1]) for ids, mask in found]
+
+    def stop_probability(model):
+        with torch.no_grad():
+            batch = batch_of(prompts)
+            hidden = model(batch.input_ids, batch.position_ids, batch.segment_ids).flatten(0, 1)
+            return float(model.logits(hidden[batch.last_index]).softmax(-1)[:, STOP].min())
+
+    with_stop, without_stop = tiny(), tiny()
+    train(with_stop, [batch_of(found)], 120)
+    broken = [(ids, mask[:-1] + [False]) for ids, mask in found]
+    train(without_stop, [batch_of(broken)], 120)
+    assert stop_probability(with_stop) > 0.9
+    assert stop_probability(without_stop) < 0.2
+
+
+@pytest.mark.parametrize("forget_the_mask", [False, True])
+def test_a_masked_token_gets_no_gradient(forget_the_mask):
+    """The broken twin predicts every token, and is caught."""
+    model, batch = tiny(), batch_of(sequences())
+    masked = (batch.labels == IGNORE_INDEX).flatten()
+    hidden = model(batch.input_ids, batch.position_ids, batch.segment_ids).flatten(0, 1).detach().requires_grad_()
+    labels = batch_of(sequences(), masks=not forget_the_mask).labels.flatten()
+    linear_cross_entropy(hidden, model.head_weight, labels).sum().backward()
+    touched = hidden.grad.abs().sum(-1) > 0
+    assert touched[~masked].all()
+    assert bool(touched[masked].any()) is forget_the_mask
+
+
+def test_training_twice_gives_the_same_bits():
+    def weights():
+        torch.use_deterministic_algorithms(True)
+        model = tiny()
+        train(model, [batch_of(sequences())], 5)
+        return torch.cat([p.detach().flatten() for p in model.parameters()])
+
+    assert torch.equal(weights(), weights())

@@ -1,0 +1,118 @@
+"""Laws of attention: nothing from the future, nothing from other documents, padding changes nothing. Each check is also
+run on a broken model, which must fail it."""
+
+import pytest
+import torch
+
+from fromnoise.model import attention
+from fromnoise.model.attention import AttentionPlan, attend, plan_attention
+from tests.model.shapes import random_ids, random_model
+
+SEGMENTS = [[9, 30, 1, 24], [64], [20, 44]]  # lengths in each of three rows of 64
+
+
+def packed_row_ids():
+    segment_ids = torch.stack([torch.repeat_interleave(torch.arange(1, len(row) + 1), torch.tensor(row)) for row in SEGMENTS])
+    position_ids = torch.stack([torch.cat([torch.arange(n) for n in row]) for row in SEGMENTS])
+    return segment_ids, position_ids
+
+
+@torch.no_grad()
+def check_causal(model):
+    ids = random_ids(2, 70)
+    other = ids.clone()
+    other[:, 50:] = random_ids(2, 20, seed=9)
+    torch.testing.assert_close(model(ids)[:, :50], model(other)[:, :50], rtol=0, atol=1e-6)
+    assert (model(ids)[:, 50:] - model(other)[:, 50:]).abs().min() > 0
+
+
+@torch.no_grad()
+def check_packed_equals_separate(model):
+    segment_ids, position_ids = packed_row_ids()
+    ids = random_ids(3, 64)
+    packed = model(ids, position_ids, segment_ids)
+    for row, lengths in enumerate(SEGMENTS):
+        for own, alone in zip(packed[row].split(lengths), ids[row].split(lengths), strict=True):
+            torch.testing.assert_close(own, model(alone[None])[0], rtol=1e-5, atol=2e-5)
+
+
+@torch.no_grad()
+def check_padding_changes_nothing(model):
+    ids, real = random_ids(1, 30), model(random_ids(1, 30))
+    padded = torch.cat((ids, torch.zeros(1, 34, dtype=torch.long)), 1).expand(2, -1).clone()
+    padded[1] = 0  # a row of padding alone
+    segment_ids = (torch.arange(64) < 30).long().expand(2, -1).clone()
+    segment_ids[1] = 0
+    found = model(padded, torch.arange(64).expand(2, -1), segment_ids)
+    assert torch.isfinite(found).all()
+    torch.testing.assert_close(found[:1, :30], real, rtol=1e-5, atol=2e-5)
+
+
+CHECKS = [check_causal, check_packed_equals_separate, check_padding_changes_nothing]
+FORMS = {"plain": (512, 2048), "mask": (0, 2048), "spans": (0, 0)}
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("check", CHECKS)
+def test_laws_hold_in_every_form(monkeypatch, check, form):
+    plain, masked = FORMS[form]
+    monkeypatch.setattr(attention, "PLAIN_LIMIT_TOKENS", plain)
+    monkeypatch.setattr(attention, "MASK_LIMIT_TOKENS", masked)
+    check(random_model())
+    check(random_model(qk_norm=False, num_kv_heads=4))
+
+
+def leaking_plan(segment_ids, length, device):
+    """Sees the next token: the mask of an off-by-one."""
+    mask = torch.ones(length, length, dtype=torch.bool).tril(1)
+    if segment_ids is not None:
+        mask = mask & (segment_ids.unsqueeze(2) == segment_ids.unsqueeze(1))
+    mask = mask.view(-1, 1, length, length)
+    return AttentionPlan(bias=torch.zeros(mask.shape, dtype=torch.bfloat16).masked_fill_(~mask, attention.MINUS_LARGE))
+
+
+def document_blind_plan(segment_ids, length, device):
+    return plan_attention(None, length, device)
+
+
+@pytest.mark.parametrize(("check", "broken"), [(check_causal, leaking_plan), (check_packed_equals_separate, document_blind_plan)])
+def test_broken_twins_are_caught(monkeypatch, check, broken):
+    monkeypatch.setattr("fromnoise.model.transformer.plan_attention", broken)
+    with pytest.raises(AssertionError):
+        check(random_model())
+
+
+def forms(length=80, heads=4, kv_heads=2):
+    generator = torch.Generator().manual_seed(3)
+    q, k, v = (torch.randn(2, length, h, 16, generator=generator, dtype=torch.float64).requires_grad_() for h in (heads, kv_heads, kv_heads))
+    segment_ids = torch.randint(1, 5, (2, length), generator=generator).sort(1).values
+    mask = torch.ones(length, length, dtype=torch.bool).tril() & (segment_ids.unsqueeze(2) == segment_ids.unsqueeze(1))
+    return (q, k, v), segment_ids, mask.unsqueeze(1)
+
+
+def test_the_compiled_form_and_its_gradients_equal_autograd():
+    """`_PlainAttention` has hand-written gradients; the reference is the softmax of one (T, T) matrix, in float64."""
+    (q, k, v), segment_ids, mask = forms(kv_heads=4)
+    bias = plan_attention(segment_ids, q.shape[1], q.device).bias
+    q, k, v = (x.detach().transpose(1, 2).requires_grad_() for x in (q, k, v))
+
+    def reference(q, k, v):
+        return ((q @ k.mT) / 4).masked_fill(~mask, -torch.inf).softmax(-1) @ v
+
+    weight = torch.randn(q.shape, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
+    found, expected = attention._PlainAttention.apply(q, k, v, bias), reference(q, k, v)
+    torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6)  # the softmax is in fp32
+    for a, b in zip(torch.autograd.grad((found * weight).sum(), (q, k, v)), torch.autograd.grad((expected * weight).sum(), (q, k, v)), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
+
+
+def test_all_forms_agree():
+    (q, k, v), segment_ids, mask = forms()
+    bias = torch.zeros(mask.shape, dtype=torch.bfloat16).masked_fill(~mask, attention.MINUS_LARGE)
+    spans = []
+    for row in range(2):
+        counts = torch.unique_consecutive(segment_ids[row], return_counts=True)[1].tolist()
+        spans += [(row, sum(counts[:i]), sum(counts[: i + 1])) for i in range(len(counts))]
+    results = [attend(q, k, v, plan) for plan in (AttentionPlan(bias=bias), AttentionPlan(mask=mask), AttentionPlan(spans=tuple(spans)))]
+    torch.testing.assert_close(results[0], results[1], rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(results[1], results[2], rtol=1e-6, atol=1e-6)

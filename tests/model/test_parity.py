@@ -1,0 +1,93 @@
+"""Our folders in transformers, theirs in ours, to 1e-4 in fp32 over the whole context."""
+
+import pytest
+import torch
+
+from fromnoise.model.heads import ScoreModel
+from fromnoise.model.hf import load_model, load_reward, save_model, save_reward
+from tests.model.shapes import random_ids, random_model, randomise
+
+transformers = pytest.importorskip("transformers")
+
+SHAPES = {
+    "qwen3 tied": {},
+    "qwen3 untied": {"tie_embeddings": False},
+    "llama tied": {"qk_norm": False, "head_size": 16},
+    "llama untied, one kv head": {"qk_norm": False, "tie_embeddings": False, "num_kv_heads": 1},
+    "qwen3 long": {"context_tokens": 640, "rope_theta": 500_000.0, "rms_norm_eps": 1e-5},
+}
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("changes", SHAPES.values(), ids=SHAPES.keys())
+def test_a_saved_model_opens_in_transformers_with_the_same_logits(tmp_path, changes):
+    model = random_model(**changes)
+    save_model(tmp_path / "m", model, eos_ids=[1, 3], pad_id=0, generation={"temperature": 0.7})
+    theirs, info = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "m", output_loading_info=True)
+    assert not any(info.values()), info
+    assert theirs.dtype == torch.float32 and theirs.generation_config.temperature == 0.7
+    assert theirs.generation_config.eos_token_id == [1, 3] and theirs.generation_config.pad_token_id == 0
+    ids = random_ids(2, model.config.context_tokens)
+    torch.testing.assert_close(model.logits(model(ids)), theirs(ids).logits, rtol=0, atol=1e-4)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("left", [False, True], ids=["right", "left"])
+def test_ragged_padded_rows_equal(tmp_path, left):
+    model = random_model()
+    save_model(tmp_path / "m", model, pad_id=0)
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "m")
+    ids = random_ids(3, 40, low=1)
+    real = torch.arange(40) < torch.tensor([40, 23, 7])[:, None]
+    real = real.flip(1) if left else real
+    ids = ids.where(real, 0)
+    positions = (real.cumsum(1) - 1).clamp(min=0)
+    expected = theirs(ids, attention_mask=real.long(), position_ids=positions).logits
+    ours = model.logits(model(ids, positions, real.long()))
+    torch.testing.assert_close(ours[real], expected[real], rtol=0, atol=1e-4)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("changes", [{}, {"qk_norm": False, "tie_embeddings": False}], ids=["qwen3", "llama untied"])
+def test_a_reward_model_scores_the_same_in_transformers_and_after_loading(tmp_path, changes):
+    model = randomise(ScoreModel(random_model(**changes), mean=0.25, std=3.0), seed=5)
+    save_reward(tmp_path / "r", model, pad_id=0, eos_ids=[3])
+    theirs, info = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path / "r", output_loading_info=True)
+    assert not any(info.values()), info
+    lengths = torch.tensor([40, 23, 7])
+    ids = random_ids(3, 40, low=1).where(torch.arange(40) < lengths[:, None], 0)
+    expected = theirs(ids, attention_mask=(ids != 0).long()).logits[:, 0]
+    last = (torch.arange(3), lengths - 1)
+    torch.testing.assert_close(model(ids)[last], expected, rtol=0, atol=1e-4)
+    again = load_reward(tmp_path / "r")
+    assert (again.mean, again.std) == (0.25, 3.0)
+    assert torch.equal(again(ids), model(ids))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("family", ["Qwen3", "Llama"])
+def test_a_model_made_by_transformers_opens_in_ours(tmp_path, family, dtype):
+    keys = {"vocab_size": 256, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4}
+    config = getattr(transformers, f"{family}Config")(**keys, num_key_value_heads=2, max_position_embeddings=96)
+    torch.manual_seed(0)
+    theirs = getattr(transformers, f"{family}ForCausalLM")(config).to(dtype)
+    theirs.save_pretrained(tmp_path / "t", max_shard_size="100KB")  # several shards and an index
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "t", dtype=torch.float32)  # rounded weights, exact positions
+    ours = load_model(tmp_path / "t")
+    assert ours.norm.weight.dtype == torch.float32
+    ids = random_ids(3, 96)
+    torch.testing.assert_close(ours.logits(ours(ids)), theirs(ids).logits, rtol=0, atol=1e-4)
+
+
+@torch.no_grad()
+def test_what_we_save_we_load_bit_for_bit_shards_included(tmp_path):
+    model = random_model()
+    save_model(tmp_path / "m", model, shard_bytes=40_000)
+    assert len(list((tmp_path / "m").glob("model-*.safetensors"))) > 1
+    again = load_model(tmp_path / "m")
+    assert again.config == model.config
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True))
+    save_model(tmp_path / "m", model)  # over it: the stale shards go
+    assert sorted(path.name for path in (tmp_path / "m").iterdir()) == ["config.json", "generation_config.json", "model.safetensors"]
+    assert not list(tmp_path.glob(".*"))

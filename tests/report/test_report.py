@@ -1,0 +1,122 @@
+"""The page is a pure function of the folder, says what is missing, and lets nothing a model wrote become markup."""
+
+from __future__ import annotations
+
+import json
+import re
+from html.parser import HTMLParser
+
+import pytest
+
+from fromnoise.report.blocks import duration, large, measured, number, percent
+from fromnoise.report.figures import thinned
+from fromnoise.report.page import render
+from fromnoise.run.errors import UserError
+from fromnoise.stages.report import run
+from tests.report.synthetic_run import NASTY, write_run
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    return write_run(tmp_path_factory.mktemp("report") / "world")
+
+
+@pytest.fixture(scope="module")
+def page(whole) -> str:
+    return render(whole)
+
+
+class Tags(HTMLParser):
+    VOID = ("meta", "link", "br", "path", "use", "rect", "line", "img")
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.seen, self.ids = [], set(), []
+
+    def handle_starttag(self, tag, attrs):
+        self.seen.add(tag)
+        self.ids += [value for name, value in attrs if name == "id"]
+        assert not any(name.startswith("on") for name, _ in attrs)
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.seen.add(tag)
+        self.ids += [value for name, value in attrs if name == "id"]
+
+    def handle_endtag(self, tag):
+        if tag not in self.VOID:
+            assert self.open.pop() == tag
+
+
+def test_same_folder_same_bytes(whole):
+    first = run(whole).read_bytes()
+    assert run(whole).read_bytes() == first
+
+
+def test_one_self_contained_well_formed_page(page):
+    tags = Tags()
+    tags.feed(page)
+    assert not tags.open and "svg" in tags.seen
+    assert not {"script", "link", "iframe", "object", "img"} & tags.seen
+    assert len(tags.ids) == len(set(tags.ids))
+    outside = re.findall(r'(?:src|href)="(?!#)([^"]+)"|url\((?!#)([^)]+)\)', page)
+    assert outside == []
+
+
+def test_what_models_wrote_never_becomes_markup(page):
+    assert "<script" not in page and "&lt;script&gt;alert(1)&lt;/script&gt;" in page
+    assert "\x1b" not in page and "\u202e" not in page and "␛[31m" in page
+    assert NASTY not in page
+
+
+def test_it_shows_what_it_must(page):
+    for text in ("75.", "n = 512", "ln V", "simulated", "8.318", "tokens per parameter", "The cat sat on the", "best of 16", "Tolby", "at equal length",
+                 "balanced accuracy", "110 T", "exposure", "20,5"):  # fmt: skip
+        assert text in page, text
+
+
+@pytest.mark.parametrize("upto", ["prepare", "pretrain", "sft", "rlhf"])
+def test_a_run_that_is_not_finished_says_so(tmp_path, upto):
+    found = render(write_run(tmp_path, upto=upto))
+    assert "Not finished in this run" in found and "evaluate has not run" in found
+
+
+def test_real_data_and_no_data(tmp_path):
+    found = render(write_run(tmp_path / "text", world=False))
+    assert "higher by the reward model" in found and "preferred by the oracle (ties split)" not in found
+    (tmp_path / "empty").mkdir()
+    assert "Not finished in this run: prepare" in render(tmp_path / "empty")
+    with pytest.raises(UserError, match="not a folder"):
+        run(tmp_path / "nowhere")
+
+
+def test_damaged_files_are_named(tmp_path):
+    folder = write_run(tmp_path, upto="pretrain")
+    (folder / "prepare" / "ledger.json").write_text("{broken")
+    with (folder / "base" / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 99')
+    (folder / "tokenizer" / "compression.json").write_text("[]")
+    found = render(folder)
+    assert "ledger.json could not be read" in found and "1 lines are not JSON objects" in found and "compression.json is not a JSON object" in found
+
+
+def test_a_first_loss_is_kept_when_points_are_thinned():
+    points = [(float(i), 8.3 if i == 0 else 2.0) for i in range(5000)]
+    found = thinned(points)
+    assert found[0] == (0.0, 8.3) and len(found) <= 400 and all(y == 2.0 for _, y in found[1:])
+
+
+def test_numbers_as_written():
+    assert [number(x) for x in (0, 1.9234, 0.04567, 1234.5, 8192, 1.2e-7, None)] == ["0", "1.92", "0.0457", "1,234", "8,192", "1.20e-07", "–"]
+    assert (percent(0.754), large(1.1e14), large(3_010_000), duration(246), duration(41.24), duration(3700)) == (
+        "75.4 %", "110 T", "3.01 M", "4 min 06 s", "41.2 s", "1 h 01 min",
+    )  # fmt: skip
+    cell = measured({"value": 0.041, "low": -0.002, "high": 0.084, "n": 1420}, "points")
+    assert (cell.text, cell.small) == ("+4.1 points", "-0.2 to +8.4 · n = 1,420")
+    assert measured({"value": None, "n": 0}).text == "not measured"
+
+
+def test_every_estimate_is_listed(whole, page):
+    summary = json.loads((whole / "evaluate" / "summary.json").read_text())
+    assert all(f'<th scope="row">{name}</th>' in page for name in summary)

@@ -1,0 +1,132 @@
+"""evaluate on a small run of random models: every part there, the same bytes after a cut, no truth where there is none."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+
+from fromnoise.data.tokenizer import Tokenizer
+from fromnoise.evaluate.answers import Scorer, Subject
+from fromnoise.evaluate.records import read_jsonl, write_jsonl
+from fromnoise.run.recipe import SamplingSection
+from fromnoise.stages import evaluate
+from fromnoise.stages.report import run as report
+from tests.stages import whole_run
+from tests.stages.small_run import context
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    return whole_run.make(tmp_path_factory.mktemp("evaluate") / "tiny")
+
+
+@pytest.fixture(scope="module")
+def finished(made):
+    ctx = context(made, "evaluate", whole_run.recipe())
+    evaluate.run(ctx)
+    return made, ctx.record
+
+
+def summary_of(run) -> dict:
+    return json.loads((run.path / "evaluate" / "summary.json").read_text())
+
+
+def test_everything_is_measured_with_its_interval(finished):
+    run, record = finished
+    found = summary_of(run)
+    for name in (
+        "bits_per_byte/base/all", "questions/base_plain/form_and_stops", "questions/base_template/form_and_stops", "questions/sft/correct/context",
+        "questions/rlhf/ladder/16", "contamination/exact", "memorisation/exposure/16", "reward/accuracy", "reward/attainable", "audit/share_of_attainable",
+        "preference/sampled/oracle", "preference/greedy/oracle_length_controlled", "preference/sampled/raters", "preference/sampled/correct_difference",
+        "best_of_n/oracle", "best_of_n/kl_per_sequence", "kl/per_sequence", "safety/sampled/balanced_accuracy/difference", "drift/num_words/difference",
+    ):  # fmt: skip
+        assert name in found, name
+        assert set(found[name]) == {"value", "low", "high", "n", "method", "seed"}
+    assert found["contamination/exact"]["value"] == 0
+    assert record["status"] == "done" and "evaluate/records/questions_sft.jsonl" in record["outputs"]
+    for one in found.values():
+        if one["low"] is not None:
+            assert one["low"] - 1e-6 <= one["value"] <= one["high"] + 1e-6, one
+
+
+def test_records_hold_what_the_numbers_came_from(finished):
+    run, _ = finished
+    records = read_jsonl(run.path / "evaluate" / "records" / "preference_sampled.jsonl")
+    assert len(records) == summary_of(run)["preference/sampled/oracle"]["n"] == 10
+    wins = sum(record["oracle"] for record in records) / len(records)
+    assert wins == pytest.approx(summary_of(run)["preference/sampled/oracle"]["value"], abs=1e-6)
+    assert {"text", "stopped", "reward", "audit", "logprob_sft", "logprob_rlhf", "features"} <= set(records[0]["rlhf"])
+    asked = read_jsonl(run.path / "evaluate" / "records" / "questions_base_plain.jsonl")
+    assert len(asked) == 24 and all(record["plain_prompt"] == asked[0]["plain_prompt"] for record in asked)
+    samples = read_jsonl(run.path / "evaluate" / "records" / "side_by_side.jsonl")
+    assert len(samples) == 3 and all({"base", "sft", "rlhf"} <= set(sample) for sample in samples)
+
+
+@pytest.mark.parametrize("lost", ["preference_greedy", "best_of_n"])
+def test_a_cut_evaluation_ends_in_the_same_bytes(finished, tmp_path, lost):
+    run, record = finished
+    again = type(run)(tmp_path / "tiny")
+    shutil.copytree(run.path, again.path)
+    stage = json.loads((again.path / "evaluate" / "stage.json").read_text())
+    (again.path / "evaluate" / "stage.json").write_text(json.dumps(stage | {"status": "running", "outputs": {}}))
+    (again.path / "evaluate" / "summary.json").unlink()
+    (again.path / "evaluate" / "records" / f"{lost}.jsonl").unlink()
+    (again.path / "evaluate" / "records" / f"{lost}.jsonl.partial").write_text('{"id": "cut of')
+    ctx = context(again, "evaluate", whole_run.recipe())
+    evaluate.run(ctx)
+    assert ctx.record["outputs"] == record["outputs"]
+
+
+def test_real_data_has_no_oracle(made, tmp_path):
+    """Without the world: preference by reward and audit model on the prompts of held-out pairs, no questions, no truth."""
+    run = type(made)(tmp_path / "real")
+    shutil.copytree(made.path, run.path, ignore=shutil.ignore_patterns("evaluate", "world"))
+    pairs = read_jsonl(run.path / "prefer" / "pairs.jsonl")
+    for pair in pairs:
+        pair.update(pool_prob_first=None, differ=None)
+    write_jsonl(run.path / "prefer" / "pairs.jsonl", pairs)
+    write_jsonl(run.path / "prefer" / "prompts.jsonl", [{"id": p["prompt_id"], "kind": None, "messages": p["messages"], "split": p["split"]} for p in pairs])
+    conversations = tmp_path / "talk.jsonl"
+    conversations.write_text('{"instruction": "What is 1 + 1?", "output": "It is 2."}\n')
+    evaluate.run(context(run, "evaluate", whole_run.recipe(data={"conversations": [str(conversations)]})))
+    found = summary_of(run)
+    assert {"reward/accuracy", "preference/sampled/reward_win_rate", "preference/sampled/audit_difference", "kl/per_sequence", "best_of_n/reward_difference",
+            "bits_per_byte/rlhf/all"} <= set(found)  # fmt: skip
+    assert not [name for name in found if "oracle" in name or name.startswith(("questions", "safety", "contamination")) or "attainable" in name]
+    assert found["preference/sampled/reward_win_rate"]["n"] == sum(pair["split"] == "held_out" for pair in pairs)
+    assert report(run.path).read_text().count("higher by the reward model") == 1
+
+
+def test_models_that_are_missing_are_left_out(made, tmp_path):
+    run = type(made)(tmp_path / "partial")
+    shutil.copytree(made.path, run.path, ignore=shutil.ignore_patterns("evaluate", "rlhf", "reward", "audit", "base"))
+    evaluate.run(context(run, "evaluate", whole_run.recipe()))
+    found = summary_of(run)
+    assert "questions/sft/form_and_stops" in found and not [name for name in found if name.startswith(("preference", "reward", "questions/base"))]
+
+
+def test_scores_and_logprobs_equal_a_plain_forward_pass(made):
+    """The packed path against one sequence at a time; a scorer's normalisation is applied."""
+    import torch
+
+    ctx = context(made, "evaluate", whole_run.recipe())
+    subject, scorer = Subject("sft", made.path / "sft", ctx.machine), Scorer(made.path / "reward", ctx.machine)
+    prompts = [subject.chat_prompt([{"role": "user", "content": text}]) for text in ("Where is Tolby?", "Add 2 and 3.", "Why?")]
+    answers = subject.answer(prompts, SamplingSection(temperature=0.8, max_new_tokens=7), seed=1)
+    for answer, score, logprob in zip(answers, scorer.scores(answers, subject.tokenizer.pad_id), subject.logprobs(answers, 0.8), strict=True):
+        ids = torch.tensor([[*answer.prompt_ids, *answer.token_ids]])
+        with torch.no_grad():
+            raw = scorer.model(ids)[0, -1]
+            all_logprobs = (subject.model.logits(subject.model(ids)) / 0.8).log_softmax(-1)[0, :-1].gather(1, ids[0, 1:, None])
+        assert score == pytest.approx((float(raw) - 0.1) / 2.0, abs=1e-4)
+        assert logprob == pytest.approx(float(all_logprobs[len(answer.prompt_ids) - 1 :].sum()), rel=1e-4)
+
+
+def test_plain_prompts_stop_at_an_empty_line(made):
+    tokenizer = Tokenizer.load(made.path / "base")
+    subject = Subject("base", made.path / "base", context(made, "evaluate", whole_run.recipe()).machine)
+    assert tokenizer.endoftext_id in subject.paragraph_stops
+    for token in tokenizer.encode("a\n\nb"):
+        assert (token in subject.paragraph_stops) == (b"\n\n" in tokenizer.decode_bytes([token]))

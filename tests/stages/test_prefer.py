@@ -1,0 +1,118 @@
+import json
+
+import pytest
+
+from fromnoise.evaluate.records import read_jsonl, write_jsonl
+from fromnoise.run.errors import UserError
+from fromnoise.stages import prefer
+
+from . import small_run
+
+HH = "\n\nHuman: {}\n\nAssistant: {}"
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    run = small_run.make(tmp_path_factory.mktemp("prefer") / "run")
+    return run, small_run.do(run, "prefer", small_run.recipe())
+
+
+def test_no_prompt_stands_on_two_sides(made):
+    _, done = made
+    pairs = read_jsonl(done.folder / "pairs.jsonl")
+    sides = {}
+    for pair in pairs:
+        sides.setdefault(pair["prompt_id"], set()).add((pair["share"], pair["split"]))
+    assert all(len(found) == 1 for found in sides.values())
+    assert {side for found in sides.values() for side in found} == {(a, b) for a in ("reward", "audit") for b in ("train", "held_out")}
+
+
+def test_rater_and_choice_come_from_the_pairs_own_share(made):
+    _, done = made
+    for pair in read_jsonl(done.folder / "pairs.jsonl"):
+        assert pair["rater"].startswith(pair["share"] + "-") and pair["chosen"] in (0, 1) and 0 <= pair["pool_prob_first"] <= 1
+
+
+def test_pairs_hold_the_sampled_tokens_and_only_training_prompts(made):
+    run, done = made
+    split = {record["id"]: record["split"] for record in read_jsonl(run.path / "prepare" / "world" / "prompts.jsonl")}
+    for pair in read_jsonl(done.folder / "pairs.jsonl"):
+        first, second = (answer["token_ids"] for answer in pair["answers"])
+        assert first != second and split[pair["prompt_id"]] == "train"
+        for answer in pair["answers"]:
+            assert answer["stopped"] == (answer["token_ids"][-1] in (1, 3))
+            assert len(pair["prompt_ids"]) + len(answer["token_ids"]) <= 64
+    prompts = read_jsonl(done.folder / "prompts.jsonl")
+    assert {p["id"] for p in prompts if p["split"]} == {pair["prompt_id"] for pair in read_jsonl(done.folder / "pairs.jsonl")}
+
+
+def test_cut_off_in_the_middle_ends_in_the_same_bytes(made, tmp_path, monkeypatch):
+    run = small_run.make(tmp_path / "run")
+    written = []
+
+    def cut_off(path, records):
+        if path.name == "batch-00001.jsonl":
+            raise KeyboardInterrupt
+        write_jsonl(path, records)
+
+    def watched(path, records):
+        written.append(path.name)
+        write_jsonl(path, records)
+
+    monkeypatch.setattr(prefer, "write_jsonl", cut_off)
+    with pytest.raises(KeyboardInterrupt):
+        prefer.run(small_run.context(run, "prefer", small_run.recipe()))
+    monkeypatch.setattr(prefer, "write_jsonl", watched)
+    done = small_run.do(run, "prefer", small_run.recipe())
+    assert "batch-00000.jsonl" not in written and "batch-00001.jsonl" in written  # the finished batch is not sampled again
+    assert done.outputs == made[1].outputs
+
+
+def test_another_seed_gives_other_pairs(made, tmp_path):
+    other = small_run.do(small_run.make(tmp_path / "run"), "prefer", small_run.recipe(seed=1))
+    assert other.outputs["prefer/pairs.jsonl"] != made[1].outputs["prefer/pairs.jsonl"]
+
+
+def hh_file(path, count=30):
+    with path.open("w") as file:
+        for n in range(count):
+            file.write(json.dumps({"chosen": HH.format(f"Add {n} and 2.", "Yes."), "rejected": HH.format(f"Add {n} and 2.", "No.")}) + "\n")
+        file.write(json.dumps({"chosen": HH.format("x " * 100, "Yes."), "rejected": HH.format("x " * 100, "No.")}) + "\n")
+    return str(path)
+
+
+def test_pairs_of_a_file(tmp_path):
+    run = small_run.make(tmp_path / "run")
+    done = small_run.do(run, "prefer", small_run.recipe(data={"world": False, "preferences": hh_file(tmp_path / "hh.jsonl")}))
+    pairs = read_jsonl(done.folder / "pairs.jsonl")
+    assert len(pairs) == 30 and done.summary["pairs_set_aside"] == 1 and done.summary["best_attainable"] is None
+    assert {pair["answers"][pair["chosen"]]["text"] for pair in pairs} == {"Yes."}
+    assert {pair["chosen"] for pair in pairs} == {0, 1}  # the chosen answer's place says nothing
+    assert all(answer["token_ids"][-1] == 3 for pair in pairs for answer in pair["answers"])
+
+
+def test_people_are_waited_for(tmp_path):
+    run = small_run.make(tmp_path / "run")
+    settings = small_run.recipe(prefer={**small_run.RECIPE["prefer"], "raters": "people", "num_pairs": 10})
+    with pytest.raises(UserError, match=r"waiting: 0 of \d+ pairs labelled"):
+        small_run.do(run, "prefer", settings)
+    pairs = read_jsonl(run.path / "prefer" / "unlabelled.jsonl")
+    votes = [{"pair": pair["id"], "choice": "tie" if n == 0 else n % 2, "rater": "ann"} for n, pair in enumerate(pairs)]
+    votes.append({**votes[1], "choice": "both_bad", "rater": "ben"})
+    labels = run.path / "prefer" / "labels.jsonl"
+    write_jsonl(labels, votes[:3])
+    with pytest.raises(UserError, match=f"waiting: 3 of {len(pairs)} pairs"):
+        small_run.do(run, "prefer", settings)
+    write_jsonl(labels, [*votes, {"pair": "nobody", "choice": 0}])
+    with pytest.raises(UserError, match=f"labels.jsonl, line {len(votes) + 1}"):
+        small_run.do(run, "prefer", settings)
+    write_jsonl(labels, votes)
+    done = small_run.do(run, "prefer", settings)
+    labelled = read_jsonl(done.folder / "pairs.jsonl")
+    assert len(labelled) == len(pairs) + 1 and done.summary["ties"] == 2
+    assert sum(pair["weight"] for pair in labelled) == len(pairs)  # two votes on a pair share its weight
+
+
+def test_without_prompts_or_pairs_the_error_names_the_settings(tmp_path):
+    with pytest.raises(UserError, match=r"data\.preferences"):
+        small_run.do(small_run.make(tmp_path / "run"), "prefer", small_run.recipe(data={"world": False}))

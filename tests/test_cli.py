@@ -1,0 +1,133 @@
+"""The command line: quick, lazy, and every mistake one message with exit code 2."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from fromnoise.cli import main
+from fromnoise.pipeline import STAGES
+from tests.run.toy import patched, toy_run
+
+ROOT = Path(__file__).parents[1]
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
+
+
+def fromnoise(capsys, *arguments: str) -> tuple[int, str, str]:
+    """(exit code, stdout, stderr) of a command, run in this process."""
+    with pytest.raises(SystemExit) as left:
+        main(list(arguments))
+        raise SystemExit(0)
+    out = capsys.readouterr()
+    return left.value.code or 0, out.out, out.err
+
+
+def best_seconds(*command: str) -> float:
+    times = []
+    for _ in range(4):
+        start = time.perf_counter()
+        subprocess.run([sys.executable, *command], env=ENVIRONMENT, check=True, capture_output=True)
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
+def test_help_is_quick_and_lists_every_verb(capsys):
+    assert best_seconds("-m", "fromnoise", "--help") < 0.5
+    code, out, _ = fromnoise(capsys, "--help")
+    verbs = [stage.verb for stage in STAGES]
+    assert code == 0 and all(f" {verb} " in out for verb in [*verbs, "run", "chat", "report", "ls", "plan"])
+    assert [out.index(f" {verb} ") for verb in verbs] == sorted(out.index(f" {verb} ") for verb in verbs)  # in the pipeline's order
+
+
+def test_importing_the_package_is_quick_and_light():
+    assert best_seconds("-c", "import fromnoise") - best_seconds("-c", "pass") < 0.2
+    code = "import sys, fromnoise, fromnoise.cli; print([m for m in ('torch', 'numpy', 'pydantic', 'transformers') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], env=ENVIRONMENT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_the_package_run_can_be_called():
+    import fromnoise
+
+    assert callable(fromnoise.run) and fromnoise.run.__name__ == "fromnoise.run"
+    from fromnoise.run.errors import UserError
+
+    with pytest.raises(UserError, match="no recipe called"):
+        fromnoise.run("no-such-recipe")
+    with pytest.raises(UserError, match=r"sft\.epochz"):
+        fromnoise.run("smoke", sft={"epochz": 1})
+    with pytest.raises(UserError, match="no model here"):
+        fromnoise.load("/nowhere")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "wrld"], "Did you mean 'world'?"),
+        (["run", "world", "pretrain.tokns=3"], "Did you mean 'pretrain.tokens'?"),
+        (["run", "world", "smoke"], "one recipe at a time"),
+        (["run", "text"], "give data.path="),
+        (["run", "world", "budget=$100"], "money"),
+        (["run", "world", "budget=1e18flops"], "FLOPs"),
+        (["run", "world", "data.conversations=/nowhere.jsonl"], "no such file"),
+        (["run", "world", "--name", "a", "--run-dir", "b"], "give one of them"),
+        (["sft", "world"], "prepare"),
+        (["pretrain", "hub"], "nothing to do here"),
+        (["report", "nowhere"], "not a run folder"),
+        (["chat", "nowhere"], "does not exist"),
+    ],
+)
+def test_mistakes_are_one_message(capsys, tmp_path, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    code, _, err = fromnoise(capsys, *arguments)
+    assert code == 2 and message in err and "Traceback" not in err
+    assert list(tmp_path.iterdir()) == []  # nothing was made on the way
+
+
+def test_cuda_is_there_or_plainly_refused(capsys, tmp_path, monkeypatch):
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("this machine has CUDA")
+    monkeypatch.chdir(tmp_path)
+    code, _, err = fromnoise(capsys, "run", "world", "device=cuda")
+    assert code == 2 and "device=cuda" in err and "device=cpu" in err
+
+
+def test_dry_run_prints_verdicts_and_touches_nothing(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, out, _ = fromnoise(capsys, "run", "smoke", "--dry-run")
+    assert code == 0 and out.count("missing") == len(STAGES) and list(tmp_path.iterdir()) == []
+
+
+def test_ls_and_a_finished_run(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert "no runs" in fromnoise(capsys, "ls")[1]
+    toy_run(tmp_path / "runs/one")
+    first, second = patched()
+    with first, second:
+        assert fromnoise(capsys, "ls")[1].strip() == "one  make done  learn done"
+        code, out, _ = fromnoise(capsys, "run", "runs/one", "--dry-run", "sft.epochs=9")
+        assert code == 0 and "stale    sft.epochs 2.0 -> 9.0" in out
+        code, _, err = fromnoise(capsys, "run", "runs/one", "sft.epochs=9")
+        assert code == 2 and "--rerun" in err and "sft.epochs 2.0 -> 9.0" in err
+
+
+def test_plan_knows_the_machine(capsys):
+    code, out, _ = fromnoise(capsys, "plan", "--machine", "compile=off")
+    assert code == 0 and "GFLOP/s" in out and "dtype" in out
+
+
+def test_quiet_and_plain_output_is_clean(capsys, tmp_path):
+    from fromnoise.run.console import Console
+
+    toy_run(tmp_path / "one", console=Console(quiet=True))
+    assert capsys.readouterr().out == ""
+    toy_run(tmp_path / "two", console=Console())
+    out = capsys.readouterr().out
+    assert "\x1b" not in out and "learn: done in" in out and len(out.splitlines()) < 10
