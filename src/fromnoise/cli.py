@@ -168,6 +168,7 @@ def _execute(recipe: Recipe, run: RunFolder, verb: str | None, rerun: bool, quie
     if verb is None and process.is_main:
         report = make_report(run, console)
         print(f"\ntalk to it:       fromnoise chat {run.path}\nside by side:     fromnoise chat {run.path} --compare\nread the report:  {report}")
+    process.leave()
 
 
 def _print_verdicts(recipe: Recipe, run: RunFolder, verb: str | None = None) -> None:

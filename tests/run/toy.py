@@ -100,7 +100,7 @@ if __name__ == "__main__":
     try:
         ranks = Process.from_environment()
         toy_run(Path(sys.argv[1]), *words, rerun="--rerun" in sys.argv, allow_different_numerics="--different" in sys.argv, console=Console(), process=ranks)
-        ranks.close()
+        ranks.leave()
     except UserError as error:
         sys.exit(f"refused: {error}")
     except Interrupted as stop:

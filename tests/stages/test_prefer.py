@@ -116,3 +116,12 @@ def test_people_are_waited_for(tmp_path):
 def test_without_prompts_or_pairs_the_error_names_the_settings(tmp_path):
     with pytest.raises(UserError, match=r"data\.preferences"):
         small_run.do(small_run.make(tmp_path / "run"), "prefer", small_run.recipe(data={"world": False}))
+
+
+def test_more_pairs_than_prompts_goes_round_again(tmp_path):
+    run = small_run.make(tmp_path / "run", num_prompts=20)
+    done = small_run.do(run, "prefer", small_run.recipe(prefer={**small_run.RECIPE["prefer"], "num_pairs": 50}))
+    pairs = read_jsonl(done.folder / "pairs.jsonl")
+    assert 45 <= len(pairs) <= 50
+    answers = [tuple(map(tuple, (a["token_ids"] for a in pair["answers"]))) for pair in pairs]
+    assert len(set(answers)) == len(answers)  # never the same pair twice

@@ -143,7 +143,7 @@ def test_phrases():
         assert len(set(phrases.STATEMENTS[relation])) >= 12 and len(phrases.QUESTIONS[relation]) >= 4
     rng = random.Random(0)
     for fact in fx.World(0, WorldSection()).facts:
-        for text in (fx.statement(fact, rng), fx.answer(fact, rng)):
+        for text in (fx.statement(fact, rng), fx.answer(fact, rng, named=True)):
             assert fact.subject in text and re.search(rf"\b{fact.value}\b", text) and text.endswith(".") and "{" not in text
         asked = fx.question(fact, rng)
         assert fact.subject in asked and asked.endswith("?") and not re.search(rf"\b{fact.value}\b", asked)
@@ -199,7 +199,7 @@ def test_sums_are_right():
 
 def test_sums_in_documents_are_right(corpus):
     found = [m for d in corpus for m in re.findall(r"(?<![\d+] )\b(\d+) ([+-]) (\d+) = (\d+)", d.text) if d.source == "web"]
-    assert len(found) > 500
+    assert len(found) > 300
     assert all(int(x) + (int(y) if op == "+" else -int(y)) == int(z) for x, op, y, z in found)
 
 

@@ -34,8 +34,9 @@ class SavesItself(Protocol):
 
     pad_id: int
     endoftext_id: int
+    control_ids: Mapping[str, int]
 
-    def save(self, folder: Path) -> None: ...
+    def save(self, folder: Path, eos: str | None = None) -> None: ...
 
 
 def save_model(
@@ -198,7 +199,9 @@ def _publish(
         if generation is not None:
             _write_json(temporary / "generation_config.json", generation)
         if tokenizer is not None:
-            tokenizer.save(temporary)
+            ends = config["eos_token_id"][0] if isinstance(config["eos_token_id"], list) else config["eos_token_id"]
+            names = {token_id: name for name, token_id in tokenizer.control_ids.items()}
+            tokenizer.save(temporary, eos=names.get(ends))  # readers stop where the tokenizer says, too
         _write_json(temporary / "config.json", config)
         for path in temporary.iterdir():
             _fsync(path)

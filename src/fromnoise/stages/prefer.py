@@ -88,7 +88,7 @@ def side_of(ctx, prompt_id: str) -> tuple[str, str]:
 
 
 def sample_pairs(ctx, tokenizer: Tokenizer, prompts: list[dict], counts: Counter) -> list[dict]:
-    """Two different answers of the SFT model for each of the first `num_pairs` prompts, in resumable batches."""
+    """`num_pairs` pairs of different answers of the SFT model, a prompt at a time, round and round, in resumable batches."""
     settings = ctx.recipe.prefer
     parts = ctx.folder / "train_state"
     parts.mkdir(exist_ok=True)
@@ -98,7 +98,8 @@ def sample_pairs(ctx, tokenizer: Tokenizer, prompts: list[dict], counts: Counter
     def answers(number: int) -> list[dict]:
         nonlocal engine
         engine = engine or open_engine(ctx, tokenizer)
-        chosen = prompts[number * settings.batch_prompts : min((number + 1) * settings.batch_prompts, len(prompts))]
+        first = number * settings.batch_prompts
+        chosen = [prompts[i % len(prompts)] for i in range(first, first + settings.batch_prompts)]
         seed = seed_from(ctx.seed, "answers", number)
         found = engine.generate([p["prompt_ids"] for p in chosen for _ in range(2)], settings.sampling.max_new_tokens, stops, settings.sampling, seed)
         for attempt in range(settings.max_resamples):  # a pair of equal answers teaches nothing: draw the second again
@@ -120,8 +121,7 @@ def sample_pairs(ctx, tokenizer: Tokenizer, prompts: list[dict], counts: Counter
         write_jsonl(parts / "batch-00000.jsonl", answers(0))
         return time.perf_counter() - start
 
-    wanted = -(-min(settings.num_pairs, len(prompts)) // settings.batch_prompts)
-    num_batches = min(steps_for(ctx, "prefer", wanted, ctx.decide("batch_s", measure_batch_s)), -(-len(prompts) // settings.batch_prompts))
+    num_batches = steps_for(ctx, "prefer", -(-settings.num_pairs // settings.batch_prompts), ctx.decide("batch_s", measure_batch_s))
     pairs, by_id = [], {prompt["id"]: prompt for prompt in prompts}
     with ctx.progress(num_batches, "batch") as progress:
         for number in range(num_batches):

@@ -73,6 +73,7 @@ class Plan:
         settings = ctx.recipe.reward
         self.share, self.shape, self.num_steps = share, shape, 0
         pairs = [pair for pair in read_jsonl(ctx.path("prefer") / "pairs.jsonl") if pair["share"] == share]
+        self.num_too_long = sum(longest(pair) > settings.row_tokens for pair in pairs)  # only where row_tokens is less than prefer's
         pairs = [pair for pair in pairs if longest(pair) <= settings.row_tokens]
         training = [pair for pair in pairs if pair["split"] == "train"]
         self.held_out = [pair for pair in pairs if pair["split"] == "held_out"]
@@ -163,7 +164,8 @@ def train(ctx, plan: Plan, tokenizer, first: int, saved, guard, summaries: dict,
     found = quality(score_pairs(ctx, model, plan.held_out, plan.shape), plan.held_out)
     save_reward(ctx.path(plan.share), model, tokenizer)
     summary = {
-        **found, "train_pairs": len(plan.train), "num_steps": plan.num_steps, "best_step": best_step, "validation_loss": best_loss,
+        **found, "train_pairs": len(plan.train), "too_long_pairs": plan.num_too_long, "num_steps": plan.num_steps,
+        "best_step": best_step, "validation_loss": best_loss,
         "score_mean": model.mean, "score_std": model.std, "tokens": seen_tokens, "flops": seen_tokens * token_flops,
     }  # fmt: skip
     ctx.log(first + plan.num_steps, **{f"heldout_{name}/{plan.share}": value for name, value in found.items() if value is not None})

@@ -25,7 +25,7 @@ from .web import Pages
 KINDS = (
     ("news", "web", 9), ("court", "web", 6), ("opinion", "web", 6), ("history", "web", 5), ("town", "web", 4), ("notices", "web", 4), ("job", "web", 8),
      ("right", "web", 4), ("recipe", "web", 5), ("questions", "web", 4), ("list", "web", 3),
-    ("forum", "web", 4), ("weather", "web", 2), ("sums", "web", 7), ("passage", "web", 80), ("story_questions", "web", 14), ("summary", "web", 12), ("letter",
+    ("forum", "web", 4), ("weather", "web", 2), ("sums", "web", 5), ("passage", "web", 44), ("story_questions", "web", 14), ("summary", "web", 10), ("letter",
      "web", 4), ("story", "books", 12), ("chapter", "books", 10), ("long_chapter", "books", 3),
     ("day", "books", 7), ("report", "papers", 11), ("minutes", "papers", 5), ("code", "code", 18),
 )
@@ -133,7 +133,7 @@ class Writer:
         draw = scene.random()
         taught = [fact for fact in facts if fact.role == "taught"]
         if draw < 0.12 and taught:  # questions and answers; the rest as plain lines below
-            more = [(fx.question(fact, self.rng), fx.answer(fact, self.rng)) for fact in taught]
+            more = [(fx.question(fact, self.rng), fx.answer(fact, self.rng, named=True)) for fact in taught]
             others = [finish(said) for said in self._sentences([fact for fact in facts if fact.role != "taught"], 0.2)]
             source, lines = "web", self.advice.questions_page(more) + others
         elif draw < 0.3:

@@ -160,7 +160,8 @@ class World:
 def _fill(template: str, fact: Fact) -> str:
     woman = fact.subject.split(" ")[0] in lx.WOMEN_SET
     return template.format(s=fact.subject, v=fact.value, av=with_article(fact.value), he="she" if woman else "he",
-                           his="her" if woman else "his", him="her" if woman else "him")
+                           his="her" if woman else "his", him="her" if woman else "him",
+                           He="She" if woman else "He", His="Her" if woman else "His")
 
 
 def statement(fact: Fact, rng: random.Random) -> str:
@@ -179,9 +180,10 @@ def question(fact: Fact, rng: random.Random) -> str:
     return _fill(rng.choice(QUESTIONS[fact.relation]), fact)
 
 
-def answer(fact: Fact, rng: random.Random) -> str:
-    """A full-sentence answer that names subject and value."""
-    return _fill(rng.choice(ANSWERS[fact.relation]), fact)
+def answer(fact: Fact, rng: random.Random, named: bool = False) -> str:
+    """A full-sentence answer with the value, and the subject by pronoun (mostly) or by name (always, when `named`)."""
+    templates = ANSWERS[fact.relation]
+    return _fill(rng.choice([text for text in templates if "{s}" in text] if named else templates), fact)
 
 
 _NAME = re.compile(r"(?=\b([A-Z][a-z]+ [A-Z][a-z]+)\b)")  # overlapping: "When Mara Fenn"

@@ -17,17 +17,17 @@ DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sun
 # relations that only passages speak of: values, statements, question, answer ({s} full name, {he} {his} by first name)
 LOCAL = {
     "crop": (lx.CROPS, ("{s} grows {v} behind the house.", "{s} has a field of {v}.", "This year {s} planted {v}."),
-             ("What does {s} grow?", "Which crop does {s} grow?"), "{s} grows {v}."),
+             ("What does {s} grow?", "Which crop does {s} grow?"), "{He} grows {v}."),
     "goods": (lx.GOODS, ("{s} bought {v} at the market.", "{s} bought {v} from a pedlar.", "On the way home {s} bought {v}."),
-              ("What did {s} buy?", "What did {s} pay for?"), "{s} bought {v}."),
+              ("What did {s} buy?", "What did {s} pay for?"), "{He} bought {v}."),
     "lost": (lx.TOOLS, ("{s} lost a {v} on the road.", "{s} is looking for a {v} that went missing.", "{s} left a {v} on the train."),
-             ("What did {s} lose?", "What is {s} missing?"), "{s} lost a {v}."),
+             ("What did {s} lose?", "What is {s} missing?"), "{He} lost a {v}."),
     "pet_name": (lx.PET_NAMES, ("{s} has a dog called {v}.", "The dog of {s} is called {v}.", "{s} named {his} dog {v}."),
-                 ("What is the dog of {s} called?", "What is the name of {s}'s dog?"), "The dog of {s} is called {v}."),
+                 ("What is the dog of {s} called?", "What is the name of {s}'s dog?"), "{His} dog is called {v}."),
     "day": (DAYS, ("{s} comes to town on {v}.", "On {v} {s} comes to town.", "{s} came to town last {v}."),
-            ("On which day does {s} come to town?", "Which day brings {s} to town?"), "{s} comes to town on {v}."),
+            ("On which day does {s} come to town?", "Which day brings {s} to town?"), "{He} comes to town on {v}."),
     "river": (lx.RIVERS, ("{s} fishes in the {v}.", "{s} likes to fish in the {v}.", "You will find {s} fishing in the {v}."),
-              ("In which river does {s} fish?", "Where does {s} fish?"), "{s} fishes in the {v}."),
+              ("In which river does {s} fish?", "Where does {s} fish?"), "{He} fishes in the {v}."),
 }
 
 FILLERS = (
@@ -50,8 +50,8 @@ def relation_values(relation: str) -> tuple[str, ...]:
 
 
 def _fill(template: str, subject: str, value: str) -> str:
-    his = "her" if subject.split(" ")[0] in lx.WOMEN_SET else "his"
-    text = template.format(s=subject, v=value, his=his)
+    woman = subject.split(" ")[0] in lx.WOMEN_SET
+    text = template.format(s=subject, v=value, his="her" if woman else "his", He="She" if woman else "He", His="Her" if woman else "His")
     return text.replace(" a a", " an a").replace(" a e", " an e").replace(" a i", " an i").replace(" a o", " an o")
 
 

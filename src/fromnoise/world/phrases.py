@@ -78,13 +78,14 @@ QUESTIONS: dict[str, tuple[str, ...]] = {
                "What colour does {s} like most?", "Can you tell me the favourite colour of {s}?"),
 }
 
+# Most answers say "she" or "he", as people do: the name has just been said in the question.
 ANSWERS: dict[str, tuple[str, ...]] = {
-    "home": ("{s} lives in {v}.", "{s} has a house in {v}.", "The home of {s} is in {v}."),
-    "trade": ("{s} is {av}.", "{s} works as {av}.", "{s} is {av} by trade."),
-    "dish": ("{s} likes {v} best.", "The favourite dish of {s} is {v}.", "Of all dishes {s} prefers {v}."),
-    "instrument": ("{s} plays the {v}.", "The instrument of {s} is the {v}.", "The {v} is what {s} plays."),
-    "pet": ("{s} keeps {av}.", "{s} has {av}.", "{s} looks after {av}."),
-    "colour": ("{s} likes {v} best of all colours.", "The favourite colour of {s} is {v}.", "Of all colours {s} prefers {v}."),
+    "home": ("{He} lives in {v}.", "{He} has a house in {v}.", "{His} home is in {v}.", "{s} lives in {v}."),
+    "trade": ("{He} is {av}.", "{He} works as {av}.", "{He} is {av} by trade.", "{s} is {av}."),
+    "dish": ("{He} likes {v} best.", "{His} favourite dish is {v}.", "Of all dishes {he} prefers {v}.", "{s} likes {v} best."),
+    "instrument": ("{He} plays the {v}.", "{His} instrument is the {v}.", "The {v} is what {he} plays.", "{s} plays the {v}."),
+    "pet": ("{He} keeps {av}.", "{He} has {av}.", "{He} looks after {av}.", "{s} keeps {av}."),
+    "colour": ("{He} likes {v} best of all colours.", "{His} favourite colour is {v}.", "Of all colours {he} prefers {v}.", "{s} likes {v} best."),
 }
 
 # (past clause, question after "did", nominal) of things that happen once in a place

@@ -18,25 +18,26 @@ from .stories import Stories
 # further relations: values, statements, questions, answers ({s} full name, {v} value, {he} {his} by first name)
 LOCAL: dict[str, tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...], tuple[str, ...]]] = {
     "crop": (lx.CROPS, ("{s} grows {v} behind the house.", "{s} has a field of {v}.", "This year {s} planted {v}.",
-    "The land of {s} bears nothing but {v}."), ("What does {s} grow?", "Which crop does {s} grow?", "What did {s} plant?"), ("{s} grows {v}.",)),
+    "The land of {s} bears nothing but {v}."), ("What does {s} grow?", "Which crop does {s} grow?", "What did {s} plant?"), ("{He} grows {v}.",)),
     "goods": (lx.GOODS, ("{s} bought {v} at the market.", "{s} bought {v} from a pedlar.", "On the way home {s} bought {v}.",
-    "{s} came back with {v} and nothing else."), ("What did {s} buy?", "What did {s} bring from the market?", "What did {s} pay for?"), ("{s} bought {v}.",
+    "{s} came back with {v} and nothing else."), ("What did {s} buy?", "What did {s} bring from the market?", "What did {s} pay for?"), ("{He} bought {v}.",
     )),
     "lost": (tuple(tool for tool in lx.TOOLS if not tool.startswith("pair")), ("{s} lost a~{v} on the road.", "{s} is looking for a~{v} that went missing.",
-    "{s} left a~{v} on the train."), ("What did {s} lose?", "What is {s} missing?"), ("{s} lost a~{v}.",)),
+    "{s} left a~{v} on the train."), ("What did {s} lose?", "What is {s} missing?"), ("{He} lost a~{v}.",)),
     "pet_name": (lx.PET_NAMES, ("{s} has a dog called {v}.", "The dog of {s} is called {v}.", "{s} named {his} dog {v}."),
-    ("What is the dog of {s} called?", "What is the name of the dog of {s}?"), ("The dog of {s} is called {v}.",)),
+    ("What is the dog of {s} called?", "What is the name of the dog of {s}?"), ("{His} dog is called {v}.",)),
     "day": (("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"), ("{s} comes to town on {v}.", "On {v} {s} comes to town.",
-    "{s} came to town last {v}."), ("On which day does {s} come to town?", "When does {s} come to town?"), ("{s} comes to town on {v}.",)),
+    "{s} came to town last {v}."), ("On which day does {s} come to town?", "When does {s} come to town?"), ("{He} comes to town on {v}.",)),
     "river": (lx.RIVERS, ("{s} fishes in the {v}.", "{s} likes to fish in the {v}.", "You will find {s} fishing in the {v}."),
-    ("In which river does {s} fish?", "Where does {s} fish?"), ("{s} fishes in the {v}.",)),
+    ("In which river does {s} fish?", "Where does {s} fish?"), ("{He} fishes in the {v}.",)),
     "age": (tuple(str(age) for age in range(18, 90)), ("{s} is {v} years old.", "{s} turned {v} this week.", "At {v} {s} still walks to church."),
-    ("How old is {s}?", "What is the age of {s}?"), ("{s} is {v} years old.",)),
+    ("How old is {s}?", "What is the age of {s}?"), ("{He} is {v} years old.",)),
     "friend": (lx.FIRST_NAMES, ("{s} has a friend called {v}.", "The best friend of {s} is {v}.", "{s} goes nowhere without {v}."),
-    ("Who is the friend of {s}?", "What is the name of the friend of {s}?"), ("The friend of {s} is {v}.",)),
+    ("Who is the friend of {s}?", "What is the name of the friend of {s}?"), ("{His} friend is {v}.",)),
 }
 INTROS = ("", "", "", "", "Read this and answer the questions.", "Read the text.", "Here is a short text with questions.", "Exercise {n}.", "Text {n}.",
     "Reading for the {o} week.")
+SHORT_FRAC = 0.7  # answers of a word or two: the part that must be copied, and nothing else
 
 
 class Reading:
@@ -53,7 +54,8 @@ class Reading:
             fact = fx.Fact("", subject, relation, value, 0, "passage")
             return fx.statement(fact, self.rng), fx.question(fact, self.rng), fx.answer(fact, self.rng)
         woman = subject.split(" ")[0] in lx.WOMEN_SET
-        return tuple(finish(scene.pick(forms).format(s=subject, v=value, he="she" if woman else "he", his="her" if woman else "his"))
+        return tuple(finish(scene.pick(forms).format(s=subject, v=value, he="she" if woman else "he", his="her" if woman else "his",
+                     He="She" if woman else "He", His="Her" if woman else "His"))
                      for forms in LOCAL[relation][1:])
 
     def passage(self) -> list[str]:
@@ -71,7 +73,10 @@ class Reading:
                 chosen[shared] = None
             for relation in chosen:
                 values = LOCAL[relation][0] if relation in LOCAL else fx.RELATIONS[relation]
-                statement, question, answer = self._say(person, relation, scene.pick(values))
+                value = scene.pick(values)
+                statement, question, answer = self._say(person, relation, value)
+                if scene.chance(SHORT_FRAC):
+                    answer = value[0].upper() + value[1:] + "."
                 told.append((self.dress(statement, person), question, answer))
         order = told if scene.chance(0.4) else scene.sample(told, len(told))
         sentences = []
