@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fromnoise.algorithms.masking import IGNORE_INDEX
-from fromnoise.data.packing import collate, collate_all, pack_sequences
+from fromnoise.data.packing import collate, collate_all, pack_sequences, stack_rows
 
 
 @settings(max_examples=60, deadline=None)
@@ -55,3 +55,10 @@ def test_collate_all_has_one_shape():
     batches = collate_all(sequences, None, row_tokens=32, num_rows=4, pad_id=0)
     assert {tuple(batch.input_ids.shape) for batch in batches} == {(4, 32)}
     assert torch.cat([batch.sequence_ids for batch in batches]).sort().values.tolist() == list(range(29))
+
+
+def test_stacked_rows_keep_their_places():
+    parts = [collate([[0]], [[5, 6, 7]], None, row_tokens=4, num_rows=1, pad_id=0), collate([[0], []], [[8, 9]], None, row_tokens=4, num_rows=2, pad_id=0)]
+    batch = stack_rows(parts)
+    assert batch.input_ids.shape == (3, 4) and batch.num_targets == 3
+    assert batch.input_ids.flatten()[batch.last_index].tolist() == [7, 9]

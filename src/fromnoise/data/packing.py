@@ -146,3 +146,12 @@ def collate_all(
         collate(rows[at : at + num_rows], sequences, masks, row_tokens=row_tokens, num_rows=num_rows, pad_id=pad_id, extra=extra)
         for at in range(0, len(rows), num_rows)
     ]
+
+
+def stack_rows(batches: Sequence[Batch]) -> Batch:
+    """Batches of one row length as one batch, rows in order. Sequence ids stay their own callers'."""
+    row_tokens = batches[0].input_ids.shape[1]
+    offsets = np.cumsum([0] + [len(batch.input_ids) * row_tokens for batch in batches[:-1]]).tolist()
+    rows = {name: torch.cat([getattr(batch, name) for batch in batches]) for name in ("input_ids", "labels", "position_ids", "segment_ids", "sequence_ids")}
+    flat = {name: torch.cat([getattr(b, name) + at for b, at in zip(batches, offsets, strict=True)]) for name in ("start_index", "last_index")}
+    return Batch(**rows, **flat)

@@ -133,7 +133,8 @@ class SftSection(Section):
     batch_tokens: int = 4_096
     row_tokens: int = 256
     micro_batch_rows: int = 16
-    replay_frac: float = 0.0  # fraction of each batch's rows drawn from the pretraining shards
+    replay_frac: float = 0.0  # fraction of each micro-batch's rows drawn from the pretraining shards
+    replay_weight: float = 0.2  # of the replayed rows' mean loss, beside 1 for the conversations'
     optimizer: OptimizerSection = OptimizerSection(muon_lr=0.004, adamw_lr=0.0006)
     num_evaluations: int = 6
     validation_frac: float = 0.05

@@ -85,7 +85,7 @@ def run(ctx) -> None:
     # how long: a pure function of the recipe, or of the rate measured now where a budget in time was given
     most = int(stream.pass_tokens(0) * settings.max_passes) // step_tokens
     step_s = ctx.decide("step_s", measure_step_s)
-    num_steps = steps_for(ctx, "pretrain", max(1, min(settings.tokens // step_tokens, most)), step_s)
+    num_steps = max(1, min(steps_for(ctx, "pretrain", settings.tokens // step_tokens, step_s), most))
     ctx.checkpoint.plan(step_s, settings.checkpoint_every_s)
     evaluation_steps = {round(num_steps * i / settings.num_evaluations) for i in range(settings.num_evaluations + 1)}
     kept_steps = log_spaced(num_steps, settings.num_kept_checkpoints)
@@ -109,7 +109,7 @@ def run(ctx) -> None:
         for step, batch in prefetch(micro_batches, start, num_steps):
             if step in evaluation_steps:
                 last_bpb = evaluate(step)
-            if step in kept_steps:
+            if step in kept_steps and ctx.process.is_main:
                 save_model(ctx.folder / "checkpoints" / f"step-{step:06d}", model, tokenizer)
             began = time.perf_counter()
             scale = lr_scale(step, num_steps, settings.optimizer.warmup_frac, settings.optimizer.decay_frac, settings.optimizer.final_lr_frac)
@@ -130,7 +130,8 @@ def run(ctx) -> None:
                     {"nonfinite": guard.count, "bits_per_byte": last_bpb, "loss_nats": last_loss},
                 )
     last_bpb = evaluate(num_steps)
-    save_model(ctx.folder, model, tokenizer)
+    if ctx.process.is_main:
+        save_model(ctx.folder, model, tokenizer)
     ctx.finish(
         {
             "num_parameters": total, "matrix_parameters": matrix, "num_steps": num_steps, "tokens": num_steps * step_tokens,

@@ -241,7 +241,8 @@ def step(minibatch, policy, policy_optimizer, critic, critic_optimizer, settings
 
 
 def divide_prompts(ctx, tokenizer: Tokenizer) -> tuple[list[dict], list[dict], dict[str, int]]:
-    """(prompts to practise on, prompts for the audits, counts). No audit prompt is ever practised on.
+    """(prompts to practise on, prompts for the audits, counts). No audit prompt is ever practised on, nor one whose pairs
+    are held out: those measure the models later.
 
     Audits take prompts that no pair was made of, where there are any left; else those of held-out pairs.
     """
@@ -261,7 +262,8 @@ def divide_prompts(ctx, tokenizer: Tokenizer) -> tuple[list[dict], list[dict], d
     if count < 1:
         raise UserError(f"rlhf needs at least 4 prompts that leave room for an answer in rows of {settings.row_tokens} tokens; there are {len(kept)}")
     for_audit = set(order[:count])
-    return [kept[i] for i in range(len(kept)) if i not in for_audit], [kept[i] for i in order[:count]], counts
+    practised = [kept[i] for i in range(len(kept)) if i not in for_audit and kept[i]["split"] != "held_out"]
+    return practised, [kept[i] for i in order[:count]], counts
 
 
 def prompt_order(num_prompts: int, iteration: int, count: int, seed: int) -> list[int]:

@@ -14,12 +14,14 @@ from __future__ import annotations
 import time
 
 import torch
+from torch import Tensor
 
 from fromnoise.algorithms.logprobs import linear_cross_entropy
+from fromnoise.algorithms.masking import IGNORE_INDEX, loss_mask_of
 from fromnoise.algorithms.schedules import lr_scale
 from fromnoise.data.conversation import Conversation, read_conversations
 from fromnoise.data.loader import PackedEpochs, PretrainStream, prefetch
-from fromnoise.data.packing import collate_all
+from fromnoise.data.packing import collate_all, stack_rows
 from fromnoise.data.shards import TokenShards
 from fromnoise.data.tokenizer import Tokenizer
 from fromnoise.model.compiled import compile_blocks
@@ -45,36 +47,50 @@ def run(ctx) -> None:
     train, validation, cut = encode(conversations, tokenizer, settings.row_tokens, settings.validation_frac, ctx.seed)
     shape = {"row_tokens": settings.row_tokens, "pad_id": tokenizer.pad_id}
     rows_per_step = settings.batch_tokens // settings.row_tokens
-    replay_rows = round(settings.replay_frac * rows_per_step)
     micro_rows = min(settings.micro_batch_rows, rows_per_step // ctx.process.world_size)
-    epochs = PackedEpochs(*train, rows_per_step=rows_per_step - replay_rows, micro_batch_rows=micro_rows, seed=ctx.seed, **shape)
+    replay_rows = round(settings.replay_frac * micro_rows)  # of each micro-batch: every batch then has one shape
+    chat_rows = micro_rows - replay_rows
+    epochs = PackedEpochs(*train, rows_per_step=rows_per_step // micro_rows * chat_rows, micro_batch_rows=chat_rows, seed=ctx.seed, **shape)
     held_out = collate_all(*validation, num_rows=micro_rows, **shape)
     replay = replay_stream(ctx, tokenizer) if replay_rows else None
 
     def micro_batches(step: int):
         batches = epochs.micro_batches(step, ctx.process.rank, ctx.process.world_size)
         if replay:  # rows of pretraining text beside the conversations keep what the base model knows
-            batches += [replay.batch(step * replay_rows, replay_rows, settings.row_tokens)]
+            first = (step * ctx.process.world_size + ctx.process.rank) * len(batches)
+            texts = [replay.batch((first + i) * replay_rows, replay_rows, settings.row_tokens) for i in range(len(batches))]
+            batches = [stack_rows(pair) for pair in zip(batches, texts, strict=True)]
         return [batch.to(ctx.machine.device) for batch in batches]
 
-    def losses(batch) -> dict[str, Loss]:
+    def token_nll(batch) -> Tensor:
         with ctx.machine.autocast():
             hidden = model(batch.input_ids, batch.position_ids, batch.segment_ids)  # (B, T, D)
-            nll = linear_cross_entropy(hidden.flatten(0, 1), model.head_weight, batch.labels.flatten())  # (B * T,)
-        return {"loss": Loss(nll.sum(), batch.num_targets, "token")}
+            return linear_cross_entropy(hidden, model.head_weight, batch.labels)  # (B, T)
+
+    def losses(batch) -> dict[str, Loss]:
+        nll, counted = token_nll(batch), loss_mask_of(batch.labels).sum(1)
+        found = {"loss": Loss(nll[:chat_rows].sum(), float(counted[:chat_rows].sum()), "token")}
+        if replay:
+            found["replay"] = Loss(nll[chat_rows:].sum(), float(counted[chat_rows:].sum()), "token")
+        return found
+
+    def counts(batches) -> dict[str, float]:
+        counted = {"loss": sum((b.labels[:chat_rows] != IGNORE_INDEX).sum() for b in batches)}
+        if replay:
+            counted["replay"] = sum((b.labels[chat_rows:] != IGNORE_INDEX).sum() for b in batches)
+        return {name: float(count) for name, count in counted.items()}
 
     @torch.no_grad()
     def evaluate() -> float:
         """Mean validation loss in nats a counted token."""
-        parts = [losses(batch.to(ctx.machine.device))["loss"] for batch in held_out]
-        return float(sum(part.sum for part in parts)) / sum(part.count for part in parts)
+        return float(sum(token_nll(batch.to(ctx.machine.device)).sum() for batch in held_out)) / sum(batch.num_targets for batch in held_out)
 
     def measure_step_s() -> float:
         """Seconds of a step after one to warm up; weights and random state are untouched."""
         for _ in range(2):
             start = time.perf_counter()
             for batch in micro_batches(0):
-                losses(batch)["loss"].sum.backward()
+                token_nll(batch).sum().backward()
             seconds = time.perf_counter() - start
         optimizer.zero_grad(set_to_none=True)
         return seconds
@@ -114,14 +130,14 @@ def run(ctx) -> None:
             began = time.perf_counter()
             scale = lr_scale(step, num_steps, settings.optimizer.warmup_frac, settings.optimizer.decay_frac, settings.optimizer.final_lr_frac)
             stats = update(
-                parameters, optimizer, batch, losses, {"loss": sum(b.num_targets for b in batch)},
+                parameters, optimizer, batch, losses, counts(batch), weights={"replay": settings.replay_weight},
                 lr_scale=scale, max_grad_norm=settings.optimizer.max_grad_norm, process=ctx.process,
             )
             guard.check(step, stats, {"input_ids": batch[0].input_ids, "labels": batch[0].labels})
             seconds = time.perf_counter() - began
             real_tokens = sum(int((b.segment_ids > 0).sum()) for b in batch)
             ctx.log(
-                step, loss_nats=stats.losses["loss"], grad_norm=stats.grad_norm, lr_scale=scale, skipped=stats.skipped,
+                step, loss_nats=stats.losses["loss"], replay_loss_nats=stats.losses.get("replay"), grad_norm=stats.grad_norm, lr_scale=scale, skipped=stats.skipped,
                 tokens=real_tokens, **ctx.rates(real_tokens, seconds, token_flops),
             )
             progress.advance(1, loss=stats.losses["loss"], tokens_per_s=real_tokens / seconds)
@@ -132,7 +148,8 @@ def run(ctx) -> None:
                 )
     validate(num_steps)
     model.load_state_dict(best)
-    save_model(ctx.folder, model, tokenizer, eos_ids=[tokenizer.im_end_id, tokenizer.endoftext_id])
+    if ctx.process.is_main:
+        save_model(ctx.folder, model, tokenizer, eos_ids=[tokenizer.im_end_id, tokenizer.endoftext_id])
     ctx.finish(
         {
             "conversations": len(train[0]), "validation_conversations": len(validation[0]), **cut, "num_steps": num_steps,
