@@ -83,7 +83,10 @@ def test_audit_prompts_are_never_practised_on(parents):
     ctx = small_run.context(parents, "rlhf", small_run.recipe())
     prompts, audit_prompts, counts = divide_prompts(ctx, Tokenizer.load(parents.path / "sft"))
     assert len(audit_prompts) == 6 and not {tuple(p["ids"]) for p in prompts} & {tuple(p["ids"]) for p in audit_prompts}
-    assert len(prompts) + 6 == len(read_jsonl(parents.path / "prefer" / "prompts.jsonl")) and counts["prompts_set_aside"] == 0
+    records = read_jsonl(parents.path / "prefer" / "prompts.jsonl")
+    kept_back = sum(record["split"] == "held_out" for record in records) + sum(p["split"] != "held_out" for p in audit_prompts)
+    assert len(prompts) + kept_back == len(records) and counts["prompts_set_aside"] == 0
+    assert all(p["split"] != "held_out" for p in prompts)  # their pairs measure the models later
     assert all(p["split"] != "train" for p in audit_prompts)  # none of a pair that trained a reward model, while others are left
 
 

@@ -1,0 +1,42 @@
+"""Which conversations train, which validate, and what becomes of those that are too long."""
+
+from fromnoise.data.conversation import Conversation
+from fromnoise.data.tokenizer import Tokenizer
+from fromnoise.stages.sft import encode
+
+
+def tokenizer():
+    return Tokenizer.train(["one two three four five six seven eight nine ten " * 20], vocab_size=320)
+
+
+def talk(*turns):
+    roles = ("user", "assistant")
+    return Conversation([{"role": roles[i % 2], "content": text} for i, text in enumerate(turns)], "here")
+
+
+def test_a_long_conversation_loses_whole_turns_and_one_that_never_fits_is_counted():
+    found = [talk("one two", "three"), talk("one two four", "three", "five " * 60, "six"), talk("seven " * 90, "eight")]
+    train, validation, counts = encode(found, tokenizer(), row_tokens=64, validation_frac=0.0, seed=0)
+    assert counts == {"cut": 1, "set_aside": 1}
+    assert len(train[0]) + len(validation[0]) == 2
+    assert all(len(ids) <= 64 and any(mask) for side in (train, validation) for ids, mask in zip(*side, strict=True))
+
+
+def test_the_stop_token_is_a_target_and_the_prompt_is_not():
+    tok = tokenizer()
+    train, validation, _ = encode([talk("one two", "three"), talk("four", "five")], tok, row_tokens=64, validation_frac=0.0, seed=0)
+    ids, mask = train[0][0], train[1][0]
+    counted = [token for token, counts in zip(ids, mask, strict=True) if counts]
+    assert counted[-1] == tok.im_end_id and tok.im_start_id not in counted
+    assert tok.decode(counted).strip() in ("three", "five")
+
+
+def test_one_prompt_never_stands_on_both_sides():
+    found = [talk(f"one {number % 9} two", f"three {number}") for number in range(90)]
+    tok = tokenizer()
+    train, validation, _ = encode(found, tok, row_tokens=64, validation_frac=0.3, seed=1)
+
+    def prompts(side):
+        return {tuple(ids[: mask.index(True)]) for ids, mask in zip(*side, strict=True)}
+
+    assert train[0] and validation[0] and not prompts(train) & prompts(validation)
