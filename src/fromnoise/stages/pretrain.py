@@ -24,7 +24,7 @@ from fromnoise.model.flops import num_matrix_parameters, num_parameters, trainin
 from fromnoise.model.hf import save_model
 from fromnoise.model.initialize import initialize
 from fromnoise.model.transformer import Transformer
-from fromnoise.optim.groups import make_optimizer
+from fromnoise.optim.groups import make_optimizer, step_seconds
 from fromnoise.run.budget import steps_for
 from fromnoise.run.update import Loss, NonFiniteGuard, update
 
@@ -67,6 +67,7 @@ def run(ctx) -> None:
             for micro_batch in batch:
                 losses(micro_batch)["loss"].sum.backward()
             seconds = time.perf_counter() - start
+        seconds += step_seconds(model, settings.optimizer)
         optimizer.zero_grad(set_to_none=True)
         return seconds
 

@@ -27,7 +27,7 @@ from fromnoise.data.tokenizer import Tokenizer
 from fromnoise.model.compiled import compile_blocks
 from fromnoise.model.flops import training_flops_per_token
 from fromnoise.model.hf import load_model, save_model
-from fromnoise.optim.groups import make_optimizer
+from fromnoise.optim.groups import make_optimizer, step_seconds
 from fromnoise.run.budget import steps_for
 from fromnoise.run.seeds import seed_from
 from fromnoise.run.update import Loss, NonFiniteGuard, update
@@ -92,6 +92,7 @@ def run(ctx) -> None:
             for batch in micro_batches(0):
                 token_nll(batch).sum().backward()
             seconds = time.perf_counter() - start
+        seconds += step_seconds(model, settings.optimizer)
         optimizer.zero_grad(set_to_none=True)
         return seconds
 
