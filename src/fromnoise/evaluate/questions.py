@@ -27,7 +27,6 @@ EXAMPLE = "Question: {question}\nAnswer: {answer}\n\n"
 NUM_EXAMPLES = 3
 LEAST_PER_GROUP = 64
 NUM_TRIALS = 96  # prompts on which the plain form is chosen
-ANSWER_KINDS = ("fact", "context", "sum", "unknown")  # kinds with a right answer
 RECALL_MENTIONS = 64  # the rung from which closed-book recall is expected of the default recipe
 
 Judge = Callable[[dict, str, bool], object]

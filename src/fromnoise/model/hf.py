@@ -144,14 +144,6 @@ def read_config(folder: Path | str) -> dict:
     return _read_json(Path(folder) / "config.json", "a model folder holds config.json, model.safetensors and tokenizer files")
 
 
-def read_generation_config(folder: Path | str) -> dict:
-    """generation_config.json, or the token ids of config.json where there is none. `eos_token_id` is a list here."""
-    path = Path(folder) / "generation_config.json"
-    keys = _read_json(path, "") if path.is_file() else {k: v for k, v in read_config(folder).items() if k in ("eos_token_id", "pad_token_id")}
-    eos = keys.get("eos_token_id")
-    return keys | {"eos_token_id": [] if eos is None else [eos] if isinstance(eos, int) else list(eos)}
-
-
 def _read_json(path: Path, hint: str) -> dict:
     try:
         keys = json.loads(path.read_text(encoding="utf-8"))

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from fromnoise.algorithms.logprobs import linear_cross_entropy
-from fromnoise.algorithms.masking import IGNORE_INDEX, loss_mask_of
+from fromnoise.algorithms.masking import loss_mask_of
 from fromnoise.algorithms.schedules import lr_scale
 from fromnoise.data.conversation import Conversation, read_conversations
 from fromnoise.data.loader import PackedEpochs, PretrainStream, prefetch
@@ -75,9 +75,9 @@ def run(ctx) -> None:
         return found
 
     def counts(batches) -> dict[str, float]:
-        counted = {"loss": sum((b.labels[:chat_rows] != IGNORE_INDEX).sum() for b in batches)}
+        counted = {"loss": sum(loss_mask_of(b.labels[:chat_rows]).sum() for b in batches)}
         if replay:
-            counted["replay"] = sum((b.labels[chat_rows:] != IGNORE_INDEX).sum() for b in batches)
+            counted["replay"] = sum(loss_mask_of(b.labels[chat_rows:]).sum() for b in batches)
         return {name: float(count) for name, count in counted.items()}
 
     @torch.no_grad()

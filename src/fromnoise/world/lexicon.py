@@ -108,7 +108,6 @@ PETS = _words("""
 cat dog goat parrot rabbit ferret tortoise donkey pony duck goose hedgehog canary pigeon owl snake lizard mouse hamster
 pig peacock raven lamb toad
 """)
-ANIMALS = PETS
 COLOURS = _words("red blue green yellow purple orange brown black white grey pink crimson silver gold turquoise violet")
 
 PET_NAMES = _words("""
