@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from fromnoise.algorithms.advantages import answer_mask, gae, group_relative, kl_shaped_rewards, leave_one_out, pack, unpack
+from fromnoise.algorithms.advantages import answer_mask, equal_groups, gae, group_relative, kl_shaped_rewards, leave_one_out, pack, unpack
 from fromnoise.algorithms.masking import masked_whiten
 
 f64 = torch.float64
@@ -106,6 +106,21 @@ def test_leave_one_out_by_hand():
     assert leave_one_out(torch.tensor([[1.0, 2.0, 6.0]])).tolist() == [[1 - 4, 2 - 3.5, 6 - 1.5]]
     with pytest.raises(ValueError, match="two answers"):
         leave_one_out(torch.ones(3, 1))
+
+
+def test_leave_one_out_leaves_out_who_is_absent():
+    scores = torch.tensor([[1.0, float("nan"), 6.0], [5.0, 0.0, 0.0]])
+    found = leave_one_out(scores, torch.tensor([[True, False, True], [True, False, False]]))
+    assert found.tolist() == [[-5.0, 0.0, 5.0], [0.0, 0.0, 0.0]]  # alone there is no baseline, so nothing to learn
+    twin = scores.nan_to_num()[0] - (scores.nan_to_num()[0].sum() - scores.nan_to_num()[0]) / 2  # counts the absent one as 0
+    assert twin.tolist() != found[0].tolist()
+
+
+def test_groups_of_equal_reward_are_flagged():
+    scores = torch.tensor([[1.0, 1.0, 1.0], [1.0, 1.0, 0.0], [0.5, 9.0, 0.5], [float("nan")] * 3])
+    present = torch.tensor([[True] * 3, [True] * 3, [True, False, True], [False] * 3])
+    assert equal_groups(scores, present).tolist() == [True, False, True, True]
+    assert not group_relative(scores[:1]).any()
 
 
 def test_pack_and_unpack_are_inverses():

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from fromnoise.algorithms.losses import bradley_terry, dpo, kl_penalty, next_token, ppo_policy, ppo_policy_stats, ppo_value
+from fromnoise.algorithms.losses import bradley_terry, dpo, grpo, kl_penalty, next_token, ppo_policy, ppo_policy_stats, ppo_value
 from fromnoise.algorithms.masking import IGNORE_INDEX
 
 f64 = torch.float64
@@ -157,3 +157,104 @@ def test_dpo_by_hand_and_its_gradient():
     assert float(total) == pytest.approx(-math.log(sigmoid(0.1 * (1.0 - -0.5))), rel=1e-12)
     total.backward()
     assert float(chosen.grad) == pytest.approx(-0.1 * sigmoid(-0.15), rel=1e-12)
+
+
+def grpo_case():
+    """Three answers of 4, 2 and 1 tokens and their advantages, float64."""
+    generator = torch.Generator().manual_seed(4)
+    old = -torch.rand(3, 4, generator=generator, dtype=f64) - 0.5
+    logprobs = (old + 0.3 * torch.randn(3, 4, generator=generator, dtype=f64)).requires_grad_()
+    ref = old + 0.2 * torch.randn(3, 4, generator=generator, dtype=f64)
+    lengths = torch.tensor([4, 2, 1])
+    mask = torch.arange(4)[None] < lengths[:, None]
+    advantages = tensor(1.0, -0.7, -0.3)[:, None].expand(3, 4)
+    return logprobs, old, ref, advantages, mask, lengths[:, None].expand(3, 4)
+
+
+def grpo_by_definition(logprobs, old, ref, advantages, mask, aggregation, low, high, kl_coef, max_tokens):
+    """Plain Python, token by token, as the papers write it; the mean itself."""
+    answers = []
+    for s in range(len(mask)):
+        tokens = []
+        for t in range(int(mask[s].sum())):
+            r, a = math.exp(float(logprobs[s, t] - old[s, t])), float(advantages[s, t])
+            u = float(ref[s, t] - logprobs[s, t])
+            tokens.append(-min(r * a, min(max(r, 1 - low), 1 + high) * a) + kl_coef * (math.exp(u) - u - 1))
+        answers.append(tokens)
+    if aggregation == "token":
+        return sum(map(sum, answers)) / sum(map(len, answers))
+    if aggregation == "sequence":
+        return sum(sum(tokens) / len(tokens) for tokens in answers) / len(answers)
+    return sum(map(sum, answers)) / (len(answers) * max_tokens)
+
+
+@pytest.mark.parametrize("aggregation", ["token", "sequence", "constant"])
+@pytest.mark.parametrize(("high", "kl_coef"), [(None, 0.0), (0.28, 0.0), (0.28, 0.1)])
+def test_grpo_equals_its_definition(aggregation, high, kl_coef):
+    logprobs, old, ref, advantages, mask, lengths = grpo_case()
+    options = {"clip_ratio": 0.2, "clip_ratio_high": high, "aggregation": aggregation, "lengths": lengths, "max_tokens": 6, "kl_coef": kl_coef}
+    total, count = grpo(logprobs, old, advantages, mask, ref_logprobs=ref, **options)
+    expected = grpo_by_definition(logprobs, old, ref, advantages, mask, aggregation, 0.2, high or 0.2, kl_coef, 6)
+    assert float(total) / count == pytest.approx(expected, abs=1e-12)
+    assert count == (7 if aggregation == "token" else 3)
+    (grad,) = torch.autograd.grad(total, logprobs)
+    assert not grad[~mask].any() and grad[mask].any()
+    # cut in two micro-batches, sums and counts add up to the same
+    parts = [grpo(logprobs[i], old[i], advantages[i], mask[i], ref_logprobs=ref[i], **{**options, "lengths": lengths[i]}) for i in (slice(0, 1), slice(1, 3))]
+    assert sum(float(part[0]) for part in parts) / sum(part[1] for part in parts) == pytest.approx(expected, abs=1e-12)
+    others = [name for name in ("token", "sequence", "constant") if name != aggregation]  # the broken twins: another mean
+    for other in others:
+        assert grpo_by_definition(logprobs, old, ref, advantages, mask, other, 0.2, high or 0.2, kl_coef, 6) != pytest.approx(expected, rel=1e-3)
+
+
+def test_grpo_without_length_bias():
+    """Two wrong answers, one four times as long: by sequence its tokens are punished a quarter as hard, by token alike."""
+    mask = torch.arange(8)[None] < torch.tensor([[8], [2]])
+    lengths = torch.tensor([[8], [2]]).expand(2, 8)
+
+    def push(aggregation):
+        logprobs = torch.full((2, 8), -1.0, dtype=f64, requires_grad=True)
+        total, _ = grpo(logprobs, logprobs.detach(), -torch.ones(2, 8, dtype=f64), mask, clip_ratio=0.2, aggregation=aggregation, lengths=lengths, max_tokens=8)
+        return torch.autograd.grad(total, logprobs)[0][:, 0].tolist()
+
+    long, short = push("token")
+    assert long == short == 1.0
+    long, short = push("constant")
+    assert long == short == 0.125
+    long, short = push("sequence")
+    assert short / long == 4.0
+
+
+def test_grpo_asks_for_what_it_needs():
+    one, mask = torch.zeros(1, 1), torch.ones(1, 1, dtype=torch.bool)
+    with pytest.raises(ValueError, match="lengths"):
+        grpo(one, one, one, mask, clip_ratio=0.2, aggregation="sequence")
+    with pytest.raises(ValueError, match="max_tokens"):
+        grpo(one, one, one, mask, clip_ratio=0.2, aggregation="constant", lengths=one)
+    with pytest.raises(ValueError, match="ref_logprobs"):
+        grpo(one, one, one, mask, clip_ratio=0.2, kl_coef=0.1)
+
+
+def test_dpo_variants_by_hand():
+    """m = (1.0) - (-0.5) = 1.5; the second pair is a tie, the third weighs half."""
+    chosen, rejected = tensor(-10.0, -10.0, -3.0), tensor(-12.0, -12.0, -2.0)
+    ref = tensor(-11.0, -11.0, -3.0), tensor(-11.5, -11.5, -3.0)  # margins 1.5, 1.5, -1
+    logsig = lambda x: math.log(sigmoid(x))  # noqa: E731
+    total, count = dpo(chosen[:1], rejected[:1], ref[0][:1], ref[1][:1], 0.1, label_smoothing=0.2)
+    assert float(total) == pytest.approx(-0.8 * logsig(0.15) - 0.2 * logsig(-0.15), rel=1e-12) and count == 1
+    total, _ = dpo(chosen[:1], rejected[:1], ref[0][:1], ref[1][:1], 0.5, variant="ipo")
+    assert float(total) == pytest.approx((1.5 - 1.0) ** 2, rel=1e-12)
+    total, count = dpo(chosen, rejected, *ref, 0.1, weights=tensor(1.0, 1.0, 0.5), ties=torch.tensor([False, True, False]))
+    expected = -logsig(0.15) - 0.5 * (logsig(0.15) + logsig(-0.15)) - 0.5 * logsig(-0.1)
+    assert float(total) == pytest.approx(expected, rel=1e-12) and count == 2.5
+    total, _ = dpo(chosen, rejected, chosen, rejected, 0.1, label_smoothing=0.3)
+    assert float(total) / 3 == pytest.approx(math.log(2), rel=1e-12)  # still ln 2 at the reference
+
+
+def test_ipo_has_a_place_to_stop_and_dpo_has_none():
+    far = tensor(5.0).requires_grad_()
+    dpo(far, tensor(0.0), tensor(0.0), tensor(0.0), 0.1, variant="ipo")[0].backward()
+    assert float(far.grad) == 0.0  # m = 1 / (2 beta)
+    twin = tensor(5.0).requires_grad_()
+    dpo(twin, tensor(0.0), tensor(0.0), tensor(0.0), 0.1)[0].backward()
+    assert float(twin.grad) < 0.0

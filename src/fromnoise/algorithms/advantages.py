@@ -88,12 +88,26 @@ def group_relative(scores: Tensor, present: Tensor | None = None, divide_by_std:
     return centred
 
 
-def leave_one_out(scores: Tensor) -> Tensor:
-    """RLOO: (P, G) scores minus the mean of the other G - 1 of the group (Ahmadian et al. 2024, arXiv 2402.14740).
+def leave_one_out(scores: Tensor, present: Tensor | None = None) -> Tensor:
+    """RLOO: (P, G) scores minus the mean of the others of the group (Ahmadian et al. 2024, arXiv 2402.14740, equation 8).
 
-    Equals group_relative times G / (G - 1): an unbiased baseline, since no answer is in its own.
+    Equals group_relative times G / (G - 1): an unbiased baseline, since no answer is in its own. present (P, G) bool
+    leaves an answer (an empty one) out; one that is alone in its group gets 0.
     """
-    num = scores.shape[1]
-    if num < 2:
-        raise ValueError(f"leave-one-out needs at least two answers a prompt, got {num}")
-    return scores - (scores.sum(dim=1, keepdim=True) - scores) / (num - 1)
+    if scores.shape[1] < 2:
+        raise ValueError(f"leave-one-out needs at least two answers a prompt, got {scores.shape[1]}")
+    present = torch.ones_like(scores, dtype=torch.bool) if present is None else present
+    count = present.sum(dim=1, keepdim=True).to(scores.dtype)
+    return group_relative(scores, present) * torch.where(count > 1, count / (count - 1).clamp(min=1), torch.zeros_like(count))
+
+
+def equal_groups(scores: Tensor, present: Tensor | None = None, tolerance: float = 1e-6) -> Tensor:
+    """(P, G) scores -> (P,) bool: True where all present answers of a group have the same score.
+
+    Such a group's advantages are 0: it teaches nothing and costs a full update. DAPO (arXiv 2503.14476, section 3.2) leaves
+    them out and draws others.
+    """
+    present = torch.ones_like(scores, dtype=torch.bool) if present is None else present
+    low = torch.where(present, scores, torch.full_like(scores, float("inf"))).amin(dim=1)
+    high = torch.where(present, scores, torch.full_like(scores, float("-inf"))).amax(dim=1)
+    return ~(high - low > tolerance)

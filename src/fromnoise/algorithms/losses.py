@@ -6,6 +6,8 @@ Nothing here divides: `run/update.py` adds the counts of all micro-batches and r
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -14,9 +16,7 @@ from fromnoise.algorithms.logprobs import kl_estimates, linear_cross_entropy
 from fromnoise.algorithms.masking import IGNORE_INDEX, masked_mean, masked_sum
 
 
-def next_token(
-    hidden: Tensor, weight: Tensor, labels: Tensor, chunk_tokens: int | None = None
-) -> tuple[Tensor, float]:
+def next_token(hidden: Tensor, weight: Tensor, labels: Tensor, chunk_tokens: int | None = None) -> tuple[Tensor, float]:
     """Cross-entropy of the next token. hidden (..., D), weight (V, D), labels (...); unit: token; nats.
 
     sum over counted t of -log softmax(W h_t)[labels_t].
@@ -25,9 +25,7 @@ def next_token(
     return nll.sum(), float((labels != IGNORE_INDEX).sum())
 
 
-def bradley_terry(
-    chosen_scores: Tensor, rejected_scores: Tensor, weights: Tensor | None = None, ties: Tensor | None = None
-) -> tuple[Tensor, float]:
+def bradley_terry(chosen_scores: Tensor, rejected_scores: Tensor, weights: Tensor | None = None, ties: Tensor | None = None) -> tuple[Tensor, float]:
     """-log P(chosen preferred), P = sigmoid(chosen_score - rejected_score). All (P,); unit: pair; count = sum of weights.
 
     ties (bool): a tie is half a vote each way, -(log sigmoid(d) + log sigmoid(-d)) / 2, least at d = 0, where it is
@@ -95,12 +93,84 @@ def kl_penalty(logprobs: Tensor, ref_logprobs: Tensor, mask: Tensor) -> tuple[Te
     return masked_sum(k3, mask), float(mask.sum())
 
 
-def dpo(
-    chosen_logprobs: Tensor, rejected_logprobs: Tensor, ref_chosen_logprobs: Tensor, ref_rejected_logprobs: Tensor, beta: float
-) -> tuple[Tensor, float]:
-    """-log sigmoid(beta ((log pi - log ref)(chosen) - (log pi - log ref)(rejected))). All (P,): sums over answer tokens.
+Aggregation = Literal["token", "sequence", "constant"]
 
-    Rafailov et al. 2023 (arXiv 2305.18290), equation 7; ln 2 while policy and reference are equal. Unit: pair.
+
+def grpo(
+    logprobs: Tensor,
+    old_logprobs: Tensor,
+    advantages: Tensor,
+    mask: Tensor,
+    *,
+    clip_ratio: float,
+    clip_ratio_high: float | None = None,
+    aggregation: Aggregation = "token",
+    lengths: Tensor | None = None,
+    max_tokens: int | None = None,
+    ref_logprobs: Tensor | None = None,
+    kl_coef: float = 0.0,
+) -> tuple[Tensor, float]:
+    """The clipped loss of `ppo_policy` plus kl_coef times k3 of every token, weighed by `aggregation`. All (...), packed or padded.
+
+    advantages: of the answer that a token belongs to, the same at each of its tokens. How an answer's tokens are weighed:
+
+    - "token": each token 1, the count is tokens. DAPO (Yu et al. 2025, arXiv 2503.14476, equation 8): no length bias within
+      a batch, long answers have a larger say in all.
+    - "sequence": 1 / its answer's length, the count is answers. GRPO as published (Shao et al. 2024, arXiv 2402.03300,
+      equation 3): a wrong answer is punished less for each token the longer it is.
+    - "constant": 1 / max_tokens, the count is answers. Dr. GRPO (Liu et al. 2025, arXiv 2503.20783).
+
+    lengths (...): counted tokens of each token's answer, needed by the last two, which count an answer without tokens as
+    none. clip_ratio_high: the upper bound on its own (clip-higher, arXiv 2503.14476, equation 10). ref_logprobs: needed
+    when kl_coef > 0.
+    """
+    high = clip_ratio if clip_ratio_high is None else clip_ratio_high
+    ratio = torch.exp(torch.where(mask, logprobs - old_logprobs, torch.zeros_like(logprobs)))
+    loss = -torch.minimum(ratio * advantages, ratio.clamp(1.0 - clip_ratio, 1.0 + high) * advantages)
+    if kl_coef:
+        if ref_logprobs is None:
+            raise ValueError("a KL term needs ref_logprobs")
+        log_ratio = torch.where(mask, logprobs - ref_logprobs, torch.zeros_like(logprobs))
+        loss = loss + kl_coef * kl_estimates(log_ratio, torch.zeros_like(log_ratio))[2]
+    if aggregation == "token":
+        return masked_sum(loss, mask), float(mask.sum())
+    if lengths is None or (aggregation == "constant" and max_tokens is None):
+        raise ValueError(f"aggregation={aggregation!r} needs lengths" + (" and max_tokens" if aggregation == "constant" else ""))
+    share = 1.0 / lengths.clamp(min=1).to(loss.dtype)  # of one answer; off the mask it may be anything
+    weight = share if aggregation == "sequence" else torch.full_like(share, 1.0 / (max_tokens or 1))
+    return masked_sum(weight * loss, mask), float(round(float(masked_sum(share.double(), mask))))
+
+
+def dpo(
+    chosen_logprobs: Tensor,
+    rejected_logprobs: Tensor,
+    ref_chosen_logprobs: Tensor,
+    ref_rejected_logprobs: Tensor,
+    beta: float,
+    *,
+    variant: Literal["sigmoid", "ipo"] = "sigmoid",
+    label_smoothing: float = 0.0,
+    weights: Tensor | None = None,
+    ties: Tensor | None = None,
+) -> tuple[Tensor, float]:
+    """Direct preference optimization on m = (log pi - log ref)(chosen) - (log pi - log ref)(rejected). All (P,); unit: pair.
+
+    sigmoid: -log sigmoid(beta m), Rafailov et al. 2023 (arXiv 2305.18290), equation 7; ln 2 while policy and reference are
+    equal. ipo: (m - 1 / (2 beta))^2, Azar et al. 2023 (arXiv 2310.12036), equation 17. The log-probabilities are sums over
+    an answer's tokens, or means over them for the length-normalised form, which is also how IPO's authors use theirs.
+    label_smoothing e: the choice was the other way round with probability e, so (1 - e) loss(m) + e loss(-m) (conservative
+    DPO: Mitchell 2023, https://ericmitchell.ai/cdpo.pdf). ties (bool): half a vote each way, whatever e is. count = sum of
+    weights.
     """
     margin = (chosen_logprobs - ref_chosen_logprobs) - (rejected_logprobs - ref_rejected_logprobs)
-    return -F.logsigmoid(beta * margin).sum(), float(len(margin))
+    flipped = torch.full_like(margin, label_smoothing)
+    if ties is not None:
+        flipped = torch.where(ties, torch.full_like(flipped, 0.5), flipped)
+    if variant == "ipo":
+        as_chosen, reversed_ = (margin - 0.5 / beta) ** 2, (margin + 0.5 / beta) ** 2
+    else:
+        as_chosen, reversed_ = -F.logsigmoid(beta * margin), -F.logsigmoid(-beta * margin)
+    loss = (1.0 - flipped) * as_chosen + flipped * reversed_
+    if weights is None:
+        return loss.sum(), float(len(loss))
+    return (weights * loss).sum(), float(weights.sum())
