@@ -34,7 +34,7 @@ def violations(edges: dict[str, set[str]]) -> list[str]:
                 continue  # the package's own face: loads nothing when imported
             if LEVEL[target] < LEVEL[part]:
                 found.append(f"{module} imports {other}: {part} is below {target}")
-            if part == target == "stages" and module != other and other != "fromnoise.stages":
+            if part == target == "stages" and not other.startswith(module) and other != "fromnoise.stages":  # rlhf_x is rlhf's
                 found.append(f"{module} imports {other}: no stage imports another")
     return found
 
@@ -84,7 +84,7 @@ def test_no_training_stage_reaches_the_truth_by_any_path(stage):
 
 def test_the_list_of_stages_is_the_list_of_files():
     files = {path.stem for path in (SOURCE / "fromnoise/stages").glob("*.py")} - {"__init__"}
-    assert files == {stage.verb for stage in STAGES} | BESIDE_STAGES
+    assert {name.split("_")[0] for name in files} == {stage.verb for stage in STAGES} | BESIDE_STAGES
     assert all(stage.module == f"fromnoise.stages.{stage.verb}" for stage in STAGES)
 
 

@@ -1,13 +1,17 @@
+import math
 import shutil
 
 import pytest
 import torch
 
+from fromnoise.data.shards import token_dtype, write_token_index, write_tokens
 from fromnoise.data.tokenizer import Tokenizer
 from fromnoise.evaluate.records import read_jsonl
+from fromnoise.generate.practice import divide_prompts, prompt_order
 from fromnoise.model.heads import ScoreModel
 from fromnoise.model.hf import load_model, save_reward
-from fromnoise.stages.rlhf import divide_prompts, explained_variance, prompt_order, split
+from fromnoise.run.errors import UserError
+from fromnoise.stages.rlhf import explained_variance, gone_far, split
 
 from . import small_run
 
@@ -57,6 +61,72 @@ def test_interrupted_equals_uninterrupted(parents, made, tmp_path, stop_after):
     assert resumed.outputs == made.outputs
     keys = ("reward", "kl_nats", "value_loss", "policy_loss", "audit_score")
     assert [[line.get(key) for key in keys] for line in resumed.metrics] == [[line.get(key) for key in keys] for line in made.metrics]
+
+
+METHODS = {
+    "grpo": {"group_size": 4, "aggregation": "sequence"},
+    "rloo": {"group_size": 3},
+    "dpo": {"dpo": {"batch_pairs": 6, "optimizer": small_run.OPTIMIZER}},
+    "best_of_n": {"best_of": {"n": 3, "num_prompts": 20, "batch_tokens": 128, "epochs": 2, "optimizer": small_run.OPTIMIZER}},
+}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_has_the_same_interface_and_resumes_exactly(parents, tmp_path, method):
+    settings = small_run.recipe(rlhf={**small_run.RECIPE["rlhf"], "method": method, **METHODS[method]})
+    whole = small_run.do(copy_of(parents, tmp_path / "whole"), "rlhf", settings)
+    resumed = small_run.do(copy_of(parents, tmp_path / "resumed"), "rlhf", settings, stop_after=2)
+    assert resumed.outputs == whole.outputs and resumed.summary == whole.summary
+    summary, audits = whole.summary, read_jsonl(whole.folder / "audits.jsonl")
+    assert summary["method"] == method and summary["flops"] > 0 and summary["iterations"] > 2
+    steps = [audit["iteration"] for audit in summary["audits"]]
+    assert steps[0] == 0 and steps[-1] == summary["iterations"] and len(audits) == 6 * len(steps)
+    assert summary["audit_chosen"] == max(audit["audit_score"] for audit in summary["audits"])
+    assert summary["audits"][0]["audit_kl_nats"] == pytest.approx(0, abs=1e-4) and summary["kl_last_nats"] != 0
+    first = next(line for line in whole.metrics if "loss_nats" in line or "policy_loss" in line)
+    if method == "dpo":
+        assert first["loss_nats"] == pytest.approx(math.log(2), rel=1e-5)  # before the first update policy and reference are one
+        assert first["margin"] == pytest.approx(0, abs=1e-4)
+    if method in ("grpo", "rloo"):
+        assert first["kl_nats"] == pytest.approx(0, abs=1e-5) and "value_loss" not in first and "equal_groups_frac" in first
+    if method == "best_of_n":
+        assert summary["best_reward"] > summary["mean_reward"] and summary["best_of_n_kl_nats"] == pytest.approx(math.log(3) - 2 / 3)
+
+
+def test_ppo_with_everything_on_resumes_exactly(parents, tmp_path):
+    """Adaptive coefficient, pretraining text, early end of an iteration's passes, clip-higher."""
+    settings = small_run.recipe(rlhf={**small_run.RECIPE["rlhf"], "kl_target_nats": 0.5, "ptx_coef": 0.3, "max_update_kl_nats": 1e-3, "clip_ratio_high": 0.3})
+    runs = []
+    for name, stop_after in (("whole", None), ("resumed", 2)):
+        run = copy_of(parents, tmp_path / name)
+        write_text(run)
+        runs.append(small_run.do(run, "rlhf", settings, stop_after=stop_after))
+    whole, resumed = runs
+    assert resumed.outputs == whole.outputs
+    lines = [line for line in whole.metrics if "kl_coef" in line]
+    assert [line["kl_coef"] for line in lines] == [line["kl_coef"] for line in resumed.metrics if "kl_coef" in line]
+    assert lines[1]["kl_coef"] == pytest.approx(0.05 * 0.98) and lines[2]["kl_coef"] != lines[1]["kl_coef"]  # KL 0 at first: too near
+    assert "ptx_loss" not in lines[0] and lines[1]["ptx_loss"] > 3  # while the critic warms up alone the policy reads nothing
+    assert min(line["num_updates"] for line in lines[1:]) < max(line["num_updates"] for line in lines)
+
+
+def write_text(run):
+    tokenizer = Tokenizer.load(run.path / "sft")
+    texts = [record["messages"][0]["content"] for record in read_jsonl(run.path / "prefer" / "prompts.jsonl")]
+    dtype = token_dtype(tokenizer.vocab_size)
+    count = write_tokens(run.path / "tokenizer" / "tokens", "train", "web", [tokenizer.encode_batch(texts)], dtype, tokenizer.endoftext_id)
+    write_token_index(run.path / "tokenizer" / "tokens", {"train": {"web": count}}, dtype)
+
+
+def test_ptx_without_text_says_what_is_missing(parents, tmp_path):
+    settings = small_run.recipe(rlhf={**small_run.RECIPE["rlhf"], "ptx_coef": 0.3})
+    with pytest.raises(UserError, match=r"ptx_coef = 0.3 needs the pretraining text"):
+        small_run.do(copy_of(parents, tmp_path / "run"), "rlhf", settings)
+
+
+def test_passes_end_when_the_policy_has_gone_far():
+    assert not gone_far([{"approx_kl_nats": 9.0}], None) and not gone_far([{"approx_kl_nats": 0.01}], 0.02)
+    assert gone_far([{"approx_kl_nats": 0.0}, {"approx_kl_nats": 0.03}], 0.02)
 
 
 def test_it_learns_to_stop(parents, tmp_path):

@@ -60,14 +60,15 @@ def ppo_policy(
 
 
 @torch.no_grad()
-def ppo_policy_stats(logprobs: Tensor, old_logprobs: Tensor, mask: Tensor, clip_ratio: float) -> dict[str, float]:
-    """What to watch of a PPO update, means over the mask: `ratio`, `clip_frac` (share of ratios outside 1 +- e),
+def ppo_policy_stats(logprobs: Tensor, old_logprobs: Tensor, mask: Tensor, clip_ratio: float, clip_ratio_high: float | None = None) -> dict[str, float]:
+    """What to watch of a PPO update, means over the mask: `ratio`, `clip_frac` (share of ratios outside the bounds),
     `approx_kl_nats` (k3 of old against new policy, per token)."""
+    high = clip_ratio if clip_ratio_high is None else clip_ratio_high
     log_ratio = torch.where(mask, logprobs - old_logprobs, torch.zeros_like(logprobs))
     ratio = log_ratio.exp()
     return {
         "ratio": float(masked_mean(ratio, mask)),
-        "clip_frac": float(masked_mean(((ratio - 1.0).abs() > clip_ratio).to(ratio.dtype), mask)),
+        "clip_frac": float(masked_mean(((ratio < 1.0 - clip_ratio) | (ratio > 1.0 + high)).to(ratio.dtype), mask)),
         "approx_kl_nats": float(masked_mean(ratio - 1.0 - log_ratio, mask)),
     }
 

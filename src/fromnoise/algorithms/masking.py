@@ -25,6 +25,19 @@ def masked_sum(values: Tensor, mask: Tensor, dim: int | tuple[int, ...] | None =
     return kept.sum() if dim is None else kept.sum(dim=dim)
 
 
+def sequence_sums(values: Tensor, start_index: Tensor) -> Tensor:
+    """values (B, T) of packed rows -> (S,): the sum of each sequence's positions, in packed order.
+
+    start_index (S,): flat position of each sequence's first token, ascending. Padding after a row's last sequence is added
+    to that sequence, so values there must be 0 (log-probabilities of labels that do not count are).
+    """
+    flat = values.reshape(-1)
+    starts = torch.zeros_like(flat, dtype=torch.int64)
+    starts[start_index] = 1
+    owner = starts.cumsum(0).sub(1).clamp(min=0)
+    return torch.zeros(len(start_index), dtype=flat.dtype, device=flat.device).index_add(0, owner, flat)
+
+
 def masked_mean(values: Tensor, mask: Tensor, dim: int | tuple[int, ...] | None = None) -> Tensor:
     """Mean over the True positions; 0 where there are none (an empty response must not turn a batch into NaN)."""
     count = mask.sum() if dim is None else mask.sum(dim=dim)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -17,6 +18,8 @@ from torch import Tensor
 from fromnoise.algorithms.advantages import answer_mask, pack, unpack
 from fromnoise.algorithms.logprobs import linear_logprobs_and_entropy
 from fromnoise.data.packing import Batch, collate, pack_sequences
+from fromnoise.data.tokenizer import Tokenizer
+from fromnoise.generate.engine import Engine
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +94,22 @@ class Answers:
         return batch.start_index.cpu() + self.prompt_lengths[batch.sequence_ids.cpu()] - 1
 
 
+class Rollout(NamedTuple):
+    answers: Answers
+    stopped: Tensor  # (S,) bool
+    sampler_logprobs: Tensor  # (S, L), the engine's own; for their gap to the trainer's, never for the loss
+
+
+def sample(engine: Engine, prompts: Sequence[dict], tokenizer: Tokenizer, sampling, seed: int, shape: RowShape) -> Rollout:
+    """One answer for each prompt (records with `ids`), drawn from the whole distribution at the recipe's temperature."""
+    stops = {tokenizer.im_end_id, tokenizer.endoftext_id}
+    found = engine.generate([prompt["ids"] for prompt in prompts], sampling.max_new_tokens, stops, sampling, seed)
+    answers = Answers([prompt["ids"] for prompt in prompts], [[int(token) for token in generation.token_ids] for generation in found], shape)
+    logprobs = torch.zeros(answers.mask.shape)
+    logprobs[answers.mask] = torch.tensor([value for generation in found for value in generation.logprobs], dtype=torch.float32)
+    return Rollout(answers, torch.tensor([bool(generation.stopped) for generation in found]), logprobs)
+
+
 @torch.no_grad()
 def answer_logprobs(model, answers: Answers, batches: Sequence[Batch], temperature: float, autocast) -> tuple[Tensor, Tensor]:
     """(logprobs, entropy), (S, L) each, in nats, of the distribution that was sampled from (temperature applied)."""
@@ -130,6 +149,11 @@ def penalised_scores(scores: Tensor, stopped: Tensor, missing_stop_penalty: floa
     al. 2024 (arXiv 2403.17031), which replaces the score; taking the minimum keeps a bad answer bad.
     """
     return torch.where(stopped, scores, scores.clamp(max=0.0) - missing_stop_penalty)
+
+
+def rollout_scores(model, found: Rollout, missing_stop_penalty: float, autocast) -> Tensor:
+    """(S,): what a reward model's score of each answer is worth, the penalty for not stopping included."""
+    return penalised_scores(answer_scores(model, found.answers, found.answers.batches(), autocast), found.stopped, missing_stop_penalty)
 
 
 def shuffled_rows(num_rows: int, seed: int) -> list[int]:

@@ -16,7 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 # Settings for which 0 cannot be meant.
 POSITIVE = frozenset(
     "tokens batch_tokens row_tokens context_tokens micro_batch_rows batch_pairs batch_prompts rollouts_per_iteration minibatches ppo_epochs "
-    "max_new_tokens num_layers width num_heads num_kv_heads head_size ffn_width num_threads num_pairs best_of_n max_chars".split()
+    "max_new_tokens num_layers width num_heads num_kv_heads head_size ffn_width num_threads num_pairs best_of_n max_chars group_size n beta "
+    "kl_target_nats audit_every audit_prompts".split()
 )
 
 
@@ -148,9 +149,23 @@ class SamplingSection(Section):
     max_new_tokens: int = 64
 
 
+class BiasSection(Section):
+    """How the world's raters whose pairs train the reward model differ from people at large; nothing by default."""
+
+    flattery: float = 0.0  # added to the weight of each flattering phrase, in logits; likewise the next four
+    filler: float = 0.0  # a closing remark that says nothing
+    hedges: float = 0.0
+    num_words: float = 0.0  # a word
+    polite: float = 0.0
+    care_frac: float = 1.0  # of the weights on being right, on topic, in form and refusing fitly that is left
+    patience_frac: float = 1.0  # of the patience to check a claim that is left
+    shared: bool = False  # whether the audit's raters are bent alike; the judges never are
+
+
 class PreferSection(Section):
     num_pairs: int = 4_000
     raters: Literal["world", "people"] = "world"
+    bias: BiasSection = BiasSection()
     batch_prompts: int = 256
     max_resamples: int = 2  # a second answer equal to the first is drawn again at most this often
     row_tokens: int = 256  # prompt and answer together; the oldest turns of a longer prompt are cut
@@ -171,25 +186,56 @@ class RewardSection(Section):
     checkpoint_every_s: float = 15.0
 
 
+class DpoSection(Section):
+    """`rlhf.method = "dpo"`: the pairs that the reward model learnt from, without a reward model."""
+
+    beta: float = 0.1
+    variant: Literal["sigmoid", "ipo"] = "sigmoid"
+    label_smoothing_frac: float = 0.0  # how often a choice is taken to be the wrong way round (conservative DPO)
+    length_normalised: bool = False  # mean instead of summed log-probabilities of an answer
+    epochs: float = 1.0
+    batch_pairs: int = 32  # about: a step is whole micro-batches
+    optimizer: OptimizerSection = OptimizerSection(muon_lr=0.002, adamw_lr=0.0003, warmup_frac=0.1, decay_frac=0.5, final_lr_frac=0.1)
+
+
+class BestOfSection(Section):
+    """`rlhf.method = "best_of_n"`: the SFT model is tuned on the best of its own answers by the reward model."""
+
+    n: int = 8
+    num_prompts: int = 960
+    epochs: float = 2.0
+    batch_tokens: int = 2_048
+    optimizer: OptimizerSection = OptimizerSection(muon_lr=0.002, adamw_lr=0.0003, warmup_frac=0.1, decay_frac=0.5, final_lr_frac=0.1)
+
+
 class RlhfSection(Section):
-    method: Literal["ppo"] = "ppo"
+    method: Literal["ppo", "grpo", "rloo", "dpo", "best_of_n"] = "ppo"
     num_iterations: int = 40
     rollouts_per_iteration: int = 128
     sampling: SamplingSection = SamplingSection()
-    ppo_epochs: int = 2
+    ppo_epochs: int = 2  # passes over an iteration's answers; of grpo and rloo too
     minibatches: int = 2
     row_tokens: int = 256
     micro_batch_rows: int = 16
-    kl_coef: float = 0.05  # k1 in the reward, per token
+    kl_coef: float = 0.05  # ppo, rloo: k1 in the reward, per token; grpo: k3 in the loss
+    kl_target_nats: float | None = None  # sequence KL that an adaptive coefficient steers to; None: kl_coef is fixed
     gamma: float = 1.0
     gae_lambda: float = 0.95
     clip_ratio: float = 0.2
+    clip_ratio_high: float | None = None  # the upper bound apart (clip-higher); None: as the lower
     value_clip: float = 0.2
     critic_warmup_iterations: int = 2  # iterations in which the critic alone learns
+    group_size: int = 8  # grpo, rloo: answers to each prompt
+    divide_by_std: bool = True  # grpo: by the group's deviation, as published
+    aggregation: Literal["token", "sequence", "constant"] = "token"  # grpo, rloo: how an answer's tokens are weighed
     missing_stop_penalty: float = 2.0  # in units of the normalised reward
-    max_kl_nats: float = 30.0  # sequence KL at which the stage stops early
+    ptx_coef: float = 0.0  # of the loss on pretraining text beside the policy's (PPO-ptx)
+    max_update_kl_nats: float | None = None  # old against new policy, per token: over it an iteration's passes end early
+    max_kl_nats: float = 30.0  # sequence KL from the SFT model at which the stage stops early
     optimizer: OptimizerSection = OptimizerSection(muon_lr=0.002, adamw_lr=0.0003, decay_frac=0.3, final_lr_frac=0.1)
-    audit_every: int = 5  # iterations between audits on held-out prompts
+    dpo: DpoSection = DpoSection()
+    best_of: BestOfSection = BestOfSection()
+    audit_every: int = 5  # iterations between audits on held-out prompts; dpo and best_of_n are audited as often in all
     audit_prompts: int = 128
     checkpoint_every_s: float = 20.0
 

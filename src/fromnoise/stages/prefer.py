@@ -163,14 +163,18 @@ def pair_record(ctx, number: int, prompt: dict, answers: list[dict]) -> dict:
 def choose_by_world(ctx, pairs: list[dict], prompts: list[dict]) -> list[dict]:
     """One simulated rater a pair, drawn from the pair's share of the raters; what it chooses is all that training sees.
 
+    `prefer.bias` bends the reward model's raters, and the audit's only where it is shared; the third share is never bent.
     `pool_prob_first`, how likely a rater drawn from that share is to choose the first answer, is kept for the best
     attainable accuracy alone; no training stage reads it.
     """
     from fromnoise.world.judging import judge
-    from fromnoise.world.raters import pool_prob, raters
+    from fromnoise.world.raters import Bias, pool_prob, raters
 
     by_id = {prompt["id"]: prompt for prompt in prompts}
-    pools = {share: raters(share, ctx.recipe.seed) for share in ("reward", "audit")}
+    given = ctx.recipe.prefer.bias.model_dump()
+    shared = given.pop("shared")
+    bias = Bias(care_frac=given.pop("care_frac"), patience_frac=given.pop("patience_frac"), added=given)
+    pools = {"reward": raters("reward", ctx.recipe.seed, bias), "audit": raters("audit", ctx.recipe.seed, bias if shared else None)}
     for pair in pairs:
         prompt, pool = by_id[pair["prompt_id"]], pools[pair["share"]]
         first, second = (judge(prompt, answer["text"], answer["stopped"]) for answer in pair["answers"])

@@ -1,14 +1,19 @@
-"""rlhf: the SFT model, practising answers, moves towards what the reward model scores highly (PPO).
+"""rlhf: the SFT model, practising answers, moves towards what the reward model scores highly.
 
-Reads `prefer/` (prompts), `sft/`, `reward/`, `audit/`; writes `rlhf/`. Each iteration: sample answers; score them, and
-take the log-probabilities of policy and frozen SFT model and the critic's values once; turn them into a reward for
-each token (KL penalty, score at the end) and an advantage (GAE); update policy and critic for a few epochs. Every few
-iterations the audit model, which trains nothing, scores answers to prompts kept for it: the checkpoint it likes best
-is what `rlhf/` holds.
+Reads `prefer/` (prompts), `sft/`, `reward/`, `audit/`; writes `rlhf/`. Each iteration: sample answers; score them and take
+the log-probabilities of policy and frozen SFT model once; turn them into what each token is credited with; update the
+policy for a few passes. `rlhf.method` says how credit is given, which is all that differs:
+
+  ppo   a critic's values; KL penalty in each token's reward, score at the end; generalized advantage estimation
+  grpo  several answers to a prompt; score minus the group's mean, by its deviation; KL in the loss
+  rloo  several answers to a prompt; score less KL penalty, minus the mean of the others
+
+`dpo` and `best_of_n` practise nothing anew: stages/rlhf_offline.py. Every few iterations the audit model, which trains
+nothing, scores answers to prompts kept for it: the policy it likes best is what `rlhf/` holds, whatever the method.
 
 From rollout to weight update: generate/engine.py -> generate/rollout.py -> this loop -> run/update.py.
-Left out: adaptive KL coefficient, pretraining-loss mix, reward whitening. Over-long rule: the oldest turns of a prompt
-are cut until it leaves room for an answer, else it is set aside; both counted.
+Left out: reward whitening, an entropy bonus. Over-long rule: the oldest turns of a prompt are cut until it leaves room for
+an answer, else it is set aside; both counted.
 """
 
 from __future__ import annotations
@@ -17,31 +22,23 @@ import time
 from collections.abc import Sequence
 from functools import lru_cache
 from itertools import pairwise
-from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from fromnoise.algorithms.advantages import gae, kl_shaped_rewards
-from fromnoise.algorithms.logprobs import kl_estimates, linear_logprobs_and_entropy
-from fromnoise.algorithms.losses import ppo_policy, ppo_policy_stats, ppo_value
+from fromnoise.algorithms.advantages import equal_groups, gae, group_relative, kl_shaped_rewards, leave_one_out
+from fromnoise.algorithms.logprobs import kl_estimates, linear_cross_entropy, linear_logprobs_and_entropy
+from fromnoise.algorithms.losses import grpo, ppo_policy, ppo_policy_stats, ppo_value
 from fromnoise.algorithms.masking import loss_mask_of, masked_mean, masked_sum, masked_variance, masked_whiten
-from fromnoise.algorithms.schedules import lr_scale
-from fromnoise.data.conversation import fit_prompt
+from fromnoise.algorithms.schedules import adapted_kl_coef, lr_scale
+from fromnoise.data.loader import PretrainStream
+from fromnoise.data.shards import TokenShards
 from fromnoise.data.tokenizer import Tokenizer
-from fromnoise.evaluate.records import read_jsonl
+from fromnoise.generate.audit import Audits
 from fromnoise.generate.engine import Engine
-from fromnoise.generate.rollout import (
-    Answers,
-    RowShape,
-    answer_logprobs,
-    answer_scores,
-    answer_values,
-    normalised_values,
-    penalised_scores,
-    shuffled_rows,
-)  # fmt: skip
+from fromnoise.generate.practice import divide_prompts, prompt_order
+from fromnoise.generate.rollout import Rollout, RowShape, answer_logprobs, answer_values, normalised_values, rollout_scores, sample, shuffled_rows
 from fromnoise.model.compiled import compile_blocks
 from fromnoise.model.flops import training_flops_per_token
 from fromnoise.model.hf import load_model, load_reward, save_model
@@ -50,30 +47,38 @@ from fromnoise.run.budget import steps_for
 from fromnoise.run.errors import UserError
 from fromnoise.run.seeds import seed_from
 from fromnoise.run.update import Loss, NonFiniteGuard, update
+from fromnoise.stages import rlhf_offline
 
 
 def run(ctx) -> None:
+    if ctx.recipe.rlhf.method in ("dpo", "best_of_n"):
+        rlhf_offline.run(ctx)
+    else:
+        practise(ctx)
+
+
+def practise(ctx) -> None:
     settings, machine = ctx.recipe.rlhf, ctx.machine
     tokenizer = Tokenizer.load(ctx.path("sft"))
     policy, reference = (load_model(ctx.path("sft")).to(machine.device) for _ in range(2))
     reward_model, audit_model = (load_reward(ctx.path(name)).to(machine.device) for name in ("reward", "audit"))
-    critic = load_reward(ctx.path("reward")).to(machine.device)  # its output is in units of the normalised reward
-    for model in (policy, reference, reward_model, audit_model, critic) if machine.compile else ():
+    # the critic's output is in units of the normalised reward: it starts as the reward model, mean and deviation included
+    critic = load_reward(ctx.path("reward")).to(machine.device) if settings.method == "ppo" else None
+    models = [model for model in (policy, reference, reward_model, audit_model, critic) if model is not None]
+    for model in models if machine.compile else ():
         compile_blocks(model)
-    policy_optimizer, critic_optimizer = (make_optimizer(model, settings.optimizer) for model in (policy, critic))
+    learner = Learner(ctx, policy, critic, tokenizer)
     engine = Engine(policy, dtype=machine.torch_dtype)
     shape = RowShape(settings.row_tokens, settings.micro_batch_rows, tokenizer.pad_id, machine.device)
     prompts, audit_prompts, counts = divide_prompts(ctx, tokenizer)
+    group = 1 if critic else settings.group_size
+    prompts_per_iteration = max(1, settings.rollouts_per_iteration // group)
 
     @lru_cache(maxsize=1)  # the first rollout is measured before the loop that uses it
     def rollout(iteration: int) -> Rollout:
-        """A pure function of (seed, iteration, policy weights)."""
-        chosen = [prompts[i] for i in prompt_order(len(prompts), iteration, settings.rollouts_per_iteration, ctx.seed)]
+        """A pure function of (seed, iteration, policy weights). The answers of a group follow one another."""
+        chosen = [prompts[i] for i in prompt_order(len(prompts), iteration, prompts_per_iteration, ctx.seed) for _ in range(group)]
         return sample(engine, chosen, tokenizer, settings.sampling, seed_from(ctx.seed, "rollout", iteration), shape)
-
-    def scored(model, found: Rollout) -> Tensor:
-        scores = answer_scores(model, found.answers, found.answers.batches(), machine.autocast)
-        return penalised_scores(scores, found.stopped, settings.missing_stop_penalty)  # (S,)
 
     def measure() -> float:
         """Seconds of an iteration, compiling left out; no weight changes."""
@@ -84,43 +89,32 @@ def run(ctx) -> None:
             start = time.perf_counter()
             with machine.autocast():
                 policy(batch.input_ids, batch.position_ids, batch.segment_ids).float().mean().backward()
-        policy_optimizer.zero_grad()
-        micro_batches = -(-num_rows // shape.num_rows)  # each seen by two models an epoch, and forward by four
-        return sample_s + (time.perf_counter() - start) * micro_batches * (2 * settings.ppo_epochs + 4 / 3)
+        policy.zero_grad(set_to_none=True)
+        return sample_s + (time.perf_counter() - start) * -(-num_rows // shape.num_rows) * learner.passes
 
     iteration_s = ctx.decide("iteration_s", measure)
     num_iterations = steps_for(ctx, "rlhf", settings.num_iterations, iteration_s)
     ctx.checkpoint.plan(iteration_s, settings.checkpoint_every_s)
-    ctx.info(f"{len(prompts):,} prompts, {len(audit_prompts)} kept for audits; {num_iterations} iterations of {settings.rollouts_per_iteration} answers")
+    ctx.info(
+        f"{settings.method}: {len(prompts):,} prompts, {len(audit_prompts)} kept for audits; "
+        f"{num_iterations} iterations of {prompts_per_iteration} x {group} answers"
+    )
 
-    best, best_audit, audits, seen_tokens, stopped_early = None, None, [], 0, None
     saved = ctx.checkpoint.load()
+    seen_tokens, kl_coef, stopped_early = 0, settings.kl_coef, None
     guard = NonFiniteGuard(ctx.folder, count=saved.state["nonfinite"] if saved else 0)
     if saved:
-        for name, part in (("policy", policy), ("critic", critic)):
-            part.load_state_dict(saved.group(name))
-        for name, part in (("policy_optimizer", policy_optimizer), ("critic_optimizer", critic_optimizer)):
-            part.load_state_tensors(saved.group(name) or {})  # the policy's has no state yet while the critic warms up
-        best, best_audit, audits, seen_tokens = saved.group("best"), *(saved.state[k] for k in ("best_audit", "audits", "seen_tokens"))
+        learner.restore(saved)
+        seen_tokens, kl_coef = saved.state["seen_tokens"], saved.state["kl_coef"]
         rollout.cache_clear()
         engine.refresh(policy)
-
-    def audit(iteration: int) -> None:
-        """Answers to the audit prompts, always with the same noise, scored by the audit model; keeps the best policy."""
-        nonlocal best, best_audit
-        found = sample(engine, audit_prompts, tokenizer, settings.sampling, seed_from(ctx.seed, "audit"), shape)
-        result = {"audit_score": float(scored(audit_model, found).mean()), "audit_reward": float(scored(reward_model, found).mean()),
-                  "audit_answer_tokens": float(found.answers.lengths.float().mean()), "audit_stopped_frac": float(found.stopped.float().mean())}  # fmt: skip
-        audits.append({"iteration": iteration, **result})
-        ctx.log(iteration, **result)
-        if best_audit is None or result["audit_score"] > best_audit["audit_score"]:
-            best_audit, best = audits[-1], {k: v.clone() for k, v in policy.state_dict().items()}
+    audits = Audits(ctx, audit_prompts, tokenizer, shape, engine, {"reference": reference, "reward": reward_model, "audit": audit_model}, saved)
 
     token_flops = training_flops_per_token(policy.config, settings.row_tokens)
     with ctx.progress(num_iterations, "iteration", saved.step if saved else 0) as progress:
         for iteration in range(saved.step if saved else 0, num_iterations):
             if iteration % settings.audit_every == 0:
-                audit(iteration)
+                audits(iteration, policy)
             began = time.perf_counter()
             found = rollout(iteration)
             answers, mask = found.answers, found.answers.mask
@@ -130,28 +124,30 @@ def run(ctx) -> None:
             batches = answers.batches()
             old_logprobs, entropy = answer_logprobs(policy, answers, batches, settings.sampling.temperature, machine.autocast)
             ref_logprobs, _ = answer_logprobs(reference, answers, batches, settings.sampling.temperature, machine.autocast)
-            scores = scored(reward_model, found)
-            values = answer_values(critic, answers, batches, machine.autocast)
-            rewards = kl_shaped_rewards(scores, old_logprobs, ref_logprobs, mask, settings.kl_coef)
-            advantages, returns = gae(rewards, values, mask, settings.gamma, settings.gae_lambda)  # (S, L)
-            credit = {"old_logprobs": old_logprobs, "advantages": masked_whiten(advantages, mask), "old_values": values, "returns": returns}
+            scores = rollout_scores(reward_model, found, settings.missing_stop_penalty, machine.autocast)  # (S,)
+            if critic:
+                values = answer_values(critic, answers, batches, machine.autocast)
+                credit, watched = critic_credit(settings, scores, old_logprobs, ref_logprobs, values, mask, kl_coef)
+            else:
+                credit, watched = group_credit(settings, scores, old_logprobs, ref_logprobs, mask, kl_coef)
             kl_nats = float(masked_sum(old_logprobs - ref_logprobs, mask)) / len(scores)
             measured = time.perf_counter()
 
             # several passes over the same answers; the clipped losses keep them from going too far
             schedule = settings.optimizer
             scale = lr_scale(iteration, num_iterations, schedule.warmup_frac, schedule.decay_frac, schedule.final_lr_frac)
+            critic_only = critic is not None and iteration < settings.critic_warmup_iterations
             trained: list[dict] = []
             for epoch in range(settings.ppo_epochs):
                 order = shuffled_rows(len(answers.rows), seed_from(ctx.seed, "rows", iteration, epoch))
-                for minibatch in split(answers.batches(credit, order), settings.minibatches):
-                    critic_only = iteration < settings.critic_warmup_iterations
-                    trained.append(
-                        step(minibatch, policy, None if critic_only else policy_optimizer, critic, critic_optimizer, settings, machine, scale, ctx.process)
-                    )
-                    for name in ("policy", "critic"):
-                        if f"{name}_stats" in trained[-1]:
-                            guard.check(iteration, trained[-1].pop(f"{name}_stats"), {"input_ids": minibatch[0].input_ids})
+                for place, minibatch in enumerate(split(answers.batches(credit, order), settings.minibatches)):
+                    step_number = (iteration * settings.ppo_epochs + epoch) * settings.minibatches + place
+                    result, stats = learner.step(minibatch, step_number, scale, kl_coef, critic_only)
+                    for one in stats:
+                        guard.check(iteration, one, {"input_ids": minibatch[0].input_ids})
+                    trained.append(result)
+                if gone_far(trained, settings.max_update_kl_nats):
+                    break
             engine.refresh(policy)
             rollout.cache_clear()
 
@@ -159,125 +155,147 @@ def run(ctx) -> None:
             ended = time.perf_counter()
             ctx.log(
                 iteration, reward=float(scores.mean()), reward_std=float(scores.std(correction=0)), kl_nats=kl_nats,
-                kl_k3_nats=float(masked_sum(kl_estimates(old_logprobs, ref_logprobs)[2], mask)) / len(scores),
+                kl_k3_nats=float(masked_sum(kl_estimates(old_logprobs, ref_logprobs)[2], mask)) / len(scores), kl_coef=kl_coef,
                 entropy_nats=float(masked_mean(entropy, mask)), answer_tokens=float(answers.lengths.float().mean()),
                 stopped_frac=float(found.stopped.float().mean()), distinct_frac=len(set(map(tuple, answers.answer_ids))) / len(scores),
                 sampler_gap_nats=float(masked_mean((found.sampler_logprobs - old_logprobs).abs(), mask)),
-                advantage_std=float(masked_variance(advantages, mask).sqrt()),
-                explained_variance=explained_variance(values, returns, mask), **averages(trained), lr_scale=scale, tokens=answers.num_tokens,
+                **watched, **averages(trained), num_updates=len(trained), lr_scale=scale, tokens=answers.num_tokens,
                 sample_s=sampled - began, score_s=measured - sampled, update_s=ended - measured,
-                **ctx.rates(answers.num_tokens * 2 * settings.ppo_epochs, ended - measured, token_flops),
+                **ctx.rates(answers.num_tokens * (2 if critic else 1) * settings.ppo_epochs, ended - measured, token_flops),
             )  # fmt: skip
             progress.advance(1, reward=float(scores.mean()), kl=kl_nats)
+            if settings.kl_target_nats is not None:
+                kl_coef = adapted_kl_coef(kl_coef, kl_nats, settings.kl_target_nats)
             if kl_nats > settings.max_kl_nats:
                 stopped_early = f"KL from the SFT model reached {kl_nats:.1f} nats at iteration {iteration}, over rlhf.max_kl_nats = {settings.max_kl_nats}"
                 ctx.info(stopped_early)
                 break
             if ctx.checkpoint.due(iteration + 1):
-                ctx.checkpoint.save(
-                    iteration + 1,
-                    {"policy": policy.state_dict(), "critic": critic.state_dict(), "policy_optimizer": policy_optimizer.state_tensors(),
-                     "critic_optimizer": critic_optimizer.state_tensors(), "best": best},
-                    {"best_audit": best_audit, "audits": audits, "seen_tokens": seen_tokens, "nonfinite": guard.count},
-                )  # fmt: skip
+                state = {"audits": audits.found, "seen_tokens": seen_tokens, "kl_coef": kl_coef, "nonfinite": guard.count}
+                ctx.checkpoint.save(iteration + 1, {**learner.tensors(), "best": audits.best}, state)
     done = iteration + 1 if num_iterations > (saved.step if saved else 0) else num_iterations
-    audit(done)
-    if best_audit["iteration"] != done:
-        last, kept = audits[-1]["audit_score"], best_audit["audit_score"]
-        ctx.info(f"audit: the last policy would have been worse ({last:.3f}); rlhf/ holds that of iteration {best_audit['iteration']} ({kept:.3f})")
-    policy.load_state_dict(best)
+    audits(done, policy)
+    summary = audits.finish()
+    policy.load_state_dict(audits.best)
     save_model(ctx.folder, policy, tokenizer, eos_ids=[tokenizer.im_end_id, tokenizer.endoftext_id])
-    # four forward passes (a third of training each) and two models trained for ppo_epochs
-    flops = seen_tokens * token_flops * (2 * settings.ppo_epochs + 4 / 3)
     ctx.finish(
-        {"method": settings.method, "iterations": done, "chosen_iteration": best_audit["iteration"], "audits": audits, "audit_sft": audits[0]["audit_score"],
-         "audit_chosen": best_audit["audit_score"], "audit_last": audits[-1]["audit_score"], "last_would_be_worse": best_audit["iteration"] != done,
-         "stopped_early": stopped_early, "prompts": len(prompts), "audit_prompts": len(audit_prompts), **counts, "tokens": seen_tokens, "flops": flops}
+        {"method": settings.method, "iterations": done, **summary, "stopped_early": stopped_early, "prompts": len(prompts), **counts,
+         "answers": done * prompts_per_iteration * group, "tokens": seen_tokens, "flops": seen_tokens * token_flops * learner.passes}
     )  # fmt: skip
 
 
-class Rollout(NamedTuple):
-    answers: Answers
-    stopped: Tensor  # (S,) bool
-    sampler_logprobs: Tensor  # (S, L), the engine's own; for their gap to the trainer's, never for the loss
+def critic_credit(settings, scores: Tensor, old_logprobs: Tensor, ref_logprobs: Tensor, values: Tensor, mask: Tensor, kl_coef: float):
+    """PPO: (what updates need of each token, what to watch). All (S, L) but scores (S,)."""
+    rewards = kl_shaped_rewards(scores, old_logprobs, ref_logprobs, mask, kl_coef)
+    advantages, returns = gae(rewards, values, mask, settings.gamma, settings.gae_lambda)
+    watched = {"advantage_std": float(masked_variance(advantages, mask).sqrt()), "explained_variance": explained_variance(values, returns, mask)}
+    return {"old_logprobs": old_logprobs, "advantages": masked_whiten(advantages, mask), "old_values": values, "returns": returns}, watched
 
 
-def sample(engine: Engine, prompts: Sequence[dict], tokenizer: Tokenizer, sampling, seed: int, shape: RowShape) -> Rollout:
-    """One answer for each prompt, drawn from the whole distribution at the recipe's temperature."""
-    stops = {tokenizer.im_end_id, tokenizer.endoftext_id}
-    found = engine.generate([prompt["ids"] for prompt in prompts], sampling.max_new_tokens, stops, sampling, seed)
-    answers = Answers([prompt["ids"] for prompt in prompts], [[int(token) for token in generation.token_ids] for generation in found], shape)
-    logprobs = torch.zeros(answers.mask.shape)
-    logprobs[answers.mask] = torch.tensor([value for generation in found for value in generation.logprobs], dtype=torch.float32)
-    return Rollout(answers, torch.tensor([bool(generation.stopped) for generation in found]), logprobs)
+def group_credit(settings, scores: Tensor, old_logprobs: Tensor, ref_logprobs: Tensor, mask: Tensor, kl_coef: float):
+    """GRPO and RLOO: the same pair. Every token of an answer is credited with the answer's advantage."""
+    present = mask.any(dim=1).reshape(-1, settings.group_size)  # (P, G)
+    if settings.method == "rloo":
+        penalised = scores - kl_coef * masked_sum(kl_estimates(old_logprobs, ref_logprobs)[0], mask, dim=1)
+        advantages = leave_one_out(penalised.reshape(present.shape), present)
+    else:
+        advantages = group_relative(scores.reshape(present.shape), present, settings.divide_by_std)
+    lengths = mask.sum(dim=1, keepdim=True).to(scores.dtype)
+    watched = {"advantage_std": float(advantages.std(correction=0)),
+               "equal_groups_frac": float(equal_groups(scores.reshape(present.shape), present).float().mean())}  # fmt: skip
+    per_token = torch.where(mask, advantages.reshape(-1, 1), 0.0)
+    return {"old_logprobs": old_logprobs, "ref_logprobs": ref_logprobs, "advantages": per_token, "lengths": lengths.expand(mask.shape)}, watched
 
 
-def step(minibatch, policy, policy_optimizer, critic, critic_optimizer, settings, machine, scale: float, process) -> dict:
-    """One update of the policy (left out when its optimizer is None) and one of the critic; what is logged of them."""
-    seen: list[dict] = []
+class Learner:
+    """Policy and critic with an optimizer each, and one update of both."""
 
-    def policy_losses(batch) -> dict[str, Loss]:
-        mask = loss_mask_of(batch.labels)
-        with machine.autocast():
-            hidden = policy(batch.input_ids, batch.position_ids, batch.segment_ids)
-            logprobs, _ = linear_logprobs_and_entropy(hidden, policy.head_weight, batch.labels, settings.sampling.temperature, with_entropy=False)
-        old = batch.extra["old_logprobs"]
-        seen.append(ppo_policy_stats(logprobs, old, mask, settings.clip_ratio))
-        return {"policy": Loss(*ppo_policy(logprobs, old, batch.extra["advantages"], mask, settings.clip_ratio), "token")}
+    def __init__(self, ctx, policy, critic, tokenizer: Tokenizer):
+        self.settings, self.machine, self.process = ctx.recipe.rlhf, ctx.machine, ctx.process
+        self.parts = {"policy": policy} | ({"critic": critic} if critic else {})
+        self.policy, self.critic = policy, critic
+        self.optimizers = {name: make_optimizer(model, self.settings.optimizer) for name, model in self.parts.items()}
+        # in forward-and-backward passes: each model's epochs, and one forward pass (a third) of policy, reference, reward model and critic
+        self.passes = len(self.parts) * self.settings.ppo_epochs + (3 + len(self.parts) - 1) / 3
+        self.text = pretraining_text(ctx, tokenizer) if self.settings.ptx_coef else None
 
-    def critic_losses(batch) -> dict[str, Loss]:
-        values = normalised_values(critic, batch, machine.autocast)
-        mask = loss_mask_of(batch.labels)
-        return {"value": Loss(*ppo_value(values, batch.extra["old_values"], batch.extra["returns"], mask, settings.value_clip), "token")}
+    def tensors(self) -> dict:
+        """What a checkpoint holds of it."""
+        return {**{name: model.state_dict() for name, model in self.parts.items()},
+                **{f"{name}_optimizer": optimizer.state_tensors() for name, optimizer in self.optimizers.items()}}  # fmt: skip
 
-    count = sum(batch.num_targets for batch in minibatch)
-    common = {"lr_scale": scale, "max_grad_norm": settings.optimizer.max_grad_norm, "process": process}
-    stats = update(list(critic.parameters()), critic_optimizer, minibatch, critic_losses, {"value": count}, **common)
-    result = {"value_loss": stats.losses["value"], "critic_grad_norm": stats.grad_norm, "critic_stats": stats}
-    if policy_optimizer is not None:
-        stats = update(list(policy.parameters()), policy_optimizer, minibatch, policy_losses, {"policy": count}, **common)
-        result |= {"policy_loss": stats.losses["policy"], "policy_grad_norm": stats.grad_norm, "policy_stats": stats, **averages(seen)}
-    return result
+    def restore(self, saved) -> None:
+        for name, model in self.parts.items():
+            model.load_state_dict(saved.group(name))
+            self.optimizers[name].load_state_tensors(saved.group(f"{name}_optimizer") or {})  # the policy's has no state yet while the critic warms up
+
+    def step(self, minibatch: list, step_number: int, scale: float, kl_coef: float, critic_only: bool) -> tuple[dict, list]:
+        """One update of the critic, where there is one, and of the policy: (what is logged, both UpdateStats)."""
+        common = {"lr_scale": scale, "max_grad_norm": self.settings.optimizer.max_grad_norm, "process": self.process}
+        tokens = sum(batch.num_targets for batch in minibatch)
+        logged, every = {}, []
+        if self.critic:
+            stats = update(list(self.critic.parameters()), self.optimizers["critic"], minibatch, self.critic_losses, {"value": tokens}, **common)
+            logged |= {"value_loss": stats.losses["value"], "critic_grad_norm": stats.grad_norm}
+            every.append(stats)
+        if critic_only:
+            return logged, every
+        seen: list[dict] = []
+        by_answer = self.critic is None and self.settings.aggregation != "token"
+        counts = {"policy": sum(len(batch.sequence_ids) for batch in minibatch) if by_answer else tokens}
+        batches = [(batch, False) for batch in minibatch]
+        if self.text:
+            rows = len(minibatch[0].input_ids)
+            batches.append((self.text.batch(step_number * rows, rows, self.settings.row_tokens).to(self.machine.device), True))
+            counts["ptx"] = batches[-1][0].num_targets
+
+        def losses(item) -> dict[str, Loss]:
+            batch, is_text = item
+            return self.text_losses(batch) if is_text else self.policy_losses(batch, kl_coef, seen)
+
+        stats = update(list(self.policy.parameters()), self.optimizers["policy"], batches, losses, counts, weights={"ptx": self.settings.ptx_coef}, **common)
+        logged |= {f"{name}_loss": value for name, value in stats.losses.items()} | {"policy_grad_norm": stats.grad_norm, **averages(seen)}
+        return logged, [*every, stats]
+
+    def policy_losses(self, batch, kl_coef: float, seen: list[dict]) -> dict[str, Loss]:
+        settings, extra, mask = self.settings, batch.extra, loss_mask_of(batch.labels)
+        with self.machine.autocast():
+            hidden = self.policy(batch.input_ids, batch.position_ids, batch.segment_ids)
+            logprobs, _ = linear_logprobs_and_entropy(hidden, self.policy.head_weight, batch.labels, settings.sampling.temperature, with_entropy=False)
+        old, advantages = extra["old_logprobs"], extra["advantages"]
+        seen.append(ppo_policy_stats(logprobs, old, mask, settings.clip_ratio, settings.clip_ratio_high))
+        if self.critic:
+            return {"policy": Loss(*ppo_policy(logprobs, old, advantages, mask, settings.clip_ratio, settings.clip_ratio_high), "token")}
+        total, count = grpo(
+            logprobs, old, advantages, mask, clip_ratio=settings.clip_ratio, clip_ratio_high=settings.clip_ratio_high, aggregation=settings.aggregation,
+            lengths=extra["lengths"], max_tokens=settings.sampling.max_new_tokens, ref_logprobs=extra["ref_logprobs"],
+            kl_coef=kl_coef if settings.method == "grpo" else 0.0,
+        )  # fmt: skip
+        return {"policy": Loss(total, count, "token" if settings.aggregation == "token" else "sequence")}
+
+    def critic_losses(self, batch) -> dict[str, Loss]:
+        values, mask = normalised_values(self.critic, batch, self.machine.autocast), loss_mask_of(batch.labels)
+        return {"value": Loss(*ppo_value(values, batch.extra["old_values"], batch.extra["returns"], mask, self.settings.value_clip), "token")}
+
+    def text_losses(self, batch) -> dict[str, Loss]:
+        """The pretraining loss beside the policy's: what the policy knew before must stay likely (PPO-ptx)."""
+        with self.machine.autocast():
+            hidden = self.policy(batch.input_ids, batch.position_ids, batch.segment_ids)
+            nll = linear_cross_entropy(hidden, self.policy.head_weight, batch.labels)
+        return {"ptx": Loss(nll.sum(), float(batch.num_targets), "token")}
 
 
-def divide_prompts(ctx, tokenizer: Tokenizer) -> tuple[list[dict], list[dict], dict[str, int]]:
-    """(prompts to practise on, prompts for the audits, counts). No audit prompt is ever practised on, nor one whose pairs
-    are held out: those measure the models later.
-
-    Audits take prompts that no pair was made of, where there are any left; else those of held-out pairs.
-    """
-    settings = ctx.recipe.rlhf
-    counts = {"prompts_cut": 0, "prompts_set_aside": 0}
-    kept = []
-    for record in read_jsonl(ctx.path("prefer") / "prompts.jsonl"):
-        fit = fit_prompt(tokenizer, record["messages"], settings.row_tokens - settings.sampling.max_new_tokens)
-        if fit is None:
-            counts["prompts_set_aside"] += 1
-            continue
-        counts["prompts_cut"] += len(fit[1]) < len(record["messages"])
-        kept.append({"ids": fit[0], "split": record["split"]})
-    order = np.random.default_rng(seed_from(ctx.seed, "audit prompts")).permutation(len(kept)).tolist()
-    order.sort(key=lambda i: {None: 0, "held_out": 1, "train": 2}[kept[i]["split"]])  # stable: shuffled within each
-    count = min(settings.audit_prompts, len(kept) // 4)
-    if count < 1:
-        raise UserError(f"rlhf needs at least 4 prompts that leave room for an answer in rows of {settings.row_tokens} tokens; there are {len(kept)}")
-    for_audit = set(order[:count])
-    practised = [kept[i] for i in range(len(kept)) if i not in for_audit and kept[i]["split"] != "held_out"]
-    return practised, [kept[i] for i in order[:count]], counts
+def pretraining_text(ctx, tokenizer: Tokenizer) -> PretrainStream:
+    folder = ctx.path("tokenizer") / "tokens"
+    if not (folder / "index.json").exists():
+        raise UserError(f"rlhf.ptx_coef = {ctx.recipe.rlhf.ptx_coef} needs the pretraining text in {folder}, which this run has not made; set it to 0")
+    weights = {source.name: source.weight for source in ctx.recipe.data.sources}
+    return PretrainStream(TokenShards(folder, "train"), weights, ctx.seed, tokenizer.endoftext_id)
 
 
-def prompt_order(num_prompts: int, iteration: int, count: int, seed: int) -> list[int]:
-    """Which prompts an iteration practises on: epochs over all of them, each in an order of its own."""
-    chosen = []
-    for at in range(iteration * count, (iteration + 1) * count):
-        epoch, place = divmod(at, num_prompts)
-        chosen.append(int(epoch_order(num_prompts, seed_from(seed, "epoch", epoch))[place]))
-    return chosen
-
-
-@lru_cache(maxsize=4)
-def epoch_order(num_prompts: int, seed: int) -> np.ndarray:
-    return np.random.default_rng(seed).permutation(num_prompts)
+def gone_far(trained: Sequence[dict], max_update_kl_nats: float | None) -> bool:
+    """Whether the latest update left the policy farther from the one that answered than is allowed."""
+    return max_update_kl_nats is not None and trained[-1].get("approx_kl_nats", 0.0) > max_update_kl_nats
 
 
 def split(batches: list, parts: int) -> list[list]:

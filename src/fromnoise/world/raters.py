@@ -9,14 +9,16 @@ model could reach.
 
 The people are in three disjoint shares: "reward" trains the reward model, "audit" the audit model, and "judge" is kept
 for the final judgement. Numbers here are the raters', not the truth; nothing in this file looks at the oracle.
+
+A `Bias` moves the mean weights of a whole share away from those of everybody else: how reward hacking is made to happen.
 """
 
 from __future__ import annotations
 
 import math
 import random
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from .judging import JUDGEMENT, Features
 
@@ -36,6 +38,7 @@ WEIGHTS = {
     "repetition": (-2.5, 0.5),
     "polite": (0.15, 0.15),
 }
+CONTENT = ("correct", "relevant", "form_ok", "refusal_fits")  # what an answer says; the rest is how it says it
 WORDS_SEEN = 40.0
 EASE = {"fact": 0.9, "sum": 1.0, "context": 1.0, "summary": 0.95, "list": 1.0, "rewrite": 1.0, "unknown": 0.95}
 
@@ -73,8 +76,18 @@ class Rater:
         return 0 if rng.random() < self.prob_first(prompt, first, second) else 1
 
 
-def raters(share: str, seed: int) -> list[Rater]:
-    """The people of one share, the same for the same seed; shares have no one in common."""
+@dataclass(frozen=True)
+class Bias:
+    """How a share of the raters differs from people at large."""
+
+    added: Mapping[str, float] = field(default_factory=dict)  # to the weights of features, logits a unit
+    care_frac: float = 1.0  # of everybody's weights on CONTENT that is left
+    patience_frac: float = 1.0  # of everybody's patience that is left
+
+
+def raters(share: str, seed: int, bias: Bias | None = None) -> list[Rater]:
+    """The people of one share, the same for the same seed; shares have no one in common. A bias draws no other people: it
+    changes the same ones."""
     if share not in SHARES:
         raise ValueError(f"share must be one of {', '.join(SHARES)}, not {share!r}")
     people = []
@@ -83,7 +96,11 @@ def raters(share: str, seed: int) -> list[Rater]:
         weights = {name: rng.gauss(mean, spread) for name, (mean, spread) in WEIGHTS.items()}
         for name in ("correct", "relevant", "form_ok", "stopped", "refusal_fits"):
             weights[name] = max(0.3, weights[name])  # nobody prefers wrong answers as such
-        people.append(Rater(f"{share}-{index:02d}", share, weights, rng.uniform(0.78, 0.97)))
+        patience = rng.uniform(0.78, 0.97)
+        if bias:
+            weights = {name: (bias.care_frac if name in CONTENT else 1.0) * weight + bias.added.get(name, 0.0) for name, weight in weights.items()}
+            patience *= bias.patience_frac
+        people.append(Rater(f"{share}-{index:02d}", share, weights, patience))
     return people
 
 

@@ -1,0 +1,77 @@
+"""Audits: what the model that trains nothing thinks of the policy on the way, and the weights it liked best.
+
+Every audit puts the same prompts, with the same noise, to the policy. Its answers are kept, so that the truth about each
+moment of the training can be looked up afterwards without the weights of that moment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from fromnoise.algorithms.masking import masked_mean, masked_sum
+from fromnoise.data.tokenizer import Tokenizer
+from fromnoise.evaluate.records import read_jsonl, write_jsonl
+from fromnoise.generate.engine import Engine
+from fromnoise.generate.rollout import RowShape, answer_logprobs, rollout_scores, sample
+from fromnoise.run.seeds import seed_from
+
+
+class Audits:
+    """`audits(step, policy)` at each audit; `best` are the weights with the highest `audit_score` so far.
+
+    found: one record an audit, {"iteration", "audit_score", "audit_reward", "audit_kl_nats", ...}, means over its answers.
+    The answers go to train_state/audits/ as they are made, and to `audits.jsonl` in the end (docs/formats.md).
+    """
+
+    def __init__(self, ctx, prompts: Sequence[dict], tokenizer: Tokenizer, shape: RowShape, engine: Engine, models: dict, saved):
+        """models: "reference", "reward", "audit". saved: the checkpoint to go on from, or None."""
+        self.ctx, self.prompts, self.tokenizer, self.shape, self.engine, self.models = ctx, prompts, tokenizer, shape, engine, models
+        self.found: list[dict] = saved.state["audits"] if saved else []
+        self.best: dict[str, Tensor] | None = saved.group("best") if saved else None
+        self.parts = ctx.folder / "train_state" / "audits"
+
+    @property
+    def chosen(self) -> dict:
+        """The audit with the highest score, the first of equal ones."""
+        return max(self.found, key=lambda one: one["audit_score"])
+
+    def __call__(self, iteration: int, policy) -> None:
+        settings, autocast = self.ctx.recipe.rlhf, self.ctx.machine.autocast
+        self.engine.refresh(policy)
+        found = sample(self.engine, self.prompts, self.tokenizer, settings.sampling, seed_from(self.ctx.seed, "audit"), self.shape)
+        answers, batches = found.answers, found.answers.batches()
+        reward, audit = (rollout_scores(self.models[name], found, settings.missing_stop_penalty, autocast) for name in ("reward", "audit"))
+        logprobs, entropy = answer_logprobs(policy, answers, batches, settings.sampling.temperature, autocast)
+        ref_logprobs, _ = answer_logprobs(self.models["reference"], answers, batches, settings.sampling.temperature, autocast)
+        kl = masked_sum((logprobs - ref_logprobs).double(), answers.mask, dim=1)  # (S,), k1
+        self.parts.mkdir(parents=True, exist_ok=True)
+        write_jsonl(
+            self.parts / f"iteration-{iteration:06d}.jsonl",
+            ({"iteration": iteration, "prompt_id": prompt["id"], "token_ids": answers.answer_ids[i], "text": self.tokenizer.decode(answers.answer_ids[i]),
+              "stopped": bool(found.stopped[i]), "reward": round(float(reward[i]), 6), "audit": round(float(audit[i]), 6), "kl_nats": round(float(kl[i]), 6)}
+             for i, prompt in enumerate(self.prompts)),
+        )  # fmt: skip
+        result = {"audit_score": float(audit.mean()), "audit_reward": float(reward.mean()), "audit_kl_nats": float(kl.mean()),
+                  "audit_entropy_nats": float(masked_mean(entropy, answers.mask)), "audit_answer_tokens": float(answers.lengths.float().mean()),
+                  "audit_stopped_frac": float(found.stopped.float().mean())}  # fmt: skip
+        if not self.found or result["audit_score"] > self.chosen["audit_score"]:
+            self.best = {name: value.clone() for name, value in policy.state_dict().items()}
+        self.found.append({"iteration": iteration, **result})
+        self.ctx.log(iteration, **result)
+
+    def finish(self) -> dict:
+        """Write `audits.jsonl` and tell which policy was kept; what stage.json says of it."""
+        parts = [self.parts / f"iteration-{one['iteration']:06d}.jsonl" for one in self.found]
+        write_jsonl(self.ctx.folder / "audits.jsonl", (record for path in parts for record in read_jsonl(path)))
+        last, chosen = self.found[-1], self.chosen
+        worse = chosen["iteration"] != last["iteration"]
+        if worse:
+            self.ctx.info(
+                f"audit: the last policy would have been worse ({last['audit_score']:.3f}); "
+                f"rlhf/ holds that of iteration {chosen['iteration']} ({chosen['audit_score']:.3f})"
+            )
+        return {"chosen_iteration": chosen["iteration"], "audits": self.found, "audit_sft": self.found[0]["audit_score"],
+                "audit_chosen": chosen["audit_score"], "audit_last": last["audit_score"], "last_would_be_worse": worse,
+                "kl_chosen_nats": chosen["audit_kl_nats"], "kl_last_nats": last["audit_kl_nats"], "audit_prompts": len(self.prompts)}  # fmt: skip

@@ -1,0 +1,53 @@
+"""What a policy practises on and what it is audited with: two sets of prompts that have none in common."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+
+from fromnoise.data.conversation import fit_prompt
+from fromnoise.data.tokenizer import Tokenizer
+from fromnoise.evaluate.records import read_jsonl
+from fromnoise.run.errors import UserError
+from fromnoise.run.seeds import seed_from
+
+
+def divide_prompts(ctx, tokenizer: Tokenizer) -> tuple[list[dict], list[dict], dict[str, int]]:
+    """(prompts to practise on, prompts for the audits, counts). No audit prompt is ever practised on, nor one whose pairs
+    are held out: those measure the models later. A prompt is {"id", "ids", "split"}.
+
+    Audits take prompts that no pair was made of, where there are any left; else those of held-out pairs.
+    """
+    settings = ctx.recipe.rlhf
+    counts = {"prompts_cut": 0, "prompts_set_aside": 0}
+    kept = []
+    for record in read_jsonl(ctx.path("prefer") / "prompts.jsonl"):
+        fit = fit_prompt(tokenizer, record["messages"], settings.row_tokens - settings.sampling.max_new_tokens)
+        if fit is None:
+            counts["prompts_set_aside"] += 1
+            continue
+        counts["prompts_cut"] += len(fit[1]) < len(record["messages"])
+        kept.append({"id": record["id"], "ids": fit[0], "split": record["split"]})
+    order = np.random.default_rng(seed_from(ctx.seed, "audit prompts")).permutation(len(kept)).tolist()
+    order.sort(key=lambda i: {None: 0, "held_out": 1, "train": 2}[kept[i]["split"]])  # stable: shuffled within each
+    count = min(settings.audit_prompts, len(kept) // 4)
+    if count < 1:
+        raise UserError(f"rlhf needs at least 4 prompts that leave room for an answer in rows of {settings.row_tokens} tokens; there are {len(kept)}")
+    for_audit = set(order[:count])
+    practised = [kept[i] for i in range(len(kept)) if i not in for_audit and kept[i]["split"] != "held_out"]
+    return practised, [kept[i] for i in order[:count]], counts
+
+
+def prompt_order(num_prompts: int, iteration: int, count: int, seed: int) -> list[int]:
+    """Which `count` prompts an iteration practises on: epochs over all of them, each in an order of its own."""
+    chosen = []
+    for at in range(iteration * count, (iteration + 1) * count):
+        epoch, place = divmod(at, num_prompts)
+        chosen.append(int(epoch_order(num_prompts, seed_from(seed, "epoch", epoch))[place]))
+    return chosen
+
+
+@lru_cache(maxsize=4)
+def epoch_order(num_prompts: int, seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).permutation(num_prompts)
