@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from ..tasks import sums
+from ..tasks.splits import held_out_pair
 from . import lexicon as lx
 from .grammar import call, finish
 from .requests import LOCKED, OWN, OWNED_ANIMALS, PERSONS, PESTS, PLACES, STRUCTURES, THINGS, VERBS, WEED_PLACES, WEEDS
 from .scene import Scene
-from .sums import worked
 
 # everyday jobs with verbs that may sound bad: (title, steps)
 JOBS = (
@@ -105,7 +106,7 @@ SUM_STORIES = (
 )
 TAKE_STORIES = ("There were {a} {t} in the {c}. {name} took {b} out. How many are left?", "A {trade} had {a} {t} and sold {b}. How many are left?",
     "{name} carried {a} {t} and dropped {b}. How many were still there?")
-ENDINGS = ("The answer is {n}.", "The answer is {n}.", "", "", "So it is {n}.", "That makes {n}.", "Answer: {n}.")
+ENDINGS = ("The answer is {n}.", "The answer is {n}.", "Answer: {n}.", "Answer: {n}.", "So it is {n}.", "That makes {n}.", "Result: {n}.")
 
 NOUNS = {"pest": PESTS, "weed": WEEDS, "structure": STRUCTURES, "thing": THINGS, "open": LOCKED}
 
@@ -240,17 +241,21 @@ class Advice:
         else:
             asked = scene.pick((f"What is {a} - {b}?", f"Take {b} away from {a}.", f"How much is {a} minus {b}?", f"To take {b} from {a}:",
                 f"Work out {a} - {b}."))
-        return f"{asked} {worked(a, '+' if plus else '-', b, ending)[0]}"
+        sign, total = ("+", a + b) if plus else ("-", a - b)
+        return f"{asked} {sums.work(a, sign, b)} {ending.format(n=total)}".rstrip()
 
     def _numbers(self, plus: bool) -> tuple[int, int]:
+        """Operands of two digits and more are never those that evaluation asks for."""
         number, draw = self.scene.number, self.scene.random()
-        if draw < 0.65:
-            a, b = number(1, 16), number(1, 10)
-        elif draw < 0.92:
-            a, b = number(10, 79), number(2, 59)
-        else:
-            a, b = number(100, 799), number(10, 199)
-        return (a, b) if plus or a >= b else (b, a)
+        while True:
+            if draw < 0.35:
+                a, b = number(1, 16), number(1, 9)
+            elif draw < 0.7:
+                a, b = number(10, 99), number(2, 99)
+            else:
+                a, b = number(100, 999), number(10, 999)
+            if not held_out_pair(a, b):
+                return (a, b) if plus or a >= b else (b, a)
 
     def sums_page(self) -> list[str]:
         scene = self.scene

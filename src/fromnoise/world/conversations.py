@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from ..tasks import fact as fact_task
-from ..tasks import manner, sums
+from ..tasks import manner, puzzles, sums
 from ..tasks.example import Example
 from ..tasks.refusal import is_refusal
 from . import facts as fx
@@ -23,8 +23,8 @@ from . import lexicon as lx
 from . import passages, requests, smalltalk
 
 MIX = (  # kind, share of conversations
-    ("context", 0.33), ("fact", 0.16), ("request", 0.14), ("sum", 0.09), ("summary", 0.07), ("list", 0.06), ("rewrite", 0.05),
-    ("unknown", 0.04), ("story", 0.03), ("small_talk", 0.03),
+    ("context", 0.32), ("fact", 0.16), ("request", 0.14), ("sum", 0.11), ("summary", 0.07), ("list", 0.05), ("rewrite", 0.04),
+    ("unknown", 0.04), ("puzzle", 0.03), ("story", 0.02), ("small_talk", 0.02),
 )
 LEAST_TAUGHT_MENTIONS = 16  # facts rarer than this are not asked: a model taught to answer them learns to invent
 REFUSED_FRAC = {"harmful": 0.67, "lookalike": 0.30}
@@ -49,7 +49,7 @@ class Examples:
     """Draws examples of a kind. held_out: for evaluation; people who do not exist then have other surnames."""
 
     def __init__(self, world: fx.World, held_out: bool = False):
-        self.world = world
+        self.world, self.held_out = world, held_out
         self.taught = [f for f in world.facts if f.role == "taught" and f.mentions >= LEAST_TAUGHT_MENTIONS]
         strangers = world.stranger_surnames
         share = len(strangers) // 3  # the last third is kept for evaluation
@@ -59,7 +59,8 @@ class Examples:
         makers: dict[str, Callable[[], Example]] = {
             "context": lambda: passages.question_with_context(rng, self.world),
             "fact": lambda: self.fact(rng, rng.choice(self.taught)),
-            "sum": lambda: sums.example(rng, rng.choice(lx.FIRST_NAMES), rng.choice(passages.COUNTED)),
+            "sum": lambda: sums.example(rng, rng.choice(lx.FIRST_NAMES), rng.choice(passages.COUNTED), held=self.held_out),
+            "puzzle": lambda: puzzles.example(rng, held=self.held_out),
             "summary": lambda: passages.summary_task(rng, self.world),
             "list": lambda: passages.list_task(rng, self.world),
             "rewrite": lambda: passages.rewrite_task(rng, self.world),
@@ -141,8 +142,8 @@ def _request(rng: random.Random) -> tuple[Example, str]:
 
 def decorate(rng: random.Random, writer: Writer, example: Example, answer: str) -> str:
     """The answer in the writer's manner, where the asked form leaves room for manner."""
-    if example.check["form"] in STRICT_FORMS or example.kind in ("greeting", "rewrite", "story"):
-        return answer
+    if example.check["form"] in STRICT_FORMS or example.kind in ("greeting", "rewrite", "story", "puzzle") or "columns" in example.tags:
+        return answer  # nobody decorates a column of figures
     one_sentence = example.check["form"] == "sentence"
     text = answer
     if is_refusal(answer):  # nobody flatters while refusing

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..tasks import context, fact, lists, manner, refusal, rewrite, story, summary, sums, unknown
+from ..tasks import context, fact, lists, manner, puzzles, refusal, rewrite, story, summary, sums, unknown
 from ..tasks.example import Verdict
 from ..tasks.text import repetition, words
 from . import lexicon as lx
@@ -68,6 +68,8 @@ def verify(kind: str, check: dict, answer: str) -> Verdict:
         return context.verify(check, text, relation_values(check["relation"]))
     if kind == "sum":
         return sums.verify(check, text)
+    if kind == "puzzle":
+        return puzzles.verify(check, text)
     if kind == "summary":
         return summary.verify(check, text)
     if kind == "list":

@@ -27,7 +27,7 @@ EARLIER_TURN_FRAC = 0.05  # prompts that come second in a conversation
 HELD_OUT_PROMPTS = 1_600
 HELD_REQUESTS = (("unseen_object", 0.72), ("unseen_verb", 0.12), ("unseen_pair", 0.12), ("idiom", 0.04))
 KNOWN_MENTIONS = 64  # closed-book prompts ask what a model of this size can have learnt
-QUESTION_COUNTS = {"context": 320, "summary": 120, "sum": 110, "list": 100, "rewrite": 90, "unknown": 60}
+QUESTION_COUNTS = {"context": 320, "summary": 120, "sum": 110, "list": 100, "rewrite": 90, "unknown": 60, "puzzle": 60}
 
 
 def write_records(folder: Path, seed: int, section: WorldSection) -> None:

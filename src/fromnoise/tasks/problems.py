@@ -1,0 +1,149 @@
+"""Problems to reason about, one interface for all: a level, a prompt, a verifier, and what its answer earns.
+
+The world's levels climb from two digits without a carry to several steps told as a story; problems from a file (GSM8K,
+or any jsonl with question and answer) are one level more. `grade` tells apart what learning needs apart: right or
+wrong, how far the working is right, and whether the answer has the form.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from . import puzzles, sums
+from .arithmetic import equations, normal_number
+from .example import Example, Verdict
+from .splits import all_on_side
+
+_NUMBER = re.compile(r"-?\$?\d[\d,]*(?:\.\d+)?")
+_MARKED = re.compile(r"####\s*([^\n]+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Grade:
+    correct: bool  # the answer is right and no stated step is false
+    steps: float  # 0..1: how much of the working is right, from the beginning on
+    form_ok: bool  # an answer can be found where one is expected, and the turn is ended
+    num_false: int  # stated equations and comparisons that are false
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    number: int
+    name: str
+    make: Callable[[random.Random, str, str, bool], Example]  # (rng, a name, a thing, held out?)
+
+
+STORY_STEPS = (  # (told, sign)
+    ("Then {n} gets {b} more.", "+"), ("A friend brings {b} more.", "+"), ("Then {n} finds {b} more.", "+"),
+    ("Then {n} gives away {b}.", "-"), ("Of these {b} are sold.", "-"), ("Then {b} are lost.", "-"),
+)
+
+
+def story(rng: random.Random, name: str, thing: str, num_steps: int, held: bool) -> Example:
+    """A number of things that changes several times; each change is a sum of its own, worked in columns."""
+    while True:
+        value = rng.randrange(20, 70)
+        changes, pairs, at = [], [], value
+        for told, sign in (rng.choice(STORY_STEPS) for _ in range(num_steps)):
+            b = rng.randrange(10, 50) if sign == "+" else rng.randrange(10, max(11, min(50, at - 1)))
+            changes.append((told, sign, b))
+            pairs.append((at, b))
+            at = at + b if sign == "+" else at - b
+            if at < 10:
+                break
+        if len(changes) == num_steps and at >= 10 and all_on_side(pairs, held):
+            break
+    told = " ".join(part.format(n=name, b=b) for part, _, b in changes)
+    question = f"{name} has {value} {thing}. {told} How many {thing} are there now?"
+    steps = [step for (_, sign, b), (a, _) in zip(changes, pairs, strict=True) for step in sums.columns(a, sign, b)]
+    working = " ".join(sums.work(a, sign, b) for (_, sign, b), (a, _) in zip(changes, pairs, strict=True))
+    check = {"form": "free", "answer": at, "thing": thing, "steps": steps, "operands": pairs}
+    return Example("sum", question, f"{working} There are {at} {thing}.", check, f"Question: {question}\nAnswer:", None, ("free", "told", "story"))
+
+
+def _sum(digits: Sequence[tuple[int, int]], carries: bool | None, told: bool):
+    def make(rng: random.Random, name: str, thing: str, held: bool) -> Example:
+        return sums.make(rng, *sums.draw(rng, rng.choice(digits), carries, held), name, thing, told)
+
+    return make
+
+
+def _puzzle(sizes: Sequence[int]):
+    return lambda rng, name, thing, held: puzzles.make(rng, rng.choice(puzzles.KINDS), rng.choice(sizes), held)
+
+
+def _story(num_steps: int):
+    return lambda rng, name, thing, held: story(rng, name, thing, num_steps, held)
+
+
+THREE = ((3, 2), (2, 3), (3, 3), (3, 3))
+LEVELS = (
+    Level(1, "two digits, nothing carried", _sum(((2, 2),), False, False)),
+    Level(2, "two digits, carried", _sum(((2, 2),), True, False)),
+    Level(3, "two digits, told as a story", _sum(((2, 2),), None, True)),
+    Level(4, "three digits", _sum(THREE, None, False)),
+    Level(5, "three digits, told as a story", _sum(THREE, None, True)),
+    Level(6, "puzzles of three to five", _puzzle((3, 4, 5))),
+    Level(7, "puzzles of six", _puzzle((6,))),
+    Level(8, "two steps", _story(2)),
+    Level(9, "four digits", _sum(((4, 3), (3, 4), (4, 4)), None, False)),
+    Level(10, "puzzles of eight", _puzzle((8,))),
+    Level(11, "three steps", _story(3)),
+)
+BY_NUMBER = {level.number: level for level in LEVELS}
+PLAIN_SUMS = (1, 2, 4)  # levels that are two- and three-digit sums and nothing else
+FILE_LEVEL = 0  # of problems read from a file
+
+
+def from_file(question: str, answer: str) -> Example | None:
+    """A problem read from a file, with its final answer; None when no number can be found in the answer."""
+    gold = final_number(answer)
+    if gold is None:
+        return None
+    return Example("problem", question, answer, {"form": "free", "answer": gold, "steps": []}, f"Question: {question}\nAnswer:")
+
+
+def final_number(text: str) -> str | None:
+    """The number that an answer ends on: after `####` where that stands (GSM8K), else the last one named. Normalised."""
+    marked = _MARKED.findall(text)
+    if marked:
+        numbers = _NUMBER.findall(marked[-1])
+        return normal_number(numbers[0]) if numbers else None
+    numbers = _NUMBER.findall(text)
+    return normal_number(numbers[-1].rstrip(",")) if numbers else None
+
+
+def verify(kind: str, check: dict, answer: str) -> Verdict:
+    """The verdict on an answer to a problem of this kind."""
+    if kind == "puzzle":
+        return puzzles.verify(check, answer)
+    if kind == "problem":
+        said = final_number(answer)
+        true = all(right for _, right in equations(answer))
+        return Verdict(said is not None and said == check["answer"] and true, said is not None, said is not None)
+    return sums.verify(check, answer)
+
+
+def grade(kind: str, check: dict, answer: str, stopped: bool) -> Grade:
+    """What an answer earns. An answer that never ended is wrong and formless, whatever it says.
+
+    Steps: where the task has a canonical working, the share of its steps that the answer states, in order, before the
+    first that differs; stating other truths ("1+1=2") earns nothing. Elsewhere the share of stated equations that are
+    true, 1 where none is stated: there only a false one can cost.
+    """
+    verdict = verify(kind, check, answer)
+    stated = puzzles.comparisons(answer) if kind == "puzzle" else equations(sums.figures(answer) if kind == "sum" else answer)
+    num_false = sum(not true for _, true in stated)
+    wanted = check.get("steps") or []
+    if wanted:
+        said = [text.replace(" ", "") for text, _ in stated]
+        right = next((i for i, step in enumerate(wanted) if i >= len(said) or said[i] != step), len(wanted))
+        steps = right / len(wanted)
+    elif kind == "problem":
+        steps = 1.0 - num_false / max(len(stated), 1)
+    else:
+        steps = float(bool(verdict.correct))
+    return Grade(bool(verdict.correct) and stopped, steps, bool(verdict.relevant and verdict.form_ok) and stopped, num_false)

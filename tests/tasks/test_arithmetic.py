@@ -1,0 +1,78 @@
+"""The parser works sums out and nothing else; equations in text are found and judged."""
+
+import random
+import time
+from fractions import Fraction
+
+import pytest
+
+from fromnoise.tasks.arithmetic import MAX_CHARS, NotArithmetic, calculate, equations, normal_number, write
+
+
+@pytest.mark.parametrize("text, value", [
+    ("12*7", 84), ("2+3*4", 14), ("(2+3)*4", 20), ("10-2-3", 5), ("24/4/2", 3), ("-3+5", 2), ("2*-3", -6), ("0.5*4", 2), ("1/3*3", 1), ("7 × 6 ÷ 2", 21),
+    ("--4", 4), ("((((1))))", 1), ("$12*2", 24),
+])
+def test_values(text, value):
+    assert calculate(text) == value
+
+
+def test_against_fractions_on_random_expressions():
+    """The reference is Python's own Fraction arithmetic on the tree that the text was written from."""
+    rng = random.Random(0)
+
+    def grow(depth):
+        if depth == 0 or rng.random() < 0.3:
+            n = rng.randrange(1, 30)
+            return str(n), Fraction(n)
+        (a, x), (b, y), sign = grow(depth - 1), grow(depth - 1), rng.choice("+-*/")
+        if sign == "/" and y == 0:
+            return a, x
+        return f"({a}{sign}{b})", {"+": x + y, "-": x - y, "*": x * y, "/": x / y if y else x}[sign]
+
+    for _ in range(500):
+        text, value = grow(3)
+        if len(text) <= MAX_CHARS:
+            assert calculate(text) == value
+
+
+@pytest.mark.parametrize("text", [
+    "", " ", "1+", "(1", "1)", "1 2 +", "()", "*3", "1//2", "2**9", "9**9**9", "1/0", "1/(2-2)", "abs(1)", "__import__('os').system('true')", "1;2", "1\n+1",
+    "0x10", "1e9", "1_000", "x", "len", "1+1#", "[1]", "1,2", "lambda:1", "1 if 1 else 2", "1=1", "٣+٤", "²", "1.", ".5", "1..2", "9" * 40, "9" * 13,
+    "999999999999*999999999999", "(" * 40 + "1" + ")" * 20, "-" * 30 + "1", "1" + "+1" * 40, "\x00", "1\u202e+1", "<<1+1", "3%",
+    "nan", "inf", "1e400",
+])
+def test_hostile_input_is_refused_quickly(text):
+    start = time.perf_counter()
+    with pytest.raises(NotArithmetic):
+        calculate(text)
+    assert time.perf_counter() - start < 0.05
+
+
+def test_random_bytes_never_do_anything_but_a_number_or_a_refusal():
+    rng = random.Random(1)
+    alphabet = "0123456789+-*/(). =<>abc_'\"[]{}\\\n%$,;:é²"
+    for _ in range(5_000):
+        try:
+            value = calculate("".join(rng.choice(alphabet) for _ in range(rng.randrange(0, 80))))
+        except NotArithmetic:
+            continue
+        assert isinstance(value, Fraction) and len(write(value)) < 40
+
+
+@pytest.mark.parametrize("text, found", [
+    ("7+5=12, 4+8+1=13, 3+2+1=6. The answer is 632.", [True, True, True]), ("3+4=8", [False]), ("3+4=7=7", [True]), ("3+4=7=8", [False]), ("no sums", []),
+    ("347+285: nothing", []), ("10/4=2.5", [True]), ("10/3=3.33", [True]), ("10/3=3.34", [False]), ("$5*2=$10", [True]), ("1,200+5=1,205", [True]),
+    ("12 4+8=12", [False]),
+    ("x=3", []), ("x+2=5", []), ("48/2 = <<48/2=24>>24", [True, True]),
+    ("So 3+4=8", [False]), ("48/2=24>>24", [True]), ("2+2=", [False]), ("2 + 2 = 4. 3 + 3 = 7.", [True, False]), ("1/0=1", [False]),
+])
+def test_equations(text, found):
+    assert [true for _, true in equations(text)] == found
+
+
+@pytest.mark.parametrize("text, number", [
+    ("42", "42"), ("$1,200.00", "1200"), ("-3.50", "-3.5"), ("007", "7"), ("-0", "0"), ("15%", "15"), ("18.", "18"), ("a", None), ("", None), ("1e5", None),
+])
+def test_one_spelling(text, number):
+    assert normal_number(text) == number
