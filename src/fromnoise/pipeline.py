@@ -32,5 +32,5 @@ STAGES: tuple[Stage, ...] = (
           ("seed", "rlhf", "data.prompts", "budget", "dtype"),
           "3", "reinforcement learning against the reward model"),
     Stage("evaluate", "fromnoise.stages.evaluate", ("prepare", "tokenizer", "base", "sft", "prefer", "reward", "audit", "rlhf"), ("evaluate",),
-          ("seed", "evaluate", "dtype"), "", "every model folder, measured with intervals"),
+          ("seed", "evaluate", "evaluate.reward_sets", "dtype"), "", "every model folder, measured with intervals"),
 )

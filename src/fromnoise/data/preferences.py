@@ -18,9 +18,10 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fromnoise.data.conversation import Message, checked, first_text, messages_of
+from fromnoise.data.conversation import Message, checked, first_text, fit_prompt, messages_of
 from fromnoise.data.readers import BadRecord, OnBad, read_records
 from fromnoise.run.errors import UserError
+from fromnoise.run.seeds import seed_from
 
 TURN = re.compile(r"(?:^|\n\n)(Human|Assistant): ?")  # HH's separators, at the start or after a blank line
 ANSWERS = (("response1", "response2"), ("response_1", "response_2"), ("output_1", "output_2"), ("answer_a", "answer_b"), ("response_a", "response_b"))
@@ -56,6 +57,29 @@ def read_preferences(path: str | Path, on_bad: OnBad) -> list[Pair]:
             "or two answers (`response1`, `response2`) with a `label` or one `annotatorN` vote a rater."
         )
     return pairs
+
+
+def encoded(pair: Pair, tokenizer, max_tokens: int, *, first_rejected: bool) -> dict | None:
+    """A pair as stages and measurements take it, encoded once, answers ending with the stop token.
+
+    The oldest turns are cut until the prompt and its longer answer fit `max_tokens`; None where the last turn alone
+    does not. first_rejected: the rejected answer stands first, which should be drawn by lot. `chosen` is 0, 1 or None.
+    """
+    answers = [{"token_ids": [*tokenizer.encode(text), tokenizer.im_end_id], "text": text, "stopped": True} for text in (pair.chosen, pair.rejected)]
+    fit = fit_prompt(tokenizer, pair.prompt, max_tokens - max(len(answer["token_ids"]) for answer in answers))
+    if fit is None:
+        return None
+    ids, messages = fit
+    return {
+        "prompt_id": prompt_key(pair.prompt), "kind": pair.meta.get("kind") or pair.meta.get("category"), "source": Path(pair.source).name or None,
+        "messages": messages, "prompt_ids": ids, "answers": answers[::-1] if first_rejected else answers, "weight": pair.weight, "rater": pair.rater,
+        "chosen": None if pair.tie else int(first_rejected),
+    }  # fmt: skip
+
+
+def prompt_key(messages: list[Message]) -> str:
+    """An id that depends on the messages alone, so that a prompt is known again wherever it comes from."""
+    return f"prompt-{seed_from('prompt', [(m['role'], m['content']) for m in messages]):016x}"
 
 
 def pairs_of(record: dict, source: str) -> list[Pair]:

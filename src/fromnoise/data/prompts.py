@@ -8,10 +8,9 @@ from pathlib import Path
 
 from fromnoise.data.conversation import CONTEXT_KEYS, PROMPT_KEYS, Message, checked, first_text, messages_of
 from fromnoise.data.files import BadRecord, OnBad
-from fromnoise.data.preferences import Pair
+from fromnoise.data.preferences import Pair, prompt_key
 from fromnoise.data.readers import read_records
 from fromnoise.run.errors import UserError
-from fromnoise.run.seeds import seed_from
 
 
 def world_prompts(prepare: Path, split: str) -> list[dict]:
@@ -62,7 +61,3 @@ def unique_prompts(found: Iterable[tuple[list[Message], str | None]]) -> list[di
             prompts[key] = {"id": key, "kind": kind, "split": "train", "messages": messages}
     return list(prompts.values())
 
-
-def prompt_key(messages: list[Message]) -> str:
-    """An id that depends on the messages alone, so that a prompt is known again wherever it comes from."""
-    return f"prompt-{seed_from('prompt', [(m['role'], m['content']) for m in messages]):016x}"

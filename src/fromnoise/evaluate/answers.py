@@ -10,7 +10,8 @@ from pathlib import Path
 from fromnoise.data.tokenizer import Tokenizer
 from fromnoise.generate.engine import Engine
 from fromnoise.generate.rollout import Answers, RowShape, answer_logprobs, answer_scores
-from fromnoise.model.hf import load_model, load_reward
+from fromnoise.model.heads import members_of
+from fromnoise.model.hf import load_model, load_scorer
 
 NUM_ROWS, ROW_TOKENS = 16, 256  # of the packed batches that score answers; rows grow in steps of 64 where an answer needs it
 
@@ -90,13 +91,25 @@ class Scorer:
 
     @cached_property
     def model(self):
-        return load_reward(self.folder).to(self.machine.device)
+        return load_scorer(self.folder).to(self.machine.device)
+
+    @property
+    def model_config(self):
+        return members_of(self.model)[0].backbone.config
 
     def scores(self, answers: Sequence[Answer], pad_id: int) -> list[float]:
         if not answers:
             return []
         packed = _packed(answers, pad_id, self.machine.device)
         return answer_scores(self.model, packed, packed.batches(), self.machine.autocast).tolist()
+
+    def member_scores(self, answers: Sequence[Answer], pad_id: int) -> list[list[float]]:
+        """The scores by each member of an ensemble, whose mean `scores` gives; of a single model, its own."""
+        if not answers:
+            return [[] for _ in members_of(self.model)]
+        packed = _packed(answers, pad_id, self.machine.device)
+        batches = packed.batches()
+        return [answer_scores(member, packed, batches, self.machine.autocast).tolist() for member in members_of(self.model)]
 
 
 def _packed(answers: Sequence[Answer], pad_id: int, device) -> Answers:

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
-from fromnoise.model.heads import ScoreModel
+from fromnoise.model.heads import ScoreEnsemble, ScoreModel
 from fromnoise.model.transformer import Transformer, block_forward
 
 _compiled_block = None
@@ -18,7 +18,7 @@ def autocast(dtype: torch.dtype, device: str = "cpu") -> AbstractContextManager:
     return nullcontext() if dtype == torch.float32 else torch.autocast(device, dtype=dtype)
 
 
-def compile_blocks(model: Transformer | ScoreModel) -> None:
+def compile_blocks(model: Transformer | ScoreModel | ScoreEnsemble) -> None:
     """Compile the model's block: one piece of code for all its layers, and for every later model of its shapes.
 
     Compiling happens at the first forward and backward pass of each (B, T), fixed shapes only: automatic dynamic
@@ -29,5 +29,6 @@ def compile_blocks(model: Transformer | ScoreModel) -> None:
         os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")  # a pool of compile workers takes 2 GB
         torch._dynamo.config.recompile_limit = 64
         _compiled_block = torch.compile(block_forward, fullgraph=True, dynamic=False)
-    backbone = model.backbone if isinstance(model, ScoreModel) else model
-    backbone.block_forward = _compiled_block
+    for one in model.members if isinstance(model, ScoreEnsemble) else (model,):
+        backbone = one.backbone if isinstance(one, ScoreModel) else one
+        backbone.block_forward = _compiled_block

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -33,3 +35,24 @@ class ScoreModel(nn.Module):
         """hidden (..., D) -> (...), fp32. The head is one dot product: in fp32 it costs nothing and loses nothing."""
         with torch.autocast(hidden.device.type, enabled=False):
             return F.linear(hidden.float(), self.score.weight.float()).squeeze(-1)
+
+
+class ScoreEnsemble(nn.Module):
+    """Several scorers of one kind as one: the mean of their raw scores.
+
+    Bradley-Terry leaves each member a constant of its own, so members carry their own `mean`; they share one `std`,
+    that of the mean, and (score - mean) / std of the mean is the mean of the members' normalised scores.
+    """
+
+    def __init__(self, members: Sequence[ScoreModel]):
+        super().__init__()
+        self.members = nn.ModuleList(members)
+        self.mean, self.std = sum(member.mean for member in members) / len(members), members[0].std
+
+    def forward(self, input_ids: Tensor, position_ids: Tensor | None = None, segment_ids: Tensor | None = None) -> Tensor:
+        """input_ids (B, T) -> scores (B, T), fp32."""
+        return torch.stack([member(input_ids, position_ids, segment_ids) for member in self.members]).mean(dim=0)
+
+
+def members_of(model: ScoreModel | ScoreEnsemble) -> list[ScoreModel]:
+    return list(model.members) if isinstance(model, ScoreEnsemble) else [model]

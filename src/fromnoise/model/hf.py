@@ -20,9 +20,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from fromnoise.model.config import ModelConfig
-from fromnoise.model.heads import ScoreModel
+from fromnoise.model.heads import ScoreEnsemble, ScoreModel
 from fromnoise.model.transformer import Transformer
 from fromnoise.run.errors import UserError
+from fromnoise.run.files import write_atomic
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 SHARD_BYTES = 4 << 30
@@ -117,6 +118,27 @@ def load_reward(source: Path | str, dtype: torch.dtype = torch.float32) -> Score
     wanted = {_hf_name(name): parameter for name, parameter in model.backbone.named_parameters()}
     _fill(model.backbone, wanted | {"score.weight": model.score.weight}, folder)
     return model.to(dtype)
+
+
+def member_folders(folder: Path | str) -> list[Path]:
+    """A reward model's folder, and those of the further members of an ensemble inside it: `member-2`, `member-3`, ..."""
+    folder = Path(folder)
+    found = [folder]
+    while (folder / f"member-{len(found) + 1}" / "config.json").is_file():
+        found.append(folder / f"member-{len(found) + 1}")
+    return found
+
+
+def load_scorer(source: Path | str) -> ScoreModel | ScoreEnsemble:
+    """Open a reward model, with all its members where it is an ensemble."""
+    members = [load_reward(folder) for folder in member_folders(model_folder(source))]
+    return members[0] if len(members) == 1 else ScoreEnsemble(members)
+
+
+def set_normalisation(folder: Path | str, mean: float, std: float) -> None:
+    """Give a saved reward model another normalisation: config.json is replaced by one rename, the weights stay."""
+    path = Path(folder) / "config.json"
+    write_atomic(path, json.dumps(read_config(folder) | {MEAN_KEY: float(mean), STD_KEY: float(std)}, indent=2, sort_keys=True) + "\n")
 
 
 def model_folder(source: Path | str) -> Path:

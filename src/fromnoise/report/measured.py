@@ -117,35 +117,6 @@ def contamination(run: RunData) -> list:
     return [Table(["evaluation questions found in training conversations", ""], rows)]
 
 
-def reward(run: RunData) -> Section:
-    section = Section(
-        "reward",
-        "The reward model",
-        "It learns from pairs which answer raters prefer. Raters disagree and err, so no model can reach 100 %: "
-        "the best attainable is what knowing their choice probabilities would give.",
-    )
-    names = [name for name in ("reward", "audit") if run.estimate(f"{name}/accuracy")]
-    if not names:
-        return section.missing("No held-out pairs were scored in this run." if run.estimates else NO_EVALUATION)
-    rows = []
-    for label, key, style in (
-        ("right on held-out pairs", "accuracy", "percent"),
-        ("best attainable", "attainable", "percent"),
-        ("right, over all raters of the pool", "accuracy_pool", "percent"),
-        ("(right − ½) / (best attainable − ½)", "share_of_attainable", "number"),
-        ("the same, over all raters of the pool", "share_of_attainable_pool", "number"),
-        ("calibration error of its probabilities", "calibration_error", "number"),
-        ("pairs differing in correctness or relevance", "pairs_differing", "percent"),
-    ):
-        cells = [measured(run.estimate(f"{name}/{key}"), style) for name in names]
-        if any(cell.tone != "quiet" for cell in cells):
-            rows.append([Cell(label, tone="label"), *cells])
-    heads = {"reward": "reward model", "audit": "audit model"}
-    section.blocks.append(Table(["", *(heads[name] for name in names)], rows))
-    section.blocks.append(Prose("The audit model learnt from other raters on other pairs. It watches and never trains the policy.", tone="note"))
-    return section
-
-
 def side_by_side(run: RunData) -> Section:
     section = Section(
         "answers",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import resources
 from pathlib import Path
 
-from fromnoise.report import making, measured, rlhf
+from fromnoise.report import making, measured, reward, rlhf
 from fromnoise.report.blocks import count, duration, large, shown
 from fromnoise.report.collect import RunData, collect
 
@@ -21,7 +21,7 @@ def render(run_folder: Path) -> str:
     template = environment.from_string(files.joinpath("template.html").read_text(encoding="utf-8"))
     sections = [
         making.lineage(run), making.data(run), making.tokenizer(run), making.pretraining(run), making.tuning(run), measured.questions(run),
-        measured.reward(run), rlhf.rlhf(run), rlhf.safety(run), measured.side_by_side(run), measured.likelihood(run), measured.memory(run),
+        reward.reward(run), rlhf.rlhf(run), rlhf.safety(run), measured.side_by_side(run), measured.likelihood(run), measured.memory(run),
         making.machine(run),  # last: it lists what could not be read in any of the others
     ]  # fmt: skip
     page = template.render(

@@ -248,6 +248,7 @@ class EvaluateSection(Section):
     best_of_n_prompts: int = 160  # each costs best_of_n answers
     num_samples: int = 24  # prompts answered side by side by base, sft and rlhf
     bits_per_byte_tokens: int = 65_536
+    reward_sets: tuple[str, ...] = ()  # files or folders of pairs on which the reward models are measured besides
     seed: int = 1234
     sampling: SamplingSection = SamplingSection()
 

@@ -23,7 +23,7 @@ from fromnoise.run.recipe import Recipe
 # Settings that change when something is saved, not what is saved.
 NEUTRAL = ("checkpoint_every_s",)
 # Settings that name files: what counts is the files' content, which is among the inputs.
-FILES = ("data.path", "data.sources", "data.conversations", "data.preferences", "data.prompts")
+FILES = ("data.path", "data.sources", "data.conversations", "data.preferences", "data.prompts", "evaluate.reward_sets")
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +106,7 @@ def config_of(recipe: Recipe, stage: Stage) -> dict[str, Any]:
 
 
 def _flatten(key: str, value: Any, config: dict[str, Any]) -> None:
-    if key.rsplit(".", 1)[-1] in NEUTRAL:
+    if key in FILES or key.rsplit(".", 1)[-1] in NEUTRAL:
         return
     if isinstance(value, dict):
         for name, item in value.items():
@@ -127,7 +127,8 @@ def inputs_of(run: RunFolder, recipe: Recipe, stage: Stage, leave_out: tuple[str
 
 
 def _hash_user_files(key: str, recipe: Recipe, hashes: HashCache) -> dict[str, str]:
-    value = getattr(recipe.data, key.removeprefix("data."))
+    section, name = key.split(".")
+    value = getattr(getattr(recipe, section), name)
     if value is None:
         return {}
     if isinstance(value, str):
@@ -155,6 +156,7 @@ def check_user_files(recipe: Recipe) -> None:
     data = recipe.data
     named = [("data.path", data.path), ("data.preferences", data.preferences), ("data.prompts", data.prompts)]
     named += [("data.conversations", path) for path in data.conversations]
+    named += [("evaluate.reward_sets", path) for path in recipe.evaluate.reward_sets]
     named += [(f"data.sources {source.name}", source.path) for source in data.sources]
     for key, path in named:
         if path is not None and not os.path.exists(path) and not glob.glob(path, recursive=True):

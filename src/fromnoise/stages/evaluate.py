@@ -11,11 +11,14 @@ that was cut off goes on with the first part missing. A part that lacks its mode
 from __future__ import annotations
 
 import random
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from fromnoise.data.conversation import read_conversations
+from fromnoise.data.preferences import read_preferences
 from fromnoise.data.shards import TokenShards
 from fromnoise.data.tokenizer import Tokenizer
 from fromnoise.evaluate import contamination, memorisation, preference, questions, reward_accuracy, safety
@@ -79,6 +82,8 @@ def measure(ctx) -> dict:
             )
             summary |= reward_accuracy.summarise(name, scored, seed)
             summary |= reward_accuracy.pairs_differing(name, [pair for pair in bench.pairs if pair["share"] == name])
+    for label, path in named_sets(settings.reward_sets).items():
+        summary |= measure_set(ctx, bench, label, path, records)
 
     # with RLHF against without: the same prompts, the same decoding
     prompts = bench.draw(bench.held_out_prompts, settings.num_prompts, "prompts")
@@ -226,6 +231,32 @@ class Bench:
             prompts, compared, self.model("sft"), settings.sampling, seed_from(settings.seed, "best_of_n"), settings.best_of_n, judge=self.judge,
             oracle=self.oracle, reward=self.scorer("reward"), audit=self.scorer("audit"), missing_stop_penalty=self.ctx.recipe.rlhf.missing_stop_penalty,
         )  # fmt: skip
+
+
+def named_sets(paths: Sequence[str]) -> dict[str, str]:
+    """The recipe's sets of pairs by a name for each: the file's or folder's, numbered where two would have the same."""
+    found: dict[str, str] = {}
+    for path in paths:
+        stem = re.sub(r"[^\w-]+", "_", Path(path).name.split(".")[0]) or "pairs"
+        name = next(name for name in (stem, *(f"{stem}_{n}" for n in range(2, len(paths) + 1))) if name not in found)
+        found[name] = path
+    return found
+
+
+def measure_set(ctx, bench: Bench, label: str, path: str, records) -> dict[str, Estimate]:
+    """`reward_sets/LABEL/{reward,audit}/...`: the reward models on pairs of a file that belongs to no stage."""
+    scorers = {name: bench.scorer(name) for name in ("reward", "audit") if bench.scorer(name)}
+    if not scorers:
+        return {}
+    read = read_preferences(path, ctx.on_bad)
+    limit = next(iter(scorers.values())).model_config.context_tokens
+    pairs, counts = reward_accuracy.encode_set(read, bench.tokenizer, limit, ctx.recipe.evaluate.seed)
+    ctx.info(f"evaluate: {label}: {counts['read']:,} pairs read, {counts['set_aside']:,} too long for {limit} tokens, {counts['cut']:,} cut")
+    summary = {f"reward_sets/{label}/{what}": exact(value, counts["read"], "count of pairs (votes)") for what, value in counts.items()}
+    for name, scorer in scorers.items():
+        scored = records(f"set_{label}_{name}", lambda scorer=scorer: reward_accuracy.score_pairs(pairs, scorer, bench.tokenizer.pad_id))
+        summary |= reward_accuracy.summarise(f"reward_sets/{label}/{name}", scored, ctx.recipe.evaluate.seed)
+    return summary
 
 
 def measure_bits(bench: Bench, name: str, max_tokens: int) -> list[dict]:

@@ -18,8 +18,8 @@ from collections import Counter
 import numpy as np
 
 from fromnoise.data.conversation import fit_prompt
-from fromnoise.data.preferences import read_preferences
-from fromnoise.data.prompts import pair_prompts, prompt_key, read_prompts, world_prompts
+from fromnoise.data.preferences import encoded, read_preferences
+from fromnoise.data.prompts import pair_prompts, read_prompts, world_prompts
 from fromnoise.data.tokenizer import Tokenizer
 from fromnoise.evaluate.records import read_jsonl, write_jsonl
 from fromnoise.run.budget import steps_for
@@ -217,21 +217,17 @@ def pairs_from_file(ctx, tokenizer: Tokenizer, counts: Counter) -> tuple[list[di
     settings = ctx.recipe.prefer
     read = read_preferences(ctx.recipe.data.preferences, ctx.on_bad)
     ctx.check_bad(len(read))
+    counts["pairs_read"] = len(read)
     pairs = []
     for found in read:
-        texts = (found.chosen, found.rejected)
-        answers = [{"token_ids": [*tokenizer.encode(text), tokenizer.im_end_id], "text": text, "stopped": True} for text in texts]
-        fit = fit_prompt(tokenizer, found.prompt, settings.row_tokens - max(len(answer["token_ids"]) for answer in answers))
-        if fit is None:
+        flip = bool(seed_from(ctx.seed, "order", len(pairs)) % 2)  # which answer stands first must say nothing
+        record = encoded(found, tokenizer, settings.row_tokens, first_rejected=flip)
+        if record is None:
             counts["pairs_set_aside"] += 1
             continue
-        ids, messages = fit
-        counts["pairs_cut"] += len(messages) < len(found.prompt)
-        flip = seed_from(ctx.seed, "order", len(pairs)) % 2  # which answer stands first must say nothing
-        prompt = {"id": prompt_key(found.prompt), "kind": found.meta.get("kind") or found.meta.get("category"), "messages": messages, "prompt_ids": ids}
-        record = pair_record(ctx, len(pairs), prompt, answers[::-1] if flip else answers)
-        record.update(chosen=None if found.tie else int(flip), weight=found.weight, rater=found.rater)
-        pairs.append(record)
+        counts["pairs_cut"] += len(record["messages"]) < len(found.prompt)
+        prompt = {"id": record["prompt_id"], **{name: record[name] for name in ("kind", "messages", "prompt_ids")}}
+        pairs.append({**pair_record(ctx, len(pairs), prompt, record["answers"]), **record})
     prompts = read_prompts(ctx.recipe.data.prompts, ctx.on_bad) if ctx.recipe.data.prompts else pair_prompts(read)
     return pairs, fitted(prompts, tokenizer, settings.row_tokens - settings.sampling.max_new_tokens, counts)
 

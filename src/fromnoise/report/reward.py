@@ -1,0 +1,106 @@
+"""The reward model, questioned: how often it is right, how sure of itself, and what its scores follow besides."""
+
+from __future__ import annotations
+
+from fromnoise.report.blocks import Cell, Prose, Section, Table, count, measured, percent, shown
+from fromnoise.report.collect import RunData
+from fromnoise.report.measured import NO_EVALUATION
+
+HEADS = {"reward": "reward model", "audit": "audit model"}
+
+
+def reward(run: RunData) -> Section:
+    section = Section(
+        "reward",
+        "The reward model",
+        "It learns from pairs which answer raters prefer. Raters disagree and err, so no model can reach 100 %: "
+        "the best attainable is what knowing their choice probabilities would give.",
+    )
+    names = [name for name in HEADS if run.estimate(f"{name}/accuracy")]
+    if not names:
+        section.missing("No held-out pairs were scored in this run." if run.estimates else NO_EVALUATION)
+    else:
+        rows = []
+        for label, key, style in (
+            ("right on held-out pairs", "accuracy", "percent"),
+            ("best attainable", "attainable", "percent"),
+            ("right, over all raters of the pool", "accuracy_pool", "percent"),
+            ("(right − ½) / (best attainable − ½)", "share_of_attainable", "number"),
+            ("the same, over all raters of the pool", "share_of_attainable_pool", "number"),
+            ("calibration error of its probabilities", "calibration_error", "number"),
+            ("right, scores less their line in length", "accuracy_length_removed", "percent"),
+            ("the longer answer was chosen", "longer_chosen", "percent"),
+            ("votes that are ties", "ties", "percent"),
+            ("its confidence where raters saw a tie", "confidence_at_ties", "percent"),
+            ("disagreement of the ensemble, log-odds", "disagreement", "number"),
+            ("right where its members agree most", "accuracy_members_agree", "percent"),
+            ("right where they agree least", "accuracy_members_disagree", "percent"),
+            ("pairs differing in correctness or relevance", "pairs_differing", "percent"),
+        ):
+            cells = [measured(run.estimate(f"{name}/{key}"), style) for name in names]
+            if any(cell.tone != "quiet" for cell in cells):
+                rows.append([Cell(label, tone="label"), *cells])
+        section.blocks.append(Table(["", *(HEADS[name] for name in names)], rows))
+        section.blocks.append(Prose("The audit model learnt from other raters on other pairs. It watches and never trains the policy.", tone="note"))
+        section.blocks.extend(margins(run, names))
+        section.blocks.extend(follows(run))
+        for part, head in (("source", "right, by source"), ("rater", "right, by rater"), ("member", "right, by member of the ensemble")):
+            section.blocks.extend(by_part(run, names, part, head))
+    section.blocks.extend(sets(run))
+    return section
+
+
+def margins(run: RunData, names: list[str]) -> list:
+    """Accuracy by the size of the score difference, beside what the difference promises."""
+    found = {name: run.under(f"{name}/margin/") for name in names}
+    bins = sorted({key.split("/")[0] for one in found.values() for key in one}, key=lambda text: float(text.split("-")[0]))
+    rows = []
+    for at in bins:
+        cells: list[Cell | str] = [Cell(at.replace("-", " to ").replace("inf", "more"), tone="label")]
+        for name in names:
+            promised = (found[name].get(f"{at}/predicted") or {}).get("value")
+            cells += [Cell(percent(promised)), measured(found[name].get(f"{at}/right"))]
+        rows.append(cells)
+    if not rows:
+        return []
+    head = ["score difference, log-odds", *(text for name in names for text in (f"{HEADS[name]} promises", "right"))]
+    return [Table(head, rows, caption="A promise well above what is right: too sure of itself. Both near one half: the difference says nothing.")]
+
+
+def follows(run: RunData) -> list:
+    """What the reward model's scores go with, beside what the raters' choices go with."""
+    columns = ("choices", "score", "length_removed")
+    rows = []
+    for label, key in (("length", "length"), ("lines", "lines"), ("list items", "list_items"), ("stopped by itself", "stopped")):
+        cells = [measured(run.estimate(f"reward/correlation/{key}/{column}"), "signed") for column in columns]
+        if any(cell.tone != "quiet" for cell in cells):
+            rows.append([Cell(label, tone="label"), *(cell if cell.tone != "quiet" else Cell("–", tone="quiet") for cell in cells)])
+    position = [run.estimate(f"reward/position/{column}") for column in columns[:2]]
+    if any(position):
+        rows.append([Cell("shown first: preferred", tone="label"), *(measured(one) for one in position), Cell("–", tone="quiet")])
+    if not rows:
+        return []
+    caption = "Correlations of differences within held-out pairs. Where the score follows length more than raters do, RLHF will make answers longer."
+    return [Table(["goes with", "raters' choices", "reward model's score", "score less its line in length"], rows, caption=caption)]
+
+
+def by_part(run: RunData, names: list[str], part: str, head: str) -> list:
+    found = {name: run.under(f"{name}/accuracy_by_{part}/") for name in names}
+    labels = sorted({label for one in found.values() for label in one}, key=lambda text: (not text.isdigit(), int(text) if text.isdigit() else 0, text))
+    rows = [[Cell(shown(label), tone="label"), *(measured(found[name].get(label)) if label in found[name] else Cell("–") for name in names)] for label in labels]
+    return [Table([head, *(HEADS[name] for name in names)], rows)] if rows else []
+
+
+def sets(run: RunData) -> list:
+    """The reward models on pairs from elsewhere, which trained neither."""
+    found = run.under("reward_sets/")
+    rows = []
+    for label in sorted({key.split("/")[0] for key in found}):
+        names = [name for name in HEADS if f"{label}/{name}/accuracy" in found]
+        aside = (found.get(f"{label}/set_aside") or {}).get("value")
+        note = f"{count(aside)} of {count(found[f'{label}/read']['value'])} too long, set aside" if aside else ""
+        rows.append([Cell(shown(label), note, tone="label"), *(measured(found[f"{label}/{name}/accuracy"]) if name in names else Cell("–") for name in HEADS)])
+        for part in ("accuracy/", "accuracy_by_source/"):
+            for one in sorted({key.split(part, 1)[1] for name in names for key in found if key.startswith(f"{label}/{name}/{part}")}):
+                rows.append([Cell(f"· {shown(one)}", tone="label"), *(measured(found.get(f"{label}/{name}/{part}{one}")) for name in HEADS)])
+    return [Table(["right on pairs from elsewhere", *HEADS.values()], rows)] if rows else []
