@@ -35,7 +35,7 @@ class Decoder:
         self.config, self.dtype = model.config, dtype
         self.device = model.norm.weight.device
         self.refresh(model)
-        self.capacity = self.num_rows = 0
+        self.release()
 
     @torch.no_grad()
     def refresh(self, model: Transformer) -> None:
@@ -76,9 +76,16 @@ class Decoder:
     def grow(self, capacity: int) -> None:
         """More positions for every row. Attention always runs over the whole capacity: a batched product over a part of
         it would copy that part first, every layer and every step, where growing copies it once."""
-        keys, values, bias, old = self.keys, self.values, self.bias, self.capacity
-        self.allocate(self.num_rows, capacity)
-        self.keys[:, :, :old], self.values[:, :, :old], self.bias[:, :, :old] = keys, values, bias
+        more = capacity - self.capacity
+        self.keys = F.pad(self.keys, (0, 0, 0, more))  # one after the other: two copies of half the cache at a time
+        self.values = F.pad(self.values, (0, 0, 0, more))
+        self.bias = F.pad(self.bias, (0, more), value=MINUS_LARGE)
+        self.capacity = capacity
+
+    def release(self) -> None:
+        """Let go of the cache: at 128 rows and some hundred positions it is the largest thing in a small run's memory."""
+        self.keys = self.values = self.bias = None
+        self.capacity = self.num_rows = 0
 
     def _qkv(self, x: Tensor, layer: LayerWeights, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """x (..., D) fp32 -> q (..., H, K), k and v (..., H_kv, K) in the compute dtype, rotated."""

@@ -116,6 +116,7 @@ class Engine:
                 self._step(active, sampling)
             self._leave(active, stop_ids)
             yield
+        self.decoder.release()
 
     def _admit(self, waiting: list[_Request], active: list[_Request], free: int, sampling: Sampling) -> None:
         """Read the next prompts into the rows after the active ones and draw their first tokens."""

@@ -15,7 +15,7 @@ from fromnoise.run.errors import Interrupted, UserError, is_disk_full
 from fromnoise.run.files import write_atomic
 from fromnoise.run.folder import RunFolder, environment
 from fromnoise.run.interrupts import Interrupts
-from fromnoise.run.machine import prepare_environment, resolve_device
+from fromnoise.run.machine import prepare_environment, release_memory, resolve_device
 from fromnoise.run.recipe import Recipe
 from fromnoise.run.recipe_load import to_toml
 from fromnoise.run.verdict import Verdict, check_user_files, config_of, has_documents, inputs_of, reads, required, stages_of, verdict, verdicts
@@ -119,6 +119,7 @@ def run_stage(
         raise
     finally:
         interrupts.reset()
+        release_memory()
     if not ctx.finished:
         raise RuntimeError(f"{stage.module}.run returned without ctx.finish(...)")
     if process.is_main:

@@ -6,8 +6,12 @@ from the environment when it is imported.
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import gc
 import os
 import platform
+import sys
 import time
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
@@ -174,6 +178,14 @@ def apply(machine: Machine) -> None:
     # Filling every new tensor with NaN is deterministic mode's help for finding reads of unset memory; it costs a pass
     # over memory for each allocation, and the tests that compare bytes find the same bugs.
     torch.utils.deterministic.fill_uninitialized_memory = False
+
+
+def release_memory() -> None:
+    """Between stages: collect cycles that hold tensors, and have glibc give freed pages back, which it keeps otherwise."""
+    gc.collect()
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError, AttributeError):  # another C library has no malloc_trim
+            ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 def numerics(machine: Machine, world_size: int = 1) -> dict[str, Any]:

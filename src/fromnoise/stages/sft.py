@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import time
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -22,7 +23,7 @@ from fromnoise.algorithms.schedules import lr_scale
 from fromnoise.data.conversation import Conversation, read_conversations
 from fromnoise.data.loader import PackedEpochs, PretrainStream, prefetch
 from fromnoise.data.packing import collate_all, stack_rows
-from fromnoise.data.shards import TokenShards
+from fromnoise.data.shards import TokenShards, token_dtype
 from fromnoise.data.tokenizer import Tokenizer
 from fromnoise.model.compiled import compile_blocks
 from fromnoise.model.flops import training_flops_per_token
@@ -43,8 +44,7 @@ def run(ctx) -> None:
     if ctx.machine.compile:
         compile_blocks(model)
 
-    conversations = read(ctx)
-    train, validation, cut = encode(conversations, tokenizer, settings.row_tokens, settings.validation_frac, ctx.seed)
+    train, validation, cut = encode(read(ctx), tokenizer, settings.row_tokens, settings.validation_frac, ctx.seed)
     shape = {"row_tokens": settings.row_tokens, "pad_id": tokenizer.pad_id}
     rows_per_step = settings.batch_tokens // settings.row_tokens
     micro_rows = min(settings.micro_batch_rows, rows_per_step // ctx.process.world_size)
@@ -176,7 +176,7 @@ def encode(conversations: list[Conversation], tokenizer: Tokenizer, row_tokens: 
     A conversation is held out by its first user message, so that the same prompt never stands on both sides.
     """
     sides: dict[bool, tuple[list, list]] = {True: ([], []), False: ([], [])}
-    counts = {"cut": 0, "set_aside": 0}
+    counts, dtype = {"cut": 0, "set_aside": 0}, token_dtype(tokenizer.vocab_size)
     for conversation in conversations:
         messages = list(conversation.messages)
         while True:
@@ -192,8 +192,8 @@ def encode(conversations: list[Conversation], tokenizer: Tokenizer, row_tokens: 
         counts["cut"] += len(messages) < len(conversation.messages)
         first_user = next((m["content"] for m in messages if m["role"] == "user"), "")
         held_out = seed_from(seed, "validation", first_user) % 10_000 < validation_frac * 10_000
-        sides[held_out][0].append(ids)
-        sides[held_out][1].append(mask)
+        sides[held_out][0].append(np.array(ids, dtype=dtype))  # a tenth of what lists of numbers take
+        sides[held_out][1].append(np.array(mask, dtype=bool))
     if not sides[True][0]:  # too few conversations for a draw to hit: hold out the last one
         for column in (0, 1):
             sides[True][column].append(sides[False][column].pop())
