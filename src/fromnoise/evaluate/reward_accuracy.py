@@ -14,6 +14,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import numpy as np
 
@@ -140,8 +141,8 @@ def _margins(name: str, logits: np.ndarray, outcomes: np.ndarray, prompts: list)
     model's probabilities can be believed; where `right` stays near one half, the difference means nothing."""
     summary: dict[str, Estimate] = {}
     confidence = 1 / (1 + np.exp(-np.abs(logits)))
-    right = np.where(logits == 0, 0.5, (logits > 0) == (outcomes > 0.5)).astype(float)
-    for low, high in zip(MARGINS, MARGINS[1:], strict=False):
+    right = _right(logits, outcomes)
+    for low, high in pairwise(MARGINS):
         here = np.flatnonzero((np.abs(logits) >= low) & (np.abs(logits) < high))
         if len(here):
             at = f"{name}/margin/{low:g}-{high:g}"
@@ -160,7 +161,7 @@ def _follows(name: str, records: Sequence[dict], logits: np.ndarray, outcomes: n
     """
     summary = {
         f"{name}/position/choices": proportion(outcomes.tolist()),
-        f"{name}/position/score": proportion([float(z > 0) + 0.5 * float(z == 0) for z in logits]),
+        f"{name}/position/score": proportion(_right(logits, np.ones(len(logits))).tolist()),
     }
     features = {key: np.array([float(r[key][0] - r[key][1]) for r in records]) for key in FEATURES if key in records[0]}
     if "tokens" not in features:
@@ -181,8 +182,8 @@ def _follows(name: str, records: Sequence[dict], logits: np.ndarray, outcomes: n
         longer = np.flatnonzero(length)
         summary[f"{name}/longer_chosen"] = proportion([float((length[i] > 0) == (outcomes[i] > 0.5)) for i in longer])
         summary[f"{name}/accuracy_length_removed"] = bootstrap(
-            lambda i: float(np.mean([_agrees(z, first > 0.5) for z, first in zip(columns["length_removed"](i), outcomes[i], strict=True)])),
-            len(records), seed, method="accuracy of scores less their line in length, bootstrap", **resampled,
+            lambda i: float(_right(columns["length_removed"](i), outcomes[i]).mean()), len(records), seed,
+            method="accuracy of scores less their line in length, bootstrap", **resampled,
         )  # fmt: skip
     return summary
 
@@ -233,6 +234,10 @@ def calibration_error(logits: np.ndarray, outcomes: np.ndarray) -> float:
 
 def _agrees(logit: float, first: bool) -> float:
     return 0.5 if logit == 0 else float((logit > 0) == first)
+
+
+def _right(logits: np.ndarray, outcomes: np.ndarray) -> np.ndarray:
+    return np.where(logits == 0, 0.5, (logits > 0) == (outcomes > 0.5))
 
 
 def _confidence(logit: float) -> float:

@@ -87,7 +87,8 @@ def follows(run: RunData) -> list:
 def by_part(run: RunData, names: list[str], part: str, head: str) -> list:
     found = {name: run.under(f"{name}/accuracy_by_{part}/") for name in names}
     labels = sorted({label for one in found.values() for label in one}, key=lambda text: (not text.isdigit(), int(text) if text.isdigit() else 0, text))
-    rows = [[Cell(shown(label), tone="label"), *(measured(found[name].get(label)) if label in found[name] else Cell("–") for name in names)] for label in labels]
+    cell = lambda name, label: measured(found[name][label]) if label in found[name] else Cell("–")  # noqa: E731
+    rows = [[Cell(shown(label), tone="label"), *(cell(name, label) for name in names)] for label in labels]
     return [Table([head, *(HEADS[name] for name in names)], rows)] if rows else []
 
 
