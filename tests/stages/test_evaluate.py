@@ -130,3 +130,27 @@ def test_plain_prompts_stop_at_an_empty_line(made):
     assert tokenizer.endoftext_id in subject.paragraph_stops
     for token in tokenizer.encode("a\n\nb"):
         assert (token in subject.paragraph_stops) == (b"\n\n" in tokenizer.decode_bytes([token]))
+
+
+def test_pairs_from_elsewhere_are_measured_and_accounted_for(made, tmp_path):
+    """`evaluate.reward_sets`: one pair fits, one is cut, one is too long, one is no pair; by source where there are several."""
+    run = type(made)(tmp_path / "sets")
+    shutil.copytree(made.path, run.path, ignore=shutil.ignore_patterns("evaluate", "rlhf", "base", "world", "prefer", "tokenizer"))
+    (run.path / "prepare" / "world").mkdir()
+    folder = tmp_path / "my pairs.d"
+    folder.mkdir()
+    long = "word " * 400
+    pairs = [{"prompt": "Is it far?", "chosen": "Yes.", "rejected": "No.", "kind": "way"}, {"prompt": long, "chosen": "Yes.", "rejected": "No."},
+             {"prompt": [{"role": "user", "content": long}, {"role": "assistant", "content": "So?"}, {"role": "user", "content": "Is it?"}],
+              "chosen": "Yes.", "rejected": "No."}, {"prompt": "no pair"}]  # fmt: skip
+    (folder / "a.jsonl").write_text("\n".join(map(json.dumps, pairs)) + "\n")
+    (folder / "b.jsonl").write_text(json.dumps({"instruction": "Is it near?", "output_1": "No.", "output_2": "Yes.", "label": 2}) + "\n")
+    settings = whole_run.recipe(evaluate={**whole_run.SETTINGS, "reward_sets": [str(folder)], "num_questions": 0, "num_prompts": 0})
+    evaluate.run(context(run, "evaluate", settings))
+    found = summary_of(run)
+    assert {name: found[f"reward_sets/my_pairs/{name}"]["value"] for name in ("read", "set_aside", "cut")} == {"read": 4, "set_aside": 1, "cut": 1}
+    assert found["reward_sets/my_pairs/audit/accuracy"]["n"] == 3 and found["reward_sets/my_pairs/reward/accuracy/way"]["n"] == 1
+    assert found["reward_sets/my_pairs/reward/accuracy_by_source/b.jsonl"]["n"] == 1
+    assert len((run.path / "evaluate" / "bad.jsonl").read_text().splitlines()) == 1
+    page = report(run.path).read_text()
+    assert "right on pairs from elsewhere" in page and "my_pairs" in page and "1 of 4 too long" in page
