@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fromnoise.pipeline import STAGES, Stage
-from fromnoise.run.errors import EXIT_INTERRUPTED, EXIT_USER_ERROR, Interrupted, UserError
+from fromnoise.run.errors import EXIT_INTERRUPTED, EXIT_USER_ERROR, Interrupted, UserError, Waiting
 
 if TYPE_CHECKING:
     from fromnoise.run.folder import RunFolder
@@ -101,6 +101,33 @@ def chat_command(
     from fromnoise.stages.chat import run
 
     run(target, stage=stage, compare=compare, temperature=temperature, top_p=top_p, max_new_tokens=max_new_tokens, seed=seed)
+
+
+@app.command("label", rich_help_panel="Look at a run")
+def label_command(
+    run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder whose answers have been sampled by prefer.")] = Path("runs/world"),
+    host: Annotated[str, typer.Option(help="Address to listen on. Beyond this machine (0.0.0.0) every rater needs their own link.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="0 takes any free one.", min=0, max=65535)] = 8700,
+    rater: Annotated[list[str] | None, typer.Option("--rater", metavar="NAME", help="Who may vote; repeat it for more.", show_default="anybody")] = None,
+    order: Annotated[str, typer.Option(help="Next pair: unsure (where the reward model's scores are closest), random, or auto.")] = "auto",
+    reward: Annotated[Path | None, typer.Option(help="The reward model for `unsure`.", show_default="RUN/reward")] = None,
+    repeat_frac: Annotated[float, typer.Option(help="Pairs shown to their rater again, for each new one.", min=0, max=1)] = 0.1,
+    shared_frac: Annotated[float, typer.Option(help="Share of the pairs that several raters judge.", min=0, max=1)] = 0.2,
+    raters_per_shared_pair: Annotated[int, typer.Option(min=1)] = 2,
+    public_name: Annotated[list[str] | None, typer.Option("--public-name", metavar="HOST", help="A name this server is reached under; repeat it.")] = None,
+    export: Annotated[Path | None, typer.Option("--export", help="Write the votes as chosen/rejected jsonl, and stop.")] = None,
+    import_file: Annotated[Path | None, typer.Option("--import", help="Take the votes of a file, and stop.")] = None,
+    agreement: Annotated[bool, typer.Option("--agreement", help="How far raters agree with themselves and each other, and stop.")] = False,
+) -> None:  # fmt: skip
+    """Serve a page where people compare two answers; export and import their votes."""
+    from fromnoise.stages import label
+
+    _need_run(run_folder)
+    if export or import_file or agreement:
+        label.without_page(run_folder, import_file=import_file, export=export, agreement=agreement)
+        return
+    options = label.Options(host, port, tuple(rater or ()), order, reward, repeat_frac, shared_frac, raters_per_shared_pair, tuple(public_name or ()))
+    label.run(run_folder, options)
 
 
 @app.command("ls", rich_help_panel="Look at a run")
@@ -212,12 +239,15 @@ def _need_run(folder: Path) -> None:
 
 
 def main(arguments: list[str] | None = None) -> Any:
-    """The console script. Exit codes: 0 done, 2 something to mend (one message, no traceback), 130 stopped by Ctrl-C or SIGTERM."""
+    """The console script. Exit codes: 0 done or waiting for people, 2 something to mend (one message, no traceback), 130 stopped by Ctrl-C or SIGTERM."""
     try:
         return app(args=arguments)
     except UserError as error:
         print(f"fromnoise: {error}", file=sys.stderr)
         raise SystemExit(EXIT_USER_ERROR) from None
+    except Waiting as wait:
+        print(wait)
+        raise SystemExit(0) from None
     except Interrupted as stop:
         print(f"fromnoise: {stop}", file=sys.stderr)
         raise SystemExit(EXIT_INTERRUPTED) from None

@@ -1,9 +1,13 @@
 import json
+from collections import Counter
 
 import pytest
 
+from fromnoise.data.people import comparable, compared_of
+from fromnoise.data.preferences import read_preferences
+from fromnoise.data.votes import FILE, Vote, VoteStore
 from fromnoise.evaluate.records import read_jsonl, write_jsonl
-from fromnoise.run.errors import UserError
+from fromnoise.run.errors import UserError, Waiting
 from fromnoise.stages import prefer
 
 from . import small_run
@@ -91,26 +95,63 @@ def test_pairs_of_a_file(tmp_path):
     assert all(answer["token_ids"][-1] == 3 for pair in pairs for answer in pair["answers"])
 
 
+PEOPLE = {**small_run.RECIPE["prefer"], "raters": "people", "num_pairs": 10}
+
+
+def cast(run, pairs, choices, rater="ann"):
+    """Votes as the label page takes them: `choices` (0, 1, "tie", "both_bad") on the pairs, in order."""
+    store = VoteStore(run.path / FILE)
+    store.add_pairs(compared_of(pair) for pair in pairs)
+    votes = []
+    for pair, choice in zip(pairs, choices, strict=True):
+        first = compared_of(pair).first == pair["answers"][0]["text"].strip()
+        said = choice if isinstance(choice, str) else "first" if (choice == 0) == first else "second"
+        votes.append(Vote(f"{rater}-{pair['id']}", compared_of(pair).key, rater, said, None, False, False, 2.0, "2026-01-01T00:00:00Z"))
+    counts = store.add_votes(votes)
+    store.close()
+    assert counts["added"] == len(votes)
+
+
 def test_people_are_waited_for(tmp_path):
-    run = small_run.make(tmp_path / "run")
-    settings = small_run.recipe(prefer={**small_run.RECIPE["prefer"], "raters": "people", "num_pairs": 10})
-    with pytest.raises(UserError, match=r"waiting: 0 of \d+ pairs labelled"):
+    run, settings = small_run.make(tmp_path / "run"), small_run.recipe(prefer=PEOPLE)
+    with pytest.raises(Waiting, match=r"^0 of \d+ pairs labelled"):
         small_run.do(run, "prefer", settings)
     pairs = read_jsonl(run.path / "prefer" / "unlabelled.jsonl")
-    votes = [{"pair": pair["id"], "choice": "tie" if n == 0 else n % 2, "rater": "ann"} for n, pair in enumerate(pairs)]
-    votes.append({**votes[1], "choice": "both_bad", "rater": "ben"})
-    labels = run.path / "prefer" / "labels.jsonl"
-    write_jsonl(labels, votes[:3])
-    with pytest.raises(UserError, match=f"waiting: 3 of {len(pairs)} pairs"):
+    cast(run, pairs[:3], [0, "tie", 1])
+    with pytest.raises(Waiting, match=f"^3 of {len(pairs)} pairs") as wait:
         small_run.do(run, "prefer", settings)
-    write_jsonl(labels, [*votes, {"pair": "nobody", "choice": 0}])
-    with pytest.raises(UserError, match=f"labels.jsonl, line {len(votes) + 1}"):
-        small_run.do(run, "prefer", settings)
-    write_jsonl(labels, votes)
+    assert wait.value.how == f"fromnoise label {run.path}"
+    cast(run, pairs[3:], [n % 2 for n in range(3, len(pairs))])
+    cast(run, pairs[:1], ["both_bad"], "ben")
     done = small_run.do(run, "prefer", settings)
     labelled = read_jsonl(done.folder / "pairs.jsonl")
-    assert len(labelled) == len(pairs) + 1 and done.summary["ties"] == 2
+    assert [(pair["prompt_ids"], pair["answers"]) for pair in labelled[1:]] == [(pair["prompt_ids"], pair["answers"]) for pair in pairs]
+    assert [pair["chosen"] for pair in labelled] == [0, None, None, 1, *[n % 2 for n in range(3, len(pairs))]]
+    assert [pair["both_bad"] for pair in labelled][:3] == [False, True, False] and [pair["rater"] for pair in labelled[:2]] == ["ann", "ben"]
     assert sum(pair["weight"] for pair in labelled) == len(pairs)  # two votes on a pair share its weight
+    assert done.summary["ties"] == 2 and done.summary["both_bad"] == 1 and done.summary["raters"] == 2 and done.summary["votes"] == len(pairs) + 1
+    read = read_preferences(done.folder / "labels.jsonl", lambda bad: pytest.fail(str(bad)))  # what was used, as chosen/rejected
+    assert sorted(pair.rater for pair in read) == ["ann"] * len(pairs) + ["ben"] and sum(pair.tie for pair in read) == 2
+
+
+def test_fewer_labelled_pairs_than_sampled_may_do(tmp_path):
+    run, settings = small_run.make(tmp_path / "run"), small_run.recipe(prefer={**PEOPLE, "num_labelled": 4})
+    with pytest.raises(Waiting, match="0 of 4 pairs labelled"):
+        small_run.do(run, "prefer", settings)
+    pairs = read_jsonl(run.path / "prefer" / "unlabelled.jsonl")
+    cast(run, pairs[2:6], [0, 1, 0, 1])
+    done = small_run.do(run, "prefer", settings)
+    assert [pair["id"] for pair in read_jsonl(done.folder / "pairs.jsonl")] == [f"{pair['id']}-0" for pair in pairs[2:6]]
+
+
+def test_pairs_that_people_cannot_tell_apart_are_not_shown():
+    def pair(number, *texts):
+        return {"id": number, "messages": [{"role": "user", "content": "Q?"}], "answers": [{"text": text} for text in texts]}
+
+    counts = Counter()
+    found = comparable([pair(1, "a", "b"), pair(2, "a ", "\na"), pair(3, "b", " a"), pair(4, "a", "")], counts)
+    assert [pair["id"] for pair in found.values()] == [1, 4]
+    assert counts == {"pairs_that_read_the_same": 1, "pairs_sampled_twice": 1}
 
 
 def test_without_prompts_or_pairs_the_error_names_the_settings(tmp_path):

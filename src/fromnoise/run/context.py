@@ -92,6 +92,9 @@ class StageContext:
             self._metrics.truncate(saved.metrics_bytes if saved else 0)
             (self.folder / "bad.jsonl").unlink(missing_ok=True)
         self.process.barrier()
+        if self.record["status"] == "waiting":
+            self.info(f"{self.stage.verb}: looking again; it was waiting, {self.record['waiting']}")
+            return
         self.info(f"{self.stage.verb}: going on after step {saved.step:,}" if saved else f"{self.stage.verb}: starting again, nothing was saved yet")
 
     # -- where things are ---------------------------------------------------------------------------------------
@@ -221,6 +224,13 @@ class StageContext:
 
     # -- the end ------------------------------------------------------------------------------------------------
 
+    def wait(self, what: str) -> None:
+        """Note that the stage has ended its turn because people have something to do first: "120 of 500 pairs labelled"."""
+        self.interrupts.reset()
+        self._metrics.close()
+        self.record.update(status="waiting", waiting=what)
+        self._write_record()
+
     def finish(self, summary: dict[str, Any], outputs: list[str] | None = None) -> None:
         """Declare the stage done: hashes of its artefacts, its summary ("tokens" and "flops" are lifted out of it).
 
@@ -241,6 +251,7 @@ class StageContext:
             for name in self.stage.writes:
                 fsync_folder(self.run.stage_dir(name))
             summary = plain(summary)
+            self.record.pop("waiting", None)
             self.record.update(
                 status="done", outputs=found, summary=summary, seconds=round(self.elapsed_s(), 3), finished=now(),
                 tokens=summary.get("tokens"), flops=summary.get("flops"),

@@ -1,4 +1,4 @@
-"""The two ways a run ends early on purpose. The command line turns them into a message and an exit code."""
+"""The three ways a run ends early on purpose. The command line turns them into a message and an exit code."""
 
 from __future__ import annotations
 
@@ -14,6 +14,17 @@ class UserError(Exception):
 
 class Interrupted(Exception):
     """Ctrl-C or SIGTERM, after what could be saved was saved. The message says how to go on."""
+
+
+class Waiting(Exception):
+    """The run has ended its turn: people have something to do first. The message says how far they are, `how` how to do it.
+
+    Not an error (exit code 0): called again, the run goes on if it can. A stage raises it; `execute` records it.
+    """
+
+    def __init__(self, message: str, how: str = ""):
+        super().__init__(message)
+        self.how = how
 
 
 def is_disk_full(error: BaseException) -> bool:

@@ -11,7 +11,7 @@ from fromnoise.pipeline import Stage
 from fromnoise.run.budget import parse_budget
 from fromnoise.run.console import Console, describe, duration
 from fromnoise.run.context import StageContext
-from fromnoise.run.errors import Interrupted, UserError, is_disk_full
+from fromnoise.run.errors import Interrupted, UserError, Waiting, is_disk_full
 from fromnoise.run.files import write_atomic
 from fromnoise.run.folder import RunFolder, environment
 from fromnoise.run.interrupts import Interrupts
@@ -35,7 +35,7 @@ def execute(
 
     Done stages are skipped, cut-off ones go on. A stale one stops everything before anything is touched, unless
     `rerun`, which moves its folder aside; with a single `verb`, `rerun` makes that stage again even when it is done.
-    Raises UserError, or Interrupted with how to go on.
+    Raises UserError, Interrupted with how to go on, or Waiting with what people have to do first.
     """
     console = console or Console()
     prepare_environment()
@@ -53,7 +53,7 @@ def execute(
         if not rerun:
             refuse_stale(todo, run)
         write_atomic(run.path / "recipe.toml", to_toml(recipe))
-        run.write_info(name=run.path.name, seed=recipe.seed, **environment())
+        run.write_info(name=run.path.name, seed=recipe.seed, waiting=None, **environment())
         try:
             with Interrupts(console.warn) as interrupts:
                 earlier: list[Verdict] = []
@@ -65,6 +65,9 @@ def execute(
         except (Interrupted, KeyboardInterrupt) as stop:
             reason = str(stop) or "Ctrl-C"
             raise Interrupted(f"{reason}. Go on with: fromnoise {verb or 'run'} {run.path}") from None
+        except Waiting as wait:
+            run.write_info(waiting=str(wait))
+            raise Waiting(f"waiting: {wait}\n  label them:   {wait.how}\n  then go on:   fromnoise {verb or 'run'} {run.path}") from None
         finally:
             process.broadcast(None)
             run.hashes.save()
@@ -113,6 +116,9 @@ def run_stage(
         if needs_torch(stage):
             ctx.machine  # noqa: B018  threads and determinism before the stage's first tensor
         importlib.import_module(stage.module).run(ctx)
+    except Waiting as wait:
+        ctx.wait(str(wait))
+        raise
     except Exception as error:
         if not isinstance(error, UserError) and is_disk_full(error):
             raise UserError(f"the disk is full ({run.path}): {stage.verb} stopped, nothing is damaged. Free some space and start again: it goes on") from None

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 # Settings for which 0 cannot be meant.
 POSITIVE = frozenset(
     "tokens batch_tokens row_tokens context_tokens micro_batch_rows batch_pairs batch_prompts rollouts_per_iteration minibatches ppo_epochs "
-    "max_new_tokens num_layers width num_heads num_kv_heads head_size ffn_width num_threads num_pairs best_of_n max_chars group_size n beta "
+    "max_new_tokens num_layers width num_heads num_kv_heads head_size ffn_width num_threads num_pairs num_labelled best_of_n max_chars group_size n beta "
     "kl_target_nats audit_every audit_prompts".split()
 )
 
@@ -165,6 +165,7 @@ class BiasSection(Section):
 class PreferSection(Section):
     num_pairs: int = 4_000
     raters: Literal["world", "people"] = "world"
+    num_labelled: int | None = None  # raters = "people": go on when so many of the pairs are labelled; None: all of them
     bias: BiasSection = BiasSection()
     batch_prompts: int = 256
     max_resamples: int = 2  # a second answer equal to the first is drawn again at most this often

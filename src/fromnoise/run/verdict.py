@@ -2,6 +2,7 @@
 
 done     inputs, result-changing configuration and outputs hash to what stage.json recorded
 partial  cut off; inputs and configuration are what they were, so it resumes
+waiting  as partial, but for people: it ended its turn, and goes on when they have done their part
 stale    finished or cut off with other inputs or settings; nothing is touched until --rerun
 missing  not begun
 """
@@ -29,8 +30,8 @@ FILES = ("data.path", "data.sources", "data.conversations", "data.preferences", 
 @dataclass(frozen=True, slots=True)
 class Verdict:
     stage: Stage
-    state: Literal["done", "stale", "partial", "missing"]
-    causes: tuple[str, ...] = ()  # why it is stale
+    state: Literal["done", "stale", "partial", "waiting", "missing"]
+    causes: tuple[str, ...] = ()  # why it is stale, or what it waits for
     waits_for: tuple[str, ...] = ()  # inputs that other stages have yet to make; whether it is stale shows when they have
 
     def __str__(self) -> str:
@@ -79,6 +80,8 @@ def verdict(run: RunFolder, recipe: Recipe, stage: Stage, earlier: list[Verdict]
         causes += output_changes(record["outputs"], run.outputs(stage))
     if causes or waits_for:
         return Verdict(stage, "stale", tuple(causes), waits_for)
+    if record["status"] == "waiting":
+        return Verdict(stage, "waiting", (f"{record['waiting']} when last asked",))
     return Verdict(stage, "done" if record["status"] == "done" else "partial")
 
 

@@ -18,12 +18,17 @@ from collections import Counter
 import numpy as np
 
 from fromnoise.data.conversation import fit_prompt
+from fromnoise.data.people import comparable, compared_of, labelled
 from fromnoise.data.preferences import encoded, read_preferences
 from fromnoise.data.prompts import pair_prompts, read_prompts, world_prompts
 from fromnoise.data.tokenizer import Tokenizer
+from fromnoise.data.vote_files import export_rows
+from fromnoise.data.votes import FILE as VOTES
+from fromnoise.data.votes import read_votes
+from fromnoise.evaluate.agreement import agreement
 from fromnoise.evaluate.records import read_jsonl, write_jsonl
 from fromnoise.run.budget import steps_for
-from fromnoise.run.errors import UserError
+from fromnoise.run.errors import UserError, Waiting
 from fromnoise.run.seeds import seed_from
 
 
@@ -31,12 +36,16 @@ def run(ctx) -> None:
     data, settings = ctx.recipe.data, ctx.recipe.prefer
     tokenizer = Tokenizer.load(ctx.path("sft"))
     counts: Counter[str] = Counter()
+    by_people: dict = {}  # what the votes say of the raters, when they are people
     if data.preferences:
         pairs, prompts = pairs_from_file(ctx, tokenizer, counts)
     else:
         prompts = fitted(load_prompts(ctx), tokenizer, settings.row_tokens - settings.sampling.max_new_tokens, counts)
         sampled = sample_pairs(ctx, tokenizer, prompts, counts)
-        pairs = choose_by_people(ctx, sampled, counts) if settings.raters == "people" else choose_by_world(ctx, sampled, prompts)
+        if settings.raters == "people":
+            pairs, by_people = choose_by_people(ctx, sampled, counts)
+        else:
+            pairs = choose_by_world(ctx, sampled, prompts)
     if not pairs:
         raise UserError(f"no usable preference pair was left: {dict(counts)}. Raise prefer.row_tokens or prefer.num_pairs.")
     used = {pair["prompt_id"]: (pair["share"], pair["split"]) for pair in pairs}
@@ -44,7 +53,7 @@ def run(ctx) -> None:
         prompt["share"], prompt["split"] = used.get(prompt["id"], (None, None))
     write_jsonl(ctx.folder / "pairs.jsonl", pairs)
     write_jsonl(ctx.folder / "prompts.jsonl", prompts)
-    summary = summarise(pairs)
+    summary = {**summarise(pairs), **by_people}
     ctx.log(0, **{name: value for name, value in summary.items() if value is not None})
     ctx.info(
         f"{len(pairs):,} pairs over {len(used):,} prompts; {summary['differ_frac'] or 0:.0%} differ in correctness or relevance, "
@@ -187,29 +196,33 @@ def choose_by_world(ctx, pairs: list[dict], prompts: list[dict]) -> list[dict]:
     return pairs
 
 
-def choose_by_people(ctx, pairs: list[dict], counts: Counter) -> list[dict]:
-    """The pairs people have labelled, once they have labelled all of them; until then the stage ends its turn.
+def choose_by_people(ctx, pairs: list[dict], counts: Counter) -> tuple[list[dict], dict]:
+    """(the labelled pairs, one record a vote; what the votes say of the raters) once people have labelled enough.
 
-    `prefer/unlabelled.jsonl` holds what to compare; each line of `prefer/labels.jsonl` is one vote
-    {"pair", "choice": 0 | 1 | "tie" | "both_bad", "rater"}. Several votes on a pair share its weight.
+    Until then the stage ends its turn: raises Waiting. `prefer/unlabelled.jsonl` holds what to compare, votes come from
+    the label page's file beside the stage folders, and `prefer/labels.jsonl` keeps the votes that were used.
     """
+    found = comparable(pairs, counts)
+    if not found:
+        raise UserError(f"no two answers that people could tell apart: {dict(counts)}. Raise prefer.num_pairs or prefer.sampling.temperature.")
     if not (ctx.folder / "unlabelled.jsonl").exists():
-        write_jsonl(ctx.folder / "unlabelled.jsonl", pairs)
-    by_id = {pair["id"]: pair for pair in pairs}
-    votes: dict[str, list[dict]] = {}
-    for number, vote in enumerate(read_jsonl(ctx.folder / "labels.jsonl"), start=1):
-        if vote.get("pair") not in by_id or vote.get("choice") not in (0, 1, "tie", "both_bad"):
-            raise UserError(f"{ctx.folder / 'labels.jsonl'}, line {number}: needs a known `pair` and a `choice` of 0, 1, \"tie\" or \"both_bad\", not {vote}")
-        votes.setdefault(vote["pair"], []).append(vote)
-    if len(votes) < len(pairs):
-        where = ctx.folder / "unlabelled.jsonl"
-        raise UserError(f"waiting: {len(votes)} of {len(pairs)} pairs labelled (the pairs are in {where}, votes go to labels.jsonl beside it)")
-    counts["votes"] = sum(map(len, votes.values()))
-    return [
-        {**by_id[name], "id": f"{name}-{n}", "weight": 1.0 / len(cast), "rater": vote.get("rater"),
-         "chosen": vote["choice"] if vote["choice"] in (0, 1) else None}
-        for name, cast in votes.items() for n, vote in enumerate(cast)
-    ]  # fmt: skip
+        write_jsonl(ctx.folder / "unlabelled.jsonl", found.values())
+    votes = [vote for vote in read_votes(ctx.run.path / VOTES) if vote.pair in found]
+    num_labelled, wanted = len({vote.pair for vote in votes}), min(ctx.recipe.prefer.num_labelled or len(found), len(found))
+    if num_labelled < wanted:
+        raise Waiting(f"{num_labelled} of {wanted} pairs labelled", how=f"fromnoise label {ctx.run.path}")
+    write_jsonl(ctx.folder / "labels.jsonl", export_rows({key: compared_of(pair) for key, pair in found.items()}, votes))
+    counts["votes"] = len(votes)
+    return labelled(found, votes), people_summary(votes)
+
+
+def people_summary(votes) -> dict:
+    """How far the raters can be relied on, as numbers for the summary; None where too few pairs were repeated or shared."""
+    said = agreement(votes)
+    return {
+        "raters": len(said["raters"]), "both_bad": sum(vote.choice == "both_bad" for vote in votes), "self_agreement": said["self"].value,
+        "self_kappa": said["self_kappa"].value, "alpha": said["alpha"].value, "shared_pairs": said["alpha"].n, "repeated_pairs": said["self"].n,
+    }  # fmt: skip
 
 
 def pairs_from_file(ctx, tokenizer: Tokenizer, counts: Counter) -> tuple[list[dict], list[dict]]:

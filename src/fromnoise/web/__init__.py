@@ -1,0 +1,1 @@
+"""The pages that fromnoise serves, and what keeps strangers out of them."""
