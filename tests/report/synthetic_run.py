@@ -7,6 +7,7 @@ import math
 import random
 from pathlib import Path
 
+from fromnoise.evaluate import overoptimisation
 from fromnoise.evaluate.intervals import paired_difference, proportion
 from fromnoise.evaluate.records import write_jsonl
 
@@ -173,13 +174,18 @@ def _reward(folder, rng, world) -> None:
 
 
 def _rlhf(folder, rng, world) -> None:
-    lines = []
+    lines, audits = [], []
     for i in range(41):
         if i % 5 == 0:
-            lines.append({"step": i, "audit_score": 0.9 * (1 - math.exp(-i / 14)), "audit_reward": 1.2 * (1 - math.exp(-i / 15))})
+            audits.append({"iteration": i, "audit_score": 0.9 * (1 - math.exp(-i / 14)) - 0.01 * max(0, i - 25), "audit_reward": 1.2 * (1 - math.exp(-i / 15)),
+                           "audit_kl_nats": 0.22 * i})  # fmt: skip
+            lines.append({"step": i, **{name: value for name, value in audits[-1].items() if name != "iteration"}})
         if i < 40:
             lines.append({"step": i, "reward": 1.2 * (1 - math.exp(-i / 15)) + rng.gauss(0, 0.04), "kl_nats": 0.22 * i, "tokens_per_s": 9_000.0, "mfu": 0.2})
-    _stage(folder / "rlhf", "rlhf", 118.0, {"method": "ppo", "iterations": 40, "tokens": 800_000, "flops": 3.1e13}, lines)
+    chosen = max(audits, key=lambda audit: audit["audit_score"])
+    summary = {"method": "ppo", "iterations": 40, "tokens": 800_000, "flops": 3.1e13, "audits": audits, "chosen_iteration": chosen["iteration"],
+               "audit_chosen": chosen["audit_score"], "audit_last": audits[-1]["audit_score"], "last_would_be_worse": True}  # fmt: skip
+    _stage(folder / "rlhf", "rlhf", 118.0, summary, lines)
 
 
 def _evaluate(folder, rng, world) -> None:
@@ -207,6 +213,13 @@ def _evaluate(folder, rng, world) -> None:
             f"{at}/reward_difference": paired_difference([rng.gauss(1.1, 1) for _ in range(512)], [0.0] * 512, 1),
             f"{at}/audit_difference": paired_difference([rng.gauss(0.8, 1) for _ in range(512)], [0.0] * 512, 1),
         }
+    if world:
+        path = [{"iteration": 5 * k, "prompt_id": f"p{n}", "kind": "fact", "text": "It is so.", "stopped": True, "num_words": 3.0 + k, "repetition": 0.0,
+                 "kl_nats": 1.1 * k, "reward": 0.1 * k + 0.01 * n, "audit": 0.1 * k - 0.012 * k * k, "utility": 4.0 * (n % 2) + k - 0.15 * k * k,
+                 "raters": 0.6, "features": {"flattery": 0.1 * k, "refused": 0.0}} for k in range(9) for n in range(20)]  # fmt: skip
+        summary |= overoptimisation.summarise(path, 20, 1)
+        samples = [{"n": 4, "samples": {"worth": [0.0, 1.0, 2.0, 3.0], "audit": [0.0, 1.0, 0.5, 2.0], "utility": [1.0, 2.0, 4.0, 3.0]}} for _ in range(8)]
+        summary |= overoptimisation.best_of_n_curve(samples, 1)
     flat = {name: one.to_json() for name, one in summary.items()}
     flat["kl/per_sequence"] = {"value": 8.4, "low": 8.0, "high": 8.8, "n": 512, "method": "bootstrap", "seed": 1234}
     flat["best_of_n/n"] = {"value": 16, "low": None, "high": None, "n": 160, "method": "setting", "seed": None}

@@ -89,7 +89,7 @@ def group_relative(scores: Tensor, present: Tensor | None = None, divide_by_std:
 
 
 def leave_one_out(scores: Tensor, present: Tensor | None = None) -> Tensor:
-    """RLOO: (P, G) scores minus the mean of the others of the group (Ahmadian et al. 2024, arXiv 2402.14740, equation 8).
+    """RLOO: (P, G) scores minus the mean of the others of the group (Ahmadian et al. 2024, arXiv 2402.14740).
 
     Equals group_relative times G / (G - 1): an unbiased baseline, since no answer is in its own. present (P, G) bool
     leaves an answer (an empty one) out; one that is alone in its group gets 0.

@@ -128,13 +128,15 @@ def best_of_n(
     *,
     judge: Judge | None,
     oracle: Prefers | None,
+    utility: Callable | None,
     reward: Scorer,
     audit: Scorer | None,
     missing_stop_penalty: float,
     against: str = "sft",
 ) -> list[dict]:
     """What choosing alone reaches: for each prompt the best of n answers of `subject` by the reward that PPO maximises,
-    its penalty for answers that never stop included.
+    its penalty for answers that never stop included. `samples` keeps worth, audit score and the oracle's utility of all n,
+    from which the curve over smaller n follows.
 
     Its opponent is the answer that `against` gave in `compared` (records of `compare` for the same prompts).
     """
@@ -146,7 +148,7 @@ def best_of_n(
     stopped = torch.tensor([answer.stopped for answer in answers])
     worth = penalised_scores(torch.tensor(scores), stopped, missing_stop_penalty).tolist()
     best = [max(range(i * n, i * n + n), key=lambda at: (worth[at], -at)) for i in range(len(prompts))]
-    audits = audit.scores([answers[at] for at in best], subject.tokenizer.pad_id) if audit else [None] * len(best)
+    audits = audit.scores(answers, subject.tokenizer.pad_id) if audit else [None] * len(answers)
     records = []
     for i, (prompt, at) in enumerate(zip(prompts, best, strict=True)):
         answer, other = answers[at], by_id[prompt["id"]][against]
@@ -159,11 +161,16 @@ def best_of_n(
             "stopped": answer.stopped,
             "num_tokens": len(answer.token_ids),
             "reward": rounded(scores[at]),
-            "audit": rounded(audits[i]),
+            "audit": rounded(audits[at]),
             "mean_reward": rounded(sum(scores[i * n : i * n + n]) / n),
             "opponent_reward": other.get("reward"),
             "opponent_audit": other.get("audit"),
+            "samples": {"worth": [rounded(value) for value in worth[i * n : i * n + n]]},
         }
+        if audit:
+            record["samples"]["audit"] = [rounded(value) for value in audits[i * n : i * n + n]]
+        if judge and utility:
+            record["samples"]["utility"] = [rounded(utility(judge(prompt, one.text, one.stopped), prompt)) for one in answers[i * n : i * n + n]]
         if judge and oracle:
             features = judge(prompt, answer.text, answer.stopped)
             record["features"] = {key: rounded(value) for key, value in asdict(features).items()}

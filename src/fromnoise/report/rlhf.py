@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from fromnoise.report.blocks import Cell, Figures, Prose, Section, Table, count, measured, number, percent, shown
+from fromnoise.evaluate.overoptimisation import curve as fitted_gain
+from fromnoise.report.blocks import Cell, Figures, Prose, Section, Table, count, interval, measured, number, percent, shown
 from fromnoise.report.collect import RunData
-from fromnoise.report.figures import figure, lines
+from fromnoise.report.figures import COLOURS, DASHES, MARKERS, figure, lines
 from fromnoise.report.measured import NO_EVALUATION
 
 
 def rlhf(run: RunData) -> Section:
-    section = Section(
-        "rlhf", "What RLHF bought", "The same held-out prompts, the same decoding, with RLHF and without. The judges here chose no training pair."
-    )
+    method = str(run.stages["rlhf"].value("method") or "").upper().replace("BEST_OF_N", "best-of-n, distilled")
+    lede = "The same held-out prompts, the same decoding, with RLHF and without. The judges here chose no training pair."
+    section = Section("rlhf", "What RLHF bought", f"Method: {method}. {lede}" if method else lede)
     if not run.under("preference/"):
         section.missing("rlhf and sft were not compared in this run." if run.estimates else NO_EVALUATION)
     else:
@@ -72,25 +73,15 @@ def _kl_and_best_of_n(run: RunData) -> list:
 
 
 def optimisation(run: RunData) -> list:
-    """Proxy and audit reward against KL over the iterations: a gap that opens is the reward being hacked."""
-    stage = run.stages["rlhf"]
-    kl, drawings = dict(stage.series("kl_nats")), []
-    distance = lambda step: kl.get(step, kl[max(kl)] if kl else 0.0)  # noqa: E731  the audit after the last update has no rollout of its own
-    proxy, audit = ([(distance(step), y) for step, y in stage.series(name)] for name in ("audit_reward", "audit_score"))
-    if audit and kl:
+    """Proxy, audit and truth against distance: where they part, the reward is being hacked."""
+    stage, drawings = run.stages["rlhf"], []
+    path = audited_path(run)
+    if len(path) > 1:
         drawings.append(
             (
-                figure(
-                    "over-optimisation",
-                    "Score of reward and audit model against KL from sft",
-                    lines(
-                        [("reward model (the proxy)", "reward", sorted(proxy)), ("audit model", "audit", sorted(audit))],
-                        x="KL from sft, nats an answer",
-                        y="score",
-                    ),
-                ),
-                "Answers to prompts kept for audits, scored, against the distance travelled. "
-                "A proxy that rises while the audit score falls means a hacked reward.",
+                figure("over-optimisation", "Gain over SFT by reward model, audit model and the truth, against the square root of KL", draw_path(run, path)),
+                "Answers to prompts kept for audits, against the distance travelled; each gain in standard deviations of SFT's answers. "
+                "A proxy that rises while the truth falls is a hacked reward. Curves: the fit d (α − β log d) of Gao, Schulman and Hilton (2022).",
             )
         )
     reward = stage.series("reward")
@@ -103,11 +94,60 @@ def optimisation(run: RunData) -> list:
         )
     if not drawings:
         return [Prose("rlhf has logged no iterations in this run.", tone="missing")]
-    return [Figures(drawings), *_choice(run)]
+    return [Figures(drawings), *_choice(run), *_path_table(run, path)]
+
+
+def audited_path(run: RunData) -> list[dict[str, float]]:
+    """One entry an audit: iteration, d = sqrt(KL), gains of "reward" and "audit" over SFT, and of "truth" and the judges'
+    preference where evaluate has judged the answers; by iteration."""
+    audits = run.stages["rlhf"].value("audits") or []
+    if not audits or "audit_kl_nats" not in audits[0]:
+        return []
+    path = []
+    for audit in audits:
+        entry = {"iteration": audit["iteration"], "d": max(audit["audit_kl_nats"], 0.0) ** 0.5,
+                 "reward": audit["audit_reward"] - audits[0]["audit_reward"], "audit": audit["audit_score"] - audits[0]["audit_score"]}  # fmt: skip
+        judged = run.under(f"path/{audit['iteration']}/")
+        entry |= {name: one["value"] for name, one in judged.items() if name in ("truth", "raters")}
+        path.append(entry)
+    return path
+
+
+def draw_path(run: RunData, path: list[dict[str, float]]):
+    """A drawer: measured points by iteration, fitted curves through those of the truth, best-of-n beside them."""
+    best = {int(name.split("/")[0]) for name in run.under("best_of_n_curve/")}
+    reference = [(run.estimate(f"best_of_n_curve/{n}/kl")["value"] ** 0.5, run.estimate(f"best_of_n_curve/{n}/truth")["value"])
+                 for n in sorted(best) if run.estimate(f"best_of_n_curve/{n}/truth")]  # fmt: skip
+    chosen = next((entry for entry in path if entry["iteration"] == run.stages["rlhf"].value("chosen_iteration")), None)
+
+    def draw(axes) -> None:
+        for name, label, colour in (("reward", "reward model (the proxy)", "reward"), ("audit", "audit model", "audit"), ("truth", "the truth", "rlhf")):
+            points = [(entry["d"], entry[name]) for entry in path if name in entry]
+            if points:
+                style = {"color": COLOURS[colour], "linestyle": DASHES[colour], "marker": MARKERS[colour], "markersize": 3.5}
+                axes.plot(*zip(*points, strict=True), label=label, **style)
+        alpha, beta = (run.estimate(f"overoptimisation/truth/{name}") for name in ("alpha", "beta"))
+        if alpha and beta:
+            far = max(entry["d"] for entry in path)
+            xs = [far * i / 60 for i in range(61)]
+            ys = [fitted_gain(x, alpha["value"], beta["value"]) for x in xs]
+            axes.plot(xs, ys, color=COLOURS["rlhf"], linewidth=0.9, linestyle=(0, (1, 1.5)), label="the truth, fitted")
+        if reference:
+            style = {"color": COLOURS["sft"], "linestyle": DASHES["sft"], "marker": MARKERS["sft"], "markersize": 3}
+            axes.plot(*zip(*reference, strict=True), label="best of n of sft, the truth", **style)
+        if chosen:
+            axes.axvline(chosen["d"], color=COLOURS["muted"], linewidth=1, linestyle=(0, (1, 2)))
+            axes.annotate("kept", (chosen["d"], 0), xycoords=("data", "axes fraction"), xytext=(3, 3), textcoords="offset points", fontsize=9,
+                          color=COLOURS["muted"])  # fmt: skip
+        axes.set_xlabel("square root of KL from sft (nats an answer)")
+        axes.set_ylabel("gain over sft, deviations")
+        axes.legend(fontsize=8)
+
+    return draw
 
 
 def _choice(run: RunData) -> list[Prose]:
-    """Which policy was kept, in words."""
+    """Which policy was kept, what it lost, and what the last one would have been, in words."""
     stage, words = run.stages["rlhf"], []
     if stage.value("stopped_early"):
         words.append(f"Stopped early: {shown(stage.value('stopped_early'))}.")
@@ -116,7 +156,48 @@ def _choice(run: RunData) -> list[Prose]:
             f"The audit model chose the policy of iteration {count(stage.value('chosen_iteration'))} of {count(stage.value('iterations'))}, "
             f"with a score of {number(stage.value('audit_chosen'))}; that of the last is {number(stage.value('audit_last'))}."
         )
+    elif stage.value("chosen_iteration") is not None:
+        words.append(f"The audit model liked the last policy best, that of iteration {count(stage.value('chosen_iteration'))}, and rlhf holds it.")
+    truth = run.under("overoptimisation/truth/")
+    if truth:
+        if stage.value("last_would_be_worse"):
+            last = truth["last_minus_chosen"]
+            words.append(f"By the truth the last policy would have been {_verdict(last)}: {number(last['value'])} deviations ({interval(last, 'number')}).")
+        lost, highest = run.estimate("overoptimisation/gain_lost_frac"), truth["highest"]["value"]
+        less = f", {percent(lost['value'], 0)} less ({interval(lost)})" if lost and highest > 0 else ""
+        words.append(
+            f"The truth was highest at iteration {count(truth['peak_iteration']['value'])}, a gain of {number(highest)}; the policy kept gains "
+            f"{number(truth['chosen']['value'])}{less}."
+        )
+        fallen = truth["last_minus_highest"]
+        if fallen["high"] is not None and fallen["high"] < 0 and run.under("overoptimisation/reward/"):
+            proxy = run.estimate("overoptimisation/reward/last_minus_highest")
+            words.append(
+                f"After that peak the truth fell by {number(-fallen['value'])} ({interval(fallen, 'number')}) while the proxy "
+                f"{'stayed at its highest' if proxy and proxy['value'] > -0.05 else 'fell too'}: the reward was hacked."
+            )
+        if "peak_kl" in truth:
+            words.append(f"The fitted curve peaks at a KL of {number(truth['peak_kl']['value'])} nats ({interval(truth['peak_kl'], 'number')}).")
     return [Prose(" ".join(words), tone="note")] if words else []
+
+
+def _verdict(difference: dict) -> str:
+    if difference["high"] is not None and difference["high"] < 0:
+        return "worse"
+    return "better" if difference["low"] is not None and difference["low"] > 0 else "not clearly better or worse"
+
+
+def _path_table(run: RunData, path: list[dict[str, float]]) -> list:
+    """Every audit on the way, and how the answers drifted."""
+    columns = [("kl", "KL, nats", "number"), ("reward", "proxy", "signed"), ("audit", "audit", "signed"), ("truth", "truth", "signed"),
+               ("raters", "judges prefer it", "percent"), ("num_words", "words", "number"), ("repetition", "repeats", "percent"),
+               ("refused", "refuses the harmless", "percent"), ("flattery", "flattering phrases", "number")]  # fmt: skip
+    rows, used = [], [column for column in columns if any(run.estimate(f"path/{entry['iteration']}/{column[0]}") for entry in path)]
+    for entry in path:
+        cells = [measured(run.estimate(f"path/{entry['iteration']}/{name}"), style) for name, _, style in used]
+        rows.append([Cell(f"iteration {entry['iteration']:,}", tone="label"), *(Cell(cell.text, tone=cell.tone) for cell in cells)])
+    caption = "Means over the audit prompts; intervals are in evaluate/summary.json under path/. Gains over SFT in deviations of SFT's answers."
+    return [Table(["on the way", *(label for _, label, _ in used)], rows, caption=caption)] if used else []
 
 
 def drift(run: RunData) -> list:

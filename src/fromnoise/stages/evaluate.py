@@ -21,12 +21,12 @@ from fromnoise.data.conversation import read_conversations
 from fromnoise.data.preferences import read_preferences
 from fromnoise.data.shards import TokenShards
 from fromnoise.data.tokenizer import Tokenizer
-from fromnoise.evaluate import contamination, memorisation, preference, questions, reward_accuracy, safety
+from fromnoise.evaluate import contamination, memorisation, overoptimisation, preference, questions, reward_accuracy, safety
 from fromnoise.evaluate.answers import Scorer, Subject
 from fromnoise.evaluate.intervals import Estimate, exact
 from fromnoise.evaluate.likelihood import bits_per_byte
 from fromnoise.evaluate.records import part, read_jsonl, rounded
-from fromnoise.run.files import write_json
+from fromnoise.run.files import read_json, write_json
 from fromnoise.run.seeds import seed_from
 
 MODELS = ("base", "sft", "rlhf")
@@ -93,13 +93,18 @@ def measure(ctx) -> dict:
         summary |= preference.summarise("greedy", records("preference_greedy", lambda: bench.compare(prompts, greedy, seed)), seed)
         if bench.scorer("reward") and settings.best_of_n > 1:
             best = records("best_of_n", lambda: bench.best_of_n(prompts[: settings.best_of_n_prompts], sampled, settings))
-            summary |= preference.summarise_best_of_n(best, seed)
+            summary |= preference.summarise_best_of_n(best, seed) | overoptimisation.best_of_n_curve(best, seed)
         requests = bench.draw([p for p in bench.held_out_prompts if p.get("kind") in safety.KINDS], settings.num_requests, "requests")
         if requests:
             summary |= safety.summarise(
                 "sampled", records("safety_sampled", lambda: bench.compare(requests, settings.sampling, seed_from(seed, "safety"), scored=False)), seed
             )
             summary |= safety.summarise("greedy", records("safety_greedy", lambda: bench.compare(requests, greedy, seed, scored=False)), seed)
+
+    # the way there: every audit's answers, judged by those who chose nothing
+    audits = read_jsonl(ctx.path("rlhf") / "audits.jsonl")
+    if audits:
+        summary |= overoptimisation.summarise(records("rlhf_path", lambda: bench.judge_audits(audits)), bench.chosen_iteration, seed)
 
     # the same prompts to every model, unpicked
     if prompts and "sft" in bench.models:
@@ -204,6 +209,14 @@ class Bench:
         return prefers
 
     @cached_property
+    def utility(self):
+        if not self.ctx.recipe.data.world:
+            return None
+        from fromnoise.world.oracle import utility
+
+        return utility
+
+    @cached_property
     def raters(self):
         """How likely a rater of the judge share, who chose no training pair, is to prefer the first answer."""
         if not self.ctx.recipe.data.world:
@@ -229,8 +242,18 @@ class Bench:
     def best_of_n(self, prompts: list[dict], compared: list[dict], settings) -> list[dict]:
         return preference.best_of_n(
             prompts, compared, self.model("sft"), settings.sampling, seed_from(settings.seed, "best_of_n"), settings.best_of_n, judge=self.judge,
-            oracle=self.oracle, reward=self.scorer("reward"), audit=self.scorer("audit"), missing_stop_penalty=self.ctx.recipe.rlhf.missing_stop_penalty,
+            oracle=self.oracle, utility=self.utility, reward=self.scorer("reward"), audit=self.scorer("audit"),
+            missing_stop_penalty=self.ctx.recipe.rlhf.missing_stop_penalty,
         )  # fmt: skip
+
+    @property
+    def chosen_iteration(self) -> int:
+        """The audit whose policy `rlhf/` holds."""
+        return read_json(self.ctx.path("rlhf") / "stage.json")["summary"]["chosen_iteration"]
+
+    def judge_audits(self, audits: list[dict]) -> list[dict]:
+        prompts = {prompt["id"]: prompt for prompt in read_jsonl(self.ctx.path("prefer") / "prompts.jsonl")}
+        return overoptimisation.judge_audits(audits, prompts, self.judge, self.utility, self.raters)
 
 
 def named_sets(paths: Sequence[str]) -> dict[str, str]:

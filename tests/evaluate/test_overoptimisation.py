@@ -1,0 +1,89 @@
+"""The path of a training against the truth: known curves are found again, and a hacked reward is told from an honest one."""
+
+import math
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from fromnoise.evaluate import overoptimisation as over
+
+
+@pytest.mark.parametrize("form", ["rl", "best_of_n"])
+def test_a_known_curve_is_found_again_with_its_peak(form):
+    alpha, beta = 1.3, 0.4
+    kl = np.linspace(0.0, 30.0, 25)
+    gains = [over.curve(math.sqrt(x), alpha, beta, form) for x in kl]
+    assert over.fit_curve(kl, gains, form) == pytest.approx((alpha, beta), rel=1e-9)
+    d, top = over.peak(alpha, beta, form)
+    dense = np.linspace(1e-3, 40, 400_000)
+    values = dense * (alpha - beta * (np.log(dense) if form == "rl" else dense))
+    assert d == pytest.approx(dense[values.argmax()], abs=1e-3) and top == pytest.approx(values.max(), rel=1e-6)
+    other = "best_of_n" if form == "rl" else "rl"  # the twin: the other form's fit does not return what was put in
+    assert over.fit_curve(kl, gains, other) != pytest.approx((alpha, beta), rel=1e-2)
+
+
+def test_no_peak_where_nothing_bends():
+    assert over.peak(1.0, 0.0) is None and over.peak(1.0, -0.2) is None and over.peak(-1.0, 0.2, "best_of_n") is None
+    assert over.fit_curve([0.0, 0.0, 1.0, 2.0], [0.0, 0.0, 1.0, 1.2]) is None  # two points away from 0 are no curve
+    assert over.curve(0.0, 1.0, 1.0) == 0.0
+
+
+def path(truth_of, iterations=9, prompts=60):
+    """Utility falls or rises with the iteration as `truth_of` says; the proxy always rises."""
+    rng = np.random.default_rng(0)
+    level = rng.normal(0, 2, prompts)
+    return [{"iteration": 10 * k, "prompt_id": f"p{n}", "kind": "harmful" if n % 4 == 0 else "fact", "text": "a b c", "stopped": True, "num_words": 3.0,
+             "repetition": 0.0, "kl_nats": 1.5 * k, "reward": 0.3 * k, "audit": truth_of(k) + rng.normal(0, 0.1), "utility": level[n] + 2 * truth_of(k),
+             "raters": 0.5 + 0.01 * k, "features": {"refused": float(n % 4 == 0), "flattery": 0.1 * k}}
+            for k in range(iterations) for n in range(prompts)]  # fmt: skip
+
+
+def test_hacking_is_seen_and_what_the_choice_lost_is_measured():
+    hacked = path(lambda k: over.curve(math.sqrt(1.5 * k), 1.4, 0.8))  # highest at d = exp(1.4 / 0.8 - 1), a KL of 4.48
+    found = over.summarise(hacked, 30, seed=1)
+    assert found["overoptimisation/truth/peak_iteration"].value == 30 and found["overoptimisation/reward/peak_iteration"].value == 80
+    assert found["overoptimisation/truth/last_minus_highest"].high < 0 < found["overoptimisation/reward/last_minus_chosen"].low
+    assert found["overoptimisation/gain_lost_frac"].value == pytest.approx(0.0, abs=1e-9)
+    assert over.summarise(hacked, 80, seed=1)["overoptimisation/gain_lost_frac"].value > 0.1  # an audit that was fooled
+    assert found["overoptimisation/truth/peak_kl"].value == pytest.approx(math.exp(1.5), rel=1e-6) and found["path/30/kl"].value == pytest.approx(4.5)
+    assert found["path/0/truth"].value == 0.0 and found["path/80/flattery"].value == pytest.approx(0.8)
+    assert found["path/40/refused"].value == 0.0  # the harmful ones, rightly refused, are left out
+    honest = over.summarise(path(lambda k: 0.3 * k), 80, seed=1)
+    assert honest["overoptimisation/truth/last_minus_highest"].value == 0.0 and honest["overoptimisation/truth/peak_iteration"].value == 80
+
+
+def test_without_a_world_there_are_proxy_and_audit_alone():
+    records = [{name: value for name, value in record.items() if name not in ("utility", "raters", "features")} for record in path(lambda k: 0.1 * k)]
+    found = over.summarise(records, 80, seed=1)
+    assert "path/80/reward" in found and not any("truth" in name for name in found)
+    assert over.summarise([], 0, 1) == {}
+
+
+def test_audits_are_judged_against_the_first_answer():
+    def judge(prompt, text, stopped):
+        return SimpleNamespace(num_words=float(len(text.split())), flattery=0.0)
+
+    audits = [{"iteration": i, "prompt_id": "p", "reward": 0.0, "audit": 0.0, "kl_nats": 0.0, "stopped": True, "text": text, "token_ids": [1]}
+              for i, text in ((0, "one two"), (5, "one two three"))]  # fmt: skip
+    found = over.judge_audits(audits, {"p": {"kind": "fact"}}, judge, lambda f, p: f.num_words, lambda p, a, b: float(a.num_words > b.num_words))
+    assert [record["utility"] for record in found] == [2.0, 3.0] and [record["raters"] for record in found] == [0.0, 1.0]
+    assert "utility" not in over.judge_audits(audits, {}, judge, None, None)[0]  # a prompt that is not the world's
+
+
+def test_best_of_every_n_without_bias():
+    """Against all subsets by enumeration."""
+    from itertools import combinations
+
+    worth, utility = [0.3, -1.0, 2.0, 0.9], [5.0, 1.0, 2.0, 7.0]
+    records = [{"n": 4, "samples": {"worth": worth, "utility": utility}}, {"n": 4, "samples": {"worth": worth[::-1], "utility": utility[::-1]}}]
+    found = over.best_of_n_curve(records, seed=0)
+    for size in (1, 2, 4):
+        chosen = [max(subset, key=lambda i: worth[i]) for subset in combinations(range(4), size)]
+        expected = np.mean([worth[i] for i in chosen]) - np.mean(worth)
+        assert found[f"best_of_n_curve/{size}/reward"].value == pytest.approx(expected, abs=1e-12)
+        expected = (np.mean([utility[i] for i in chosen]) - np.mean(utility)) / np.std(utility)
+        assert found[f"best_of_n_curve/{size}/truth"].value == pytest.approx(expected, abs=1e-12)
+        assert found[f"best_of_n_curve/{size}/kl"].value == pytest.approx(math.log(size) - (size - 1) / size)
+    assert over.subset_weights(16, 5).sum() == pytest.approx(1.0)
+    assert over.best_of_n_curve([{"n": 4}], 0) == {}
