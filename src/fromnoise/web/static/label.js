@@ -130,6 +130,7 @@ function undo() {
 
 function only(id) {
   for (const other of ["enter", "locked", "done", "pair"]) $(other).hidden = other !== id;
+  document.querySelector("header").hidden = id === "enter" || id === "locked";
   $("controls").hidden = id !== "pair" && id !== "done";
   $("choices").hidden = id !== "pair";
   $("add-reason").hidden = $("more").querySelector("[data-choice=skip]").hidden = id !== "pair";
