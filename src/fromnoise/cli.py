@@ -124,7 +124,7 @@ def label_command(
 
     _need_run(run_folder)
     if export or import_file or agreement:
-        label.without_page(run_folder, import_file=import_file, export=export, agreement=agreement)
+        label.without_page(run_folder, import_file=import_file, export=export, measure=agreement)
         return
     options = label.Options(host, port, tuple(rater or ()), order, reward, repeat_frac, shared_frac, raters_per_shared_pair, tuple(public_name or ()))
     label.run(run_folder, options)

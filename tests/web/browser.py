@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import fcntl
 import json
 import os
 import shutil
@@ -26,15 +27,21 @@ class Browser:
     def __init__(self, profile: Path, size: tuple[int, int] = (1280, 800), dark: bool = False, touch: bool = False):
         to_browser, from_us = os.pipe()
         from_browser, to_us = os.pipe()
-        # The browser reads descriptor 3 and writes descriptor 4; a shell puts ours there.
+        ends = [fcntl.fcntl(end, fcntl.F_DUPFD, 20) for end in (to_browser, to_us)]  # out of the way of 3 and 4
         command = [
-            "sh", "-c", f'exec "$0" "$@" 3<&{to_browser} 4>&{to_us}', installed(), "--headless=new", "--remote-debugging-pipe", f"--user-data-dir={profile}",
+            installed(), "--headless=new", "--remote-debugging-pipe", f"--user-data-dir={profile}",
             "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run", "--disable-extensions", "--disable-background-networking",
             "--mute-audio", "about:blank",
         ]  # fmt: skip
-        self._process = subprocess.Popen(command, pass_fds=(to_browser, to_us), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
-        os.close(to_browser)
-        os.close(to_us)
+
+        def place() -> None:  # the browser reads descriptor 3 and writes descriptor 4
+            os.dup2(ends[0], 3)
+            os.dup2(ends[1], 4)
+
+        quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        self._process = subprocess.Popen(command, pass_fds=(3, 4), preexec_fn=place, start_new_session=True, **quiet)
+        for end in (to_browser, to_us, *ends):
+            os.close(end)
         self._out, self._in = from_us, from_browser
         self._buffer, self._number, self._session = b"", 0, None
         self.errors: list[str] = []  # uncaught exceptions and refused loads (CSP) of the page

@@ -159,7 +159,9 @@ def test_the_page_writes_text_never_markup():
     assert "<script>" not in page and " on" not in page.replace(" only", "").replace(" one", "").partition("<body>")[0] and "style=" not in page
 
 
-@pytest.mark.parametrize("raw", [b"", b"[]", b"{", b'{"rater": 3}', b'{"rater": ""}', b'{"rater": "\\u0000"}', b'{"rater": "' + b"a" * 41 + b'"}', b"[" * 30_000])
+@pytest.mark.parametrize(
+    "raw", [b"", b"[]", b"{", b'{"rater": 3}', b'{"rater": ""}', b'{"rater": "\\u0000"}', b'{"rater": "' + b"a" * 41 + b'"}', b"[" * 30_000]
+)
 def test_what_is_no_request_is_refused(store, raw):
     status, answer, _ = client(store).ask("/api/state", raw=raw)
     assert 400 <= status < 500 and answer["error"]
@@ -319,9 +321,9 @@ def test_the_least_sure_pairs_come_first(store):
 def test_the_reward_model_says_where_it_is_least_sure(tmp_path):
     import torch
 
+    from fromnoise.data.tokenizer import Tokenizer
     from fromnoise.model.heads import ScoreModel
     from fromnoise.model.hf import load_model, save_reward
-    from fromnoise.data.tokenizer import Tokenizer
     from fromnoise.stages.label import Options, margins_for, pairs_of_run
     from tests.stages import small_run
 

@@ -13,17 +13,19 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from fromnoise.data.people import comparable, compared_of
 from fromnoise.data.vote_files import export_rows, import_votes
 from fromnoise.data.votes import FILE, VoteStore, rater_name
-from fromnoise.evaluate.agreement import agreement
-from fromnoise.evaluate.intervals import Estimate
 from fromnoise.evaluate.records import read_jsonl, write_jsonl
 from fromnoise.run.errors import UserError
 from fromnoise.run.recipe import Recipe
 from fromnoise.run.recipe_load import load_recipe
+
+if TYPE_CHECKING:
+    from fromnoise.evaluate.intervals import Estimate
 
 MAX_SHOWN_BAD = 5
 ORDERS = ("auto", "unsure", "random")
@@ -160,7 +162,7 @@ def print_welcome(store: VoteStore, options: Options, raters: tuple[str, ...], p
     print("Ctrl-C stops; nothing is lost.", flush=True)
 
 
-def without_page(run_folder: Path, *, import_file: Path | None, export: Path | None, agreement: bool) -> None:
+def without_page(run_folder: Path, *, import_file: Path | None, export: Path | None, measure: bool) -> None:
     """Import, then export, then agreement: whichever were asked for."""
     store = VoteStore(run_folder / FILE)
     try:
@@ -171,7 +173,7 @@ def without_page(run_folder: Path, *, import_file: Path | None, export: Path | N
             write_jsonl(export, export_rows(store.pairs(), votes))
             print(f"{len(votes):,} votes on {len({vote.pair for vote in votes}):,} pairs written to {export}; "
                   f"left out: {left_out['skipped']:,} skipped, {left_out['undone']:,} undone")  # fmt: skip
-        if agreement:
+        if measure:
             print(agreement_text(store))
     finally:
         store.close()
@@ -198,6 +200,8 @@ def take_file(store: VoteStore, run_folder: Path, path: Path) -> None:
 
 def agreement_text(store: VoteStore) -> str:
     """The raters in a table, then what all of them say together."""
+    from fromnoise.evaluate.agreement import agreement
+
     said = agreement(store.votes())
     if not said["votes"]:
         return "no votes yet"
