@@ -39,6 +39,16 @@ def _flat(hidden: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     return hidden.reshape(-1, hidden.shape[-1]), labels.reshape(-1)
 
 
+def _softmax(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """(softmax, logsumexp) of logits (N, V) over the last axis, the latter (N, 1), with one exponential a logit.
+
+    The exponentials are the dearest part after the products, and torch's softmax takes each once, in one pass over a row
+    that stays in cache. The likeliest entry's probability is exp(0) / sum, so logsumexp = max - log(that) to the last bit.
+    """
+    probs = logits.softmax(dim=-1)
+    return probs, logits.amax(dim=-1, keepdim=True) - probs.amax(dim=-1, keepdim=True).log()
+
+
 class _LinearCrossEntropy(torch.autograd.Function):
     """nll per token, with the gradients of their plain sum computed in the forward pass, while the logits are hot.
 
@@ -80,10 +90,10 @@ def _cross_entropy_chunks(hidden, weight, labels, keep, token_grads, with_grads,
         for rows in keep.split(chunk_tokens):
             h, y = hidden[rows].to(dtype), labels[rows]
             logits = (h @ w.t()).to(acc)
-            lse = logits.logsumexp(dim=-1, keepdim=True)
-            nll[rows] = lse.squeeze(1) - logits.gather(1, y[:, None]).squeeze(1)
+            probs, lse = _softmax(logits)
+            nll[rows] = (lse - logits.gather(1, y[:, None])).squeeze(1)
             if with_grads:
-                grad = logits.sub_(lse).exp_()  # the probabilities, in place
+                grad = probs
                 grad[torch.arange(len(rows), device=grad.device), y] -= 1.0
                 if token_grads is not None:
                     grad.mul_(token_grads[rows, None])
@@ -121,10 +131,10 @@ class _LinearLogprobs(torch.autograd.Function):
             w = weight.to(dtype)
             for rows in keep.split(chunk_tokens):
                 logits = (hidden[rows].to(dtype) @ w.t()).to(acc).mul_(inverse_temperature)
-                logits.sub_(logits.logsumexp(dim=-1, keepdim=True))
-                logprobs[rows] = logits.gather(1, labels[rows, None]).squeeze(1)
+                probs, lse = _softmax(logits)
+                logprobs[rows] = (logits.gather(1, labels[rows, None]) - lse).squeeze(1)
                 if with_entropy:
-                    entropy[rows] = -(logits.exp() * logits).sum(dim=-1)
+                    entropy[rows] = torch.linalg.vecdot(probs, lse - logits)
         ctx.save_for_backward(hidden, weight, labels, keep, entropy)
         ctx.options = (inverse_temperature, with_entropy, chunk_tokens, dtype, acc)
         return logprobs, entropy
@@ -140,14 +150,13 @@ class _LinearLogprobs(torch.autograd.Function):
             w = weight.to(dtype)
             for rows in keep.split(chunk_tokens):
                 h, y = hidden[rows].to(dtype), labels[rows, None]
-                logp = (h @ w.t()).to(acc).mul_(inverse_temperature)
-                logp.sub_(logp.logsumexp(dim=-1, keepdim=True))
-                probs = logp.exp()
+                logits = (h @ w.t()).to(acc).mul_(inverse_temperature)
+                probs, lse = _softmax(logits)
                 g = grad_logprobs[rows, None]
                 grad = probs * -g  # d logprob_y / d logit_j = 1[j = y] - p_j
                 grad[torch.arange(len(rows), device=grad.device), y.squeeze(1)] += g.squeeze(1)
                 if use_entropy:  # d H / d logit_j = -p_j (log p_j + H)
-                    grad -= grad_entropy[rows, None] * probs * (logp + entropy[rows, None])
+                    grad -= grad_entropy[rows, None] * probs * (logits - lse + entropy[rows, None])
                 grad = grad.mul_(inverse_temperature).to(dtype)
                 grad_hidden[rows] = (grad @ w).to(hidden.dtype)
                 grad_weight += grad.t() @ h
