@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import platform
+import subprocess
+import sys
+
 import pytest
 
 from fromnoise.run import machine
@@ -58,3 +63,26 @@ def test_longer_stages_are_expected_to_take_longer():
     for verb in ("pretrain", "sft", "reward", "rlhf"):
         assert expected_s(world, verb, 5e11) > 10 * expected_s(smoke, verb, 5e11) > 0
     assert expected_s(load_recipe("smoke", ["budget=100s"]), "sft", 1.0) == pytest.approx(8)
+
+
+PAGES = """
+import resource, sys
+from fromnoise.run import machine
+if sys.argv[1] == "keep":
+    machine.keep_freed_memory()
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    block = bytearray(b"x") * 100_000_000
+    del block
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+faults()
+print(faults())
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc is asked to keep memory")
+@pytest.mark.parametrize("setting", ["keep", "leave"])
+def test_memory_that_is_freed_serves_the_next_allocation(setting):
+    """The broken twin leaves glibc as it is: every large block is then made of new pages."""
+    found = subprocess.run([sys.executable, "-c", PAGES, setting], capture_output=True, text=True, check=True, env={**os.environ, "PYTHONPATH": "src"})
+    assert (int(found.stdout) < 100) is (setting == "keep")

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 BF16_PAYS = 1.3  # bf16 is used where its matrix products are at least this much faster than fp32's
 COMPILE_PAYS_S = 60.0  # compiling a model takes about half a minute and saves about a third of the time
 MATRIX = 1024
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # glibc, malloc.h
 
 _default_threads: int | None = None
 
@@ -170,14 +171,29 @@ def compile_problem() -> str | None:
 
 
 def apply(machine: Machine) -> None:
-    """Threads and determinism for this process."""
+    """Threads, determinism and memory for this process."""
     import torch
 
+    if machine.device_type == "cpu":
+        keep_freed_memory()
     torch.set_num_threads(machine.num_threads)
     torch.use_deterministic_algorithms(True)
     # Filling every new tensor with NaN is deterministic mode's help for finding reads of unset memory; it costs a pass
     # over memory for each allocation, and the tests that compare bytes find the same bugs.
     torch.utils.deterministic.fill_uninitialized_memory = False
+
+
+def keep_freed_memory() -> None:
+    """Have glibc keep what is freed for the next allocation, until `release_memory`.
+
+    By default it hands large blocks back at once and the kernel zeroes them anew at the next step: at 6 layers x 256 and
+    4,096 tokens 48,000 page faults a step, a fifteenth of its time. Price: the process stays as large as its largest step.
+    """
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError, AttributeError):  # another C library: nothing to set
+            libc = ctypes.CDLL("libc.so.6")
+            libc.mallopt(M_MMAP_THRESHOLD, 1 << 30)
+            libc.mallopt(M_TRIM_THRESHOLD, (1 << 31) - 1)
 
 
 def release_memory() -> None:
