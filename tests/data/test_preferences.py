@@ -2,11 +2,12 @@ import collections
 import gzip
 import json
 import os
+import random
 from pathlib import Path
 
 import pytest
 
-from fromnoise.data.preferences import pairs_of, read_preferences, transcript
+from fromnoise.data.preferences import pairs_of, rater_weights, read_preferences, transcript
 from fromnoise.run.errors import UserError
 
 PROMPT = [{"role": "user", "content": "Is it far?"}]
@@ -95,6 +96,24 @@ def test_a_packed_file_with_a_bad_line(tmp_path):
     (tmp_path / "none.jsonl").write_text("{}\n")
     with pytest.raises(UserError, match="Known forms"):
         read_preferences(tmp_path / "none.jsonl", bad.append)
+
+
+def test_a_rater_who_guesses_counts_for_less_whichever_answer_stands_first():
+    rng = random.Random(0)
+    pairs = []
+    for n in range(200):
+        truth, ids = rng.randrange(2), [[n, 1], [n, 2]]
+        for rater, right in (("ann", 0.95), ("bea", 0.9), ("cy", 0.5)):
+            vote, flip = truth if rng.random() < right else 1 - truth, rng.randrange(2)
+            answers = [{"token_ids": one} for one in (ids[::-1] if flip else ids)]
+            pairs.append({"prompt_id": n, "answers": answers, "rater": rater, "chosen": 1 - vote if flip else vote})
+    pairs += [{"prompt_id": -1, "answers": [{"token_ids": [1]}, {"token_ids": [2]}], "rater": "dot", "chosen": None}]
+    found = {one["rater"]: one for one in rater_weights(pairs)}
+    assert found["cy"]["weight"] < 0.5 * found["bea"]["weight"] < 0.55 * found["ann"]["weight"]
+    assert found["dot"]["compared"] == 0 and found["dot"]["agreement"] is None and found["cy"]["votes"] == 200
+    assert sum(one["weight"] * one["votes"] for one in found.values()) == pytest.approx(len(pairs))
+    unturned = rater_weights([{**p, "chosen": 0} for p in pairs])  # the broken twin: positions instead of answers
+    assert max(one["weight"] for one in unturned) < 2 * min(one["weight"] for one in unturned)
 
 
 @pytest.mark.skipif("FROMNOISE_DATA" not in os.environ, reason="FROMNOISE_DATA is not set: no real data beside the project")

@@ -1,15 +1,28 @@
 import math
+import random
+import shutil
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
 from fromnoise.algorithms.losses import bradley_terry
 from fromnoise.data.packing import pack_sequences
-from fromnoise.evaluate.records import read_jsonl
+from fromnoise.evaluate.records import read_jsonl, write_jsonl
 from fromnoise.generate.rollout import RowShape
-from fromnoise.model.hf import load_reward
+from fromnoise.model.hf import load_reward, load_scorer
 from fromnoise.run.errors import UserError
-from fromnoise.stages.reward import batch_of, expected_accuracy, pack_pairs, preference_loss, quality, sequences_of
+from fromnoise.stages.reward import (
+    batch_of,
+    expected_accuracy,
+    length_coefficient,
+    length_difference,
+    pack_pairs,
+    preference_loss,
+    quality,
+    sequences_of,
+)
 
 from . import small_run
 
@@ -95,22 +108,103 @@ def test_audit_and_reward_model_saw_other_prompts(made):
 
 @pytest.mark.parametrize("stop_after", [1, 9])  # in the reward model's training, in the audit model's
 def test_interrupted_equals_uninterrupted(made, tmp_path, stop_after):
-    import shutil
-
     run, settings, done = made
-    again = small_run.RunFolder(tmp_path / "run")
-    shutil.copytree(run.path, again.path, ignore=shutil.ignore_patterns("reward", "audit"))
+    again = again_from(run, tmp_path / "run")
     resumed = small_run.do(again, "reward", settings, stop_after=min(stop_after, done.summary["reward_num_steps"] + 1))
     assert resumed.outputs == done.outputs
     assert [line.get("loss_nats") for line in resumed.metrics] == [line.get("loss_nats") for line in done.metrics]
 
 
-def test_too_few_pairs_is_a_user_error(made, tmp_path):
-    import shutil
-
-    run, settings, _ = made
-    again = small_run.RunFolder(tmp_path / "run")
+def again_from(run, folder):
+    again = small_run.RunFolder(folder)
     shutil.copytree(run.path, again.path, ignore=shutil.ignore_patterns("reward", "audit"))
+    return again
+
+
+@pytest.fixture(scope="module")
+def optional(made, tmp_path_factory):
+    """Two members each, length fitted apart, votes weighed; every pair judged by three raters, of whom one guesses and all like length."""
+    run, _, _ = made
+    again = again_from(run, tmp_path_factory.mktemp("reward_options") / "run")
+    rng, pairs = random.Random(3), []
+    for pair in read_jsonl(run.path / "prefer" / "pairs.jsonl"):
+        longer = 0 if len(pair["answers"][0]["token_ids"]) > len(pair["answers"][1]["token_ids"]) else 1
+        for rater, likes in (("a", 0.95), ("b", 0.95), ("c", 0.5)):
+            vote = longer if rng.random() < likes else 1 - longer
+            pairs.append({**pair, "id": f"{pair['id']}-{rater}", "rater": rater, "chosen": vote, "weight": 1 / 3})
+    write_jsonl(again.path / "prefer" / "pairs.jsonl", pairs)
+    settings = small_run.recipe(reward={**small_run.RECIPE["reward"], "epochs": 1, "ensemble": 2, "debias_length": True, "rater_weights": "agreement"})
+    return again, settings, small_run.do(again, "reward", settings)
+
+
+def test_members_share_a_scale_and_differ(optional):
+    run, _, done = optional
+    ensemble = load_scorer(run.path / "reward")
+    first, second = ensemble.members
+    assert ensemble.std == first.std == second.std == pytest.approx(done.summary["reward_ensemble_score_std"])
+    assert not torch.equal(first.score.weight, second.score.weight) and done.summary["reward_ensemble_disagreement"] > 0
+    assert set(done.outputs) >= {f"{share}/member-2/{file}" for share in ("reward", "audit") for file in ("config.json", "model.safetensors")}
+    ids = torch.randint(0, 300, (2, 20))
+    torch.testing.assert_close((ensemble(ids) - ensemble.mean) / ensemble.std, torch.stack([(m(ids) - m.mean) / m.std for m in ensemble.members]).mean(0))
+
+
+def test_a_guessing_rater_counts_for_less(optional):
+    run, _, _ = optional
+    weights = {one["rater"]: one["weight"] for one in read_jsonl(run.path / "reward" / "raters.jsonl")}
+    assert weights["c"] < 0.7 * min(weights["a"], weights["b"])
+
+
+def test_length_is_fitted_apart_and_left_out_of_the_score(optional, made):
+    """Raters who like length and quality, which go together: with the coefficient refitted as the stage does, the score
+    keeps the quality and leaves the length; without it, and that is the broken twin, it has both."""
+    assert optional[2].summary["reward_length_coef"] > 0.5 and made[2].summary["reward_length_coef"] is None
+    generator = torch.Generator().manual_seed(0)
+    quality, noise = torch.randn(2, 4000, generator=generator)
+    length = 0.5 * quality + 0.9 * noise
+    chosen = (torch.rand(4000, generator=generator) > torch.sigmoid(quality + 1.5 * length)).int().tolist()
+    pairs = [{"chosen": one, "weight": 1.0} for one in chosen]
+    plan = SimpleNamespace(length_differences=lambda pairs: length)
+    for debias in (True, False):
+        weights = torch.zeros(2, requires_grad=True)  # of quality and length in the score
+        optimizer = torch.optim.Adam([weights], lr=0.05)
+        b = length_coefficient(torch.zeros(4000), plan, pairs, 0.0) if debias else 0.0
+        alone = b
+        for step in range(200):
+            margins = weights @ torch.stack([quality, length])
+            if debias and step % 50 == 49:
+                b = length_coefficient(margins.detach(), plan, pairs, alone)
+            sign = 1.0 - 2.0 * torch.tensor(chosen)
+            loss, count = bradley_terry(sign * (margins + b * length), torch.zeros(4000))
+            optimizer.zero_grad()
+            (loss / count).backward()
+            optimizer.step()
+        if debias:
+            assert weights[0] > 0.7 and abs(float(weights[1])) < 0.35
+        else:
+            assert weights[0] > 0.7 and weights[1] > 1.2
+
+
+def test_an_interrupted_ensemble_ends_in_the_same_bytes(optional, tmp_path):
+    run, settings, done = optional
+    again = again_from(run, tmp_path / "run")
+    resumed = small_run.do(again, "reward", settings, stop_after=done.summary["reward_num_steps"] + 3)  # in the second member
+    assert resumed.outputs == done.outputs
+
+
+def test_length_coefficient_finds_what_was_put_in():
+    rng = np.random.default_rng(0)
+    lengths = rng.integers(1, 40, (3000, 2))
+    margins = rng.normal(0, 1, 3000)
+    chosen = rng.random(3000) > 1 / (1 + np.exp(-(margins + 0.8 * (lengths[:, 0] - lengths[:, 1]) / 10)))
+    pairs = [pair(int(a), int(b), chosen=int(c)) for (a, b), c in zip(lengths, chosen, strict=True)]
+    plan = SimpleNamespace(length_differences=lambda pairs: torch.tensor([length_difference(p) / 10 for p in pairs]))
+    assert length_coefficient(torch.tensor(margins), plan, pairs, 0.0) == pytest.approx(0.8, abs=0.08)
+    assert length_coefficient(torch.tensor(margins[:1]), plan, pairs[:1], 5.0) == pytest.approx(5.0, abs=3.0)  # one pair says little
+
+
+def test_too_few_pairs_is_a_user_error(made, tmp_path):
+    run, settings, _ = made
+    again = again_from(run, tmp_path / "run")
     lines = (again.path / "prefer" / "pairs.jsonl").read_text().splitlines(keepends=True)
     (again.path / "prefer" / "pairs.jsonl").write_text("".join(lines[:2]))
     with pytest.raises(UserError, match="too few"):

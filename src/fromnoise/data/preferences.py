@@ -15,6 +15,8 @@ read here as well, by `messages`, `answers` and `chosen`.
 from __future__ import annotations
 
 import re
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,6 +27,7 @@ from fromnoise.run.seeds import seed_from
 
 TURN = re.compile(r"(?:^|\n\n)(Human|Assistant): ?")  # HH's separators, at the start or after a blank line
 ANSWERS = (("response1", "response2"), ("response_1", "response_2"), ("output_1", "output_2"), ("answer_a", "answer_b"), ("response_a", "response_b"))
+PRIOR_VOTES = 5
 VOTES = {"0": 0, "1": 1, "2": 2, "tie": 0, "a": 1, "b": 2, "model_a": 1, "model_b": 2}
 
 
@@ -196,3 +199,36 @@ def own_export(record: dict, rater: str | None, source: str, meta: dict) -> list
     first = 1 if chosen == 1 else 0
     prompt = checked(messages_of(record["messages"]), ends_with="user")
     return [Pair(prompt, texts[first], texts[1 - first], float(record.get("weight", 1.0)), chosen is None, rater, source, meta)]
+
+
+def rater_weights(pairs: Sequence[dict]) -> list[dict]:
+    """How much each rater's votes are worth, by agreement with the others on the pairs that several judged.
+
+    Agreement above chance, 2 a - 1, is the product of two raters' reliabilities where both err at random (the rater
+    model of Chen et al. 2013, Crowd-BT), so relative to the mean it tells them apart. A tie beside a choice is half an
+    agreement. Five votes' worth of the mean agreement are mixed in, nobody counts for less than a tenth, and weights
+    have mean 1 over the votes. Returns {"rater", "votes", "compared", "agreement", "weight"}, one a rater; a rater
+    whose pairs nobody else judged has agreement None and the mean weight.
+    """
+    by_pair: dict[tuple, list[tuple[str | None, float]]] = {}
+    votes: Counter[str | None] = Counter()
+    for pair in pairs:
+        ids = [tuple(answer["token_ids"]) for answer in pair["answers"]]
+        vote = {0: 1.0, 1: 0.0, None: 0.5}[pair["chosen"]]
+        by_pair.setdefault((pair["prompt_id"], *sorted(ids)), []).append((pair["rater"], vote if ids[0] <= ids[1] else 1.0 - vote))
+        votes[pair["rater"]] += 1
+    agreed, compared = Counter(), Counter()
+    for cast in by_pair.values():
+        for i, (rater, vote) in enumerate(cast):
+            others = [1.0 - abs(vote - other) for k, (who, other) in enumerate(cast) if k != i and who != rater]
+            if others:
+                agreed[rater] += sum(others) / len(others)
+                compared[rater] += 1
+    mean = sum(agreed.values()) / max(sum(compared.values()), 1)
+    worth = {rater: max(0.1, 2 * (agreed[rater] + PRIOR_VOTES * mean) / (compared[rater] + PRIOR_VOTES) - 1) for rater in votes}
+    scale = sum(votes.values()) / sum(worth[rater] * count for rater, count in votes.items())
+    return [
+        {"rater": rater, "votes": votes[rater], "compared": compared[rater], "weight": worth[rater] * scale,
+         "agreement": agreed[rater] / compared[rater] if compared[rater] else None}
+        for rater in sorted(votes, key=str)
+    ]  # fmt: skip

@@ -16,8 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 # Settings for which 0 cannot be meant.
 POSITIVE = frozenset(
     "tokens batch_tokens row_tokens context_tokens micro_batch_rows batch_pairs batch_prompts rollouts_per_iteration minibatches ppo_epochs "
-    "max_new_tokens num_layers width num_heads num_kv_heads head_size ffn_width num_threads num_pairs num_labelled best_of_n max_chars group_size n beta "
-    "kl_target_nats audit_every audit_prompts".split()
+    "max_new_tokens num_layers width num_heads num_kv_heads head_size ffn_width num_threads num_pairs num_labelled best_of_n max_chars ensemble group_size n "
+    "beta kl_target_nats audit_every audit_prompts".split()
 )
 
 
@@ -181,6 +181,9 @@ class RewardSection(Section):
     validation_frac: float = 0.08  # of the training pairs, by prompt: chooses the weights, reported nowhere
     num_evaluations: int = 4
     num_normalise_answers: int = 512  # answers of the SFT model whose scores set the mean and std
+    rater_weights: Literal["as_given", "agreement"] = "as_given"  # agreement: votes count by how far a rater agrees with the others
+    debias_length: bool = False  # what answers' lengths explain of the choices is fitted apart and left out of the score
+    ensemble: int = 1  # models of each kind, their mean the reward
     row_tokens: int = 256
     micro_batch_rows: int = 16
     optimizer: OptimizerSection = OptimizerSection(muon_lr=0.003, adamw_lr=0.0005)

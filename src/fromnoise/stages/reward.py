@@ -2,7 +2,9 @@
 
 Reads `prefer/` and `sft/`; writes `reward/` and `audit/`. Both start from the SFT model with a scalar head at the
 answer's last token and learn with the Bradley-Terry loss; they differ in the raters and prompts they learn from. The
-reward model will train the policy; the audit model only chooses among its checkpoints.
+reward model will train the policy; the audit model only chooses among its checkpoints. With `reward.ensemble = k` each
+of the two is k models that saw the same pairs in other orders (Lakshminarayanan et al. 2017, arXiv 1612.01474), a folder
+each, `reward/`, `reward/member-2/`, ...; their mean is the reward, their spread how little it is to be trusted.
 
 The weights kept are those with the best loss on a validation part of the training pairs. The held-out pairs, on
 which accuracy is reported beside the best attainable, choose nothing.
@@ -22,14 +24,15 @@ import torch
 from fromnoise.algorithms.losses import bradley_terry
 from fromnoise.algorithms.schedules import lr_scale
 from fromnoise.data.packing import Batch, collate, pack_sequences
+from fromnoise.data.preferences import rater_weights
 from fromnoise.data.tokenizer import Tokenizer
 from fromnoise.evaluate.intervals import wilson
-from fromnoise.evaluate.records import read_jsonl
+from fromnoise.evaluate.records import read_jsonl, write_jsonl
 from fromnoise.generate.rollout import Answers, RowShape, answer_scores
 from fromnoise.model.compiled import compile_blocks
 from fromnoise.model.flops import training_flops_per_token
 from fromnoise.model.heads import ScoreModel
-from fromnoise.model.hf import load_model, save_reward
+from fromnoise.model.hf import load_model, load_scorer, member_folders, save_reward, set_normalisation
 from fromnoise.optim.groups import make_optimizer
 from fromnoise.run.budget import steps_for
 from fromnoise.run.errors import UserError
@@ -43,10 +46,11 @@ def run(ctx) -> None:
     settings = ctx.recipe.reward
     tokenizer = Tokenizer.load(ctx.path("sft"))
     shape = RowShape(settings.row_tokens, settings.micro_batch_rows, tokenizer.pad_id, ctx.machine.device)
-    plans = [Plan(ctx, share, shape) for share in SHARES]
+    pairs = read_jsonl(ctx.path("prefer") / "pairs.jsonl")
+    plans = [Plan(ctx, pairs, share, member, shape) for share in SHARES for member in range(settings.ensemble)]
     step_s = ctx.decide("step_s", lambda: measure_step_s(ctx, plans[0]))
     wanted = sum(plan.wanted_steps for plan in plans)
-    num_steps = steps_for(ctx, "reward", wanted, step_s)  # over both models, shared out as their pairs are
+    num_steps = steps_for(ctx, "reward", wanted, step_s)  # over all models, shared out as their pairs are
     for plan in plans:
         plan.num_steps = max(1, round(num_steps * plan.wanted_steps / wanted))
     ctx.checkpoint.plan(step_s, settings.checkpoint_every_s)
@@ -57,26 +61,36 @@ def run(ctx) -> None:
     with ctx.progress(total_steps, "step", saved.step if saved else 0) as progress:
         first = 0  # global step at which this model's training begins
         for plan in plans:
-            if plan.share not in summaries:
-                mine = saved if saved and saved.state["share"] == plan.share else None
-                summaries[plan.share] = train(ctx, plan, tokenizer, first, mine, guard, summaries, progress)
+            if plan.name not in summaries:
+                mine = saved if saved and saved.state["share"] == plan.name else None
+                summaries[plan.name] = train(ctx, plan, tokenizer, first, mine, guard, summaries, progress)
             first += plan.num_steps
+    for plan in plans:
+        if plan.raters:
+            write_jsonl(plan.folder / "raters.jsonl", plan.raters)
+        if settings.ensemble > 1 and plan.member == 0:
+            summaries[f"{plan.share}_ensemble"] = join_members(ctx, plan, tokenizer, total_steps)
     best = {f"{share}_{name}": value for share, found in summaries.items() for name, value in found.items()}
-    tokens = sum(found["tokens"] for found in summaries.values())
-    ctx.finish({**best, "tokens": tokens, "flops": sum(found["flops"] for found in summaries.values())})
+    ctx.finish({**best, **{name: sum(found.get(name, 0) for found in summaries.values()) for name in ("tokens", "flops")}})
 
 
 class Plan:
     """One model's pairs, packed, and how many steps it will train."""
 
-    def __init__(self, ctx, share: str, shape: RowShape):
+    def __init__(self, ctx, pairs: list[dict], share: str, member: int, shape: RowShape):
         settings = ctx.recipe.reward
-        self.share, self.shape, self.num_steps = share, shape, 0
-        pairs = [pair for pair in read_jsonl(ctx.path("prefer") / "pairs.jsonl") if pair["share"] == share]
+        self.share, self.member, self.shape, self.num_steps = share, member, shape, 0
+        self.name = f"{share}_{member + 1}" if member else share
+        self.folder = ctx.path(share) / f"member-{member + 1}" if member else ctx.path(share)
+        pairs = [pair for pair in pairs if pair["share"] == share]
         self.num_too_long = sum(longest(pair) > settings.row_tokens for pair in pairs)  # only where row_tokens is less than prefer's
         pairs = [pair for pair in pairs if longest(pair) <= settings.row_tokens]
         training = [pair for pair in pairs if pair["split"] == "train"]
         self.held_out = [pair for pair in pairs if pair["split"] == "held_out"]
+        self.raters = rater_weights(training) if settings.rater_weights == "agreement" else []
+        if self.raters:
+            by_rater = {one["rater"]: one["weight"] for one in self.raters}
+            training = [{**pair, "weight": pair["weight"] * by_rater[pair["rater"]]} for pair in training]
         drawn = [np.random.default_rng(seed_from(ctx.seed, "validation", pair["prompt_id"])).random() for pair in training]
         self.validation = [pair for pair, draw in zip(training, drawn, strict=True) if draw < settings.validation_frac]
         self.train = [pair for pair, draw in zip(training, drawn, strict=True) if draw >= settings.validation_frac]
@@ -88,10 +102,15 @@ class Plan:
         pair_tokens = np.mean([sum(map(len, sequences_of(pair))) for pair in self.train])
         micro_tokens = shape.num_rows * shape.row_tokens
         self.micro_batches_per_step = max(1, round(settings.batch_pairs * pair_tokens / micro_tokens))
-        self.seed = seed_from(ctx.seed, share)
+        self.seed = seed_from(ctx.seed, share, member) if member else seed_from(ctx.seed, share)
+        self.length_scale = float(np.std([length_difference(pair) for pair in self.train])) or 1.0
         self.epochs = max(1, math.ceil(settings.epochs))
         self.groups = [group for epoch in range(self.epochs) for group in self.pack(epoch)]  # pair indices of each micro-batch
         self.wanted_steps = max(1, round(len(self.groups) * settings.epochs / self.epochs / self.micro_batches_per_step))
+
+    def length_differences(self, pairs: Sequence[dict]) -> torch.Tensor:
+        """(P,): tokens of the first answer less those of the second, in standard deviations of the training pairs."""
+        return torch.tensor([length_difference(pair) / self.length_scale for pair in pairs], device=self.shape.device)
 
     def pack(self, epoch: int) -> list[list[int]]:
         order = np.random.default_rng(seed_from(self.seed, "epoch", epoch)).permutation(len(self.train)).tolist()
@@ -105,7 +124,7 @@ class Plan:
 
 
 def train(ctx, plan: Plan, tokenizer, first: int, saved, guard, summaries: dict, progress) -> dict:
-    """Train one of the two models from the SFT model, keep the best weights by validation, save it; its summary."""
+    """Train one of the models from the SFT model, keep the best weights by validation, save it; its summary."""
     settings, optimizer_settings = ctx.recipe.reward, ctx.recipe.reward.optimizer
     model = ScoreModel(load_model(ctx.path("sft"))).to(ctx.machine.device)
     optimizer = make_optimizer(model, optimizer_settings)
@@ -113,22 +132,31 @@ def train(ctx, plan: Plan, tokenizer, first: int, saved, guard, summaries: dict,
     if ctx.machine.compile:
         compile_blocks(model)
     best, best_loss, best_step, start, seen_tokens = None, None, 0, 0, 0
+    alone = length_coefficient(torch.zeros(len(plan.train)), plan, plan.train, 0.0) if settings.debias_length else None
+    length_coef = alone  # how much length explains by itself; less, once the scores explain what goes with it
     if saved:
         model.load_state_dict(saved.group("model"))
         optimizer.load_state_tensors(saved.group("optimizer"))
         best, start = saved.group("best"), saved.step - first
         best_loss, best_step, seen_tokens = (saved.state[name] for name in ("best_loss", "best_step", "seen_tokens"))
+        length_coef = saved.state["length_coef"]
 
     def losses(micro_batch) -> dict[str, Loss]:
         batch, pairs = micro_batch
         with ctx.machine.autocast():
             scores = model(batch.input_ids, batch.position_ids, batch.segment_ids)  # (B, T)
-        return {"loss": Loss(*preference_loss(scores, batch, pairs), "pair")}
+        shift = length_coef * plan.length_differences(pairs) if settings.debias_length else None
+        return {"loss": Loss(*preference_loss(scores, batch, pairs, shift), "pair")}
 
     def validate(step: int) -> None:
-        nonlocal best, best_loss, best_step
-        found = quality(score_pairs(ctx, model, plan.validation, plan.shape), plan.validation)
-        ctx.log(first + step, **{f"validation_{name}/{plan.share}": found[name] for name in ("loss", "accuracy")})
+        nonlocal best, best_loss, best_step, length_coef
+        scores, more = score_pairs(ctx, model, plan.validation, plan.shape), {}
+        if settings.debias_length:
+            length_coef = length_coefficient(scores[:, 0] - scores[:, 1], plan, plan.validation, alone)
+            scores[:, 0] += length_coef * plan.length_differences(plan.validation).cpu()
+            more = {f"length_coef/{plan.name}": length_coef}
+        found = quality(scores, plan.validation)
+        ctx.log(first + step, **{f"validation_{name}/{plan.name}": found[name] for name in ("loss", "accuracy")}, **more)
         if best_loss is None or found["loss"] < best_loss:
             best_loss, best_step, best = found["loss"], step, {k: v.clone() for k, v in model.state_dict().items()}
 
@@ -148,30 +176,72 @@ def train(ctx, plan: Plan, tokenizer, first: int, saved, guard, summaries: dict,
         tokens = sum(int((batch.segment_ids > 0).sum()) for batch, _ in batches)
         seen_tokens += tokens
         ctx.log(
-            first + step, model=plan.share, loss_nats=stats.losses["loss"], grad_norm=stats.grad_norm, lr_scale=scale, skipped=stats.skipped,
+            first + step, model=plan.name, loss_nats=stats.losses["loss"], grad_norm=stats.grad_norm, lr_scale=scale, skipped=stats.skipped,
             pairs=sum(len(pairs) for _, pairs in batches), tokens=tokens, **ctx.rates(tokens, time.perf_counter() - began, token_flops),
         )
-        progress.advance(1, model=plan.share, loss=stats.losses["loss"])
+        progress.advance(1, model=plan.name, loss=stats.losses["loss"])
         if step + 1 < plan.num_steps and ctx.checkpoint.due(first + step + 1):
             ctx.checkpoint.save(
                 first + step + 1, {"model": model.state_dict(), "optimizer": optimizer.state_tensors(), "best": best},
-                {"share": plan.share, "best_loss": best_loss, "best_step": best_step, "seen_tokens": seen_tokens,
+                {"share": plan.name, "best_loss": best_loss, "best_step": best_step, "seen_tokens": seen_tokens, "length_coef": length_coef,
                  "nonfinite": guard.count, "summaries": summaries},
             )  # fmt: skip
     validate(plan.num_steps)
     model.load_state_dict(best)
-    model.mean, model.std = normalisation(ctx, model, plan, tokenizer)
+    answers = own_answers(ctx, plan, tokenizer)
+    model.mean, model.std = normalisation(raw_scores(ctx, model, answers))
     found = quality(score_pairs(ctx, model, plan.held_out, plan.shape), plan.held_out)
-    save_reward(ctx.path(plan.share), model, tokenizer)
+    save_reward(plan.folder, model, tokenizer)
     summary = {
         **found, "train_pairs": len(plan.train), "too_long_pairs": plan.num_too_long, "num_steps": plan.num_steps,
         "best_step": best_step, "validation_loss": best_loss,
-        "score_mean": model.mean, "score_std": model.std, "tokens": seen_tokens, "flops": seen_tokens * token_flops,
+        "length_coef": length_coef, "score_mean": model.mean, "score_std": model.std, "tokens": seen_tokens, "flops": seen_tokens * token_flops,
     }  # fmt: skip
-    ctx.log(first + plan.num_steps, **{f"heldout_{name}/{plan.share}": value for name, value in found.items() if value is not None})
-    done = {**summaries, plan.share: summary}
+    ctx.log(first + plan.num_steps, **{f"heldout_{name}/{plan.name}": value for name, value in found.items() if value is not None})
+    done = {**summaries, plan.name: summary}
     ctx.checkpoint.save(first + plan.num_steps, {}, {"share": None, "summaries": done, "nonfinite": guard.count})
     return summary
+
+
+def join_members(ctx, plan: Plan, tokenizer, step: int) -> dict:
+    """Give an ensemble's members one scale, that of their mean; what the mean is worth on the held-out pairs."""
+    ensemble, answers = load_scorer(plan.folder).to(ctx.machine.device), own_answers(ctx, plan, tokenizer)
+    raw = torch.stack([raw_scores(ctx, member, answers) for member in ensemble.members])  # (members, S)
+    _, std = normalisation(raw.mean(dim=0))
+    for folder, scores in zip(member_folders(plan.folder), raw, strict=True):
+        set_normalisation(folder, float(scores.mean()), std)
+    scores = torch.stack([score_pairs(ctx, member, plan.held_out, plan.shape) for member in ensemble.members])  # (members, P, 2)
+    found = quality(scores.mean(dim=0), plan.held_out)
+    found["disagreement"] = float((scores[..., 0] - scores[..., 1]).std(dim=0, correction=0).mean())
+    ctx.log(step, **{f"heldout_{name}/{plan.share}_ensemble": value for name, value in found.items() if value is not None})
+    return {**found, "members": len(raw), "score_std": std}
+
+
+def length_difference(pair: dict) -> int:
+    first, second = (len(answer["token_ids"]) for answer in pair["answers"])
+    return first - second
+
+
+def length_coefficient(margins: torch.Tensor, plan: Plan, pairs: Sequence[dict], expected: float) -> float:
+    """The b that makes sigmoid(margin + b x) fit the choices best, x the pairs' length differences; margins (P,).
+
+    With b fitted, what is left of the choices, choice minus probability, does not go with length, so that training the
+    scores on top of it cannot put length into them; b is dropped when scoring. Fitting what a bias explains first and
+    learning the rest: Clark et al. 2019 (arXiv 1909.03683), He et al. 2019 (arXiv 1908.10763); a length head of its own
+    that reward modelling drops: Chen et al. 2024 (ODIN, arXiv 2402.07319). Newton's method, with a weak pull towards
+    `expected` for few pairs.
+    """
+    x, weights = plan.length_differences(pairs).double().cpu(), torch.tensor([pair["weight"] for pair in pairs], dtype=torch.float64)
+    chosen = torch.tensor([{0: 1.0, 1: 0.0, None: 0.5}[pair["chosen"]] for pair in pairs], dtype=torch.float64)
+    b = expected
+    for _ in range(50):
+        probs = torch.sigmoid(margins.double() + b * x)
+        slope = (weights * x * (chosen - probs)).sum() - (b - expected)
+        step = float(slope / ((weights * x * x * probs * (1 - probs)).sum() + 1))
+        b += max(-1.0, min(1.0, step))
+        if abs(step) < 1e-10:
+            break
+    return b
 
 
 def sequences_of(pair: dict) -> list[list[int]]:
@@ -210,10 +280,13 @@ def batch_of(pairs: Sequence[dict], shape: RowShape) -> Batch:
     return batch.to(torch.device(shape.device))
 
 
-def preference_loss(scores: torch.Tensor, batch: Batch, pairs: Sequence[dict]) -> tuple[torch.Tensor, float]:
-    """scores (B, T) of one packed micro-batch -> Bradley-Terry (sum, count) over its pairs."""
+def preference_loss(scores: torch.Tensor, batch: Batch, pairs: Sequence[dict], shift: torch.Tensor | None = None) -> tuple[torch.Tensor, float]:
+    """scores (B, T) of one packed micro-batch -> Bradley-Terry (sum, count) over its pairs. shift (P,) is added to the
+    score of each first answer: what something else than the score explains."""
     last = scores.reshape(-1)[batch.last_index]
     ordered = last.new_zeros(2 * len(pairs)).index_copy(0, batch.sequence_ids, last).reshape(-1, 2)  # (P, 2)
+    if shift is not None:
+        ordered = torch.stack([ordered[:, 0] + shift, ordered[:, 1]], dim=1)
     first_chosen = torch.tensor([pair["chosen"] != 1 for pair in pairs], device=scores.device)
     ties = torch.tensor([pair["chosen"] is None for pair in pairs], device=scores.device)
     weights = torch.tensor([pair["weight"] for pair in pairs], device=scores.device)
@@ -266,8 +339,8 @@ def expected_accuracy(margin: torch.Tensor, pairs: Sequence[dict]) -> float | No
     return sum(agree) / len(agree) if agree else None
 
 
-def normalisation(ctx, model: ScoreModel, plan: Plan, tokenizer) -> tuple[float, float]:
-    """Mean and standard deviation of the raw scores of the SFT model's own answers: what a reward of 0 and of 1 mean.
+def own_answers(ctx, plan: Plan, tokenizer) -> Answers:
+    """Answers of the SFT model itself, whose scores say what a reward of 0 and of 1 mean.
 
     The answers of sampled pairs are the SFT model's; pairs read from a file are other people's, so answers are sampled.
     """
@@ -278,15 +351,23 @@ def normalisation(ctx, model: ScoreModel, plan: Plan, tokenizer) -> tuple[float,
         prompts = [prompt["prompt_ids"] for prompt in read_jsonl(ctx.path("prefer") / "prompts.jsonl")][: settings.num_normalise_answers]
         sampling = ctx.recipe.prefer.sampling
         engine = Engine(load_model(ctx.path("sft")).to(ctx.machine.device), dtype=ctx.machine.torch_dtype)
-        stops = {tokenizer.im_end_id, tokenizer.endoftext_id}
-        found = engine.generate(prompts, sampling.max_new_tokens, stops, sampling, seed_from(plan.seed, "normalise"))
+        stops, seed = {tokenizer.im_end_id, tokenizer.endoftext_id}, seed_from(seed_from(ctx.seed, plan.share), "normalise")
+        found = engine.generate(prompts, sampling.max_new_tokens, stops, sampling, seed)
         answer_ids = [[int(token) for token in generation.token_ids] for generation in found]
     else:
         pairs = plan.train[: settings.num_normalise_answers]
         prompts, answer_ids = [pair["prompt_ids"] for pair in pairs], [pair["answers"][0]["token_ids"] for pair in pairs]
     kept = [i for i in range(len(prompts)) if len(prompts[i]) + len(answer_ids[i]) <= settings.row_tokens]
-    answers = Answers([prompts[i] for i in kept], [answer_ids[i] for i in kept], plan.shape)
-    scores = answer_scores(model, answers, answers.batches(), ctx.machine.autocast)
+    return Answers([prompts[i] for i in kept], [answer_ids[i] for i in kept], plan.shape)
+
+
+def raw_scores(ctx, model: ScoreModel, answers: Answers) -> torch.Tensor:
+    """(S,)"""
+    return answer_scores(model, answers, answers.batches(), ctx.machine.autocast) * model.std + model.mean
+
+
+def normalisation(scores: torch.Tensor) -> tuple[float, float]:
+    """Mean and standard deviation of raw scores (S,)."""
     return float(scores.mean()), max(float(scores.std(correction=0)), 1e-6)
 
 

@@ -41,7 +41,7 @@ from fromnoise.generate.practice import divide_prompts, prompt_order
 from fromnoise.generate.rollout import Rollout, RowShape, answer_logprobs, answer_values, normalised_values, rollout_scores, sample, shuffled_rows
 from fromnoise.model.compiled import compile_blocks
 from fromnoise.model.flops import training_flops_per_token
-from fromnoise.model.hf import load_model, load_reward, save_model
+from fromnoise.model.hf import load_model, load_reward, load_scorer, save_model
 from fromnoise.optim.groups import make_optimizer
 from fromnoise.run.budget import steps_for
 from fromnoise.run.errors import UserError
@@ -61,7 +61,7 @@ def practise(ctx) -> None:
     settings, machine = ctx.recipe.rlhf, ctx.machine
     tokenizer = Tokenizer.load(ctx.path("sft"))
     policy, reference = (load_model(ctx.path("sft")).to(machine.device) for _ in range(2))
-    reward_model, audit_model = (load_reward(ctx.path(name)).to(machine.device) for name in ("reward", "audit"))
+    reward_model, audit_model = (load_scorer(ctx.path(name)).to(machine.device) for name in ("reward", "audit"))
     # the critic's output is in units of the normalised reward: it starts as the reward model, mean and deviation included
     critic = load_reward(ctx.path("reward")).to(machine.device) if settings.method == "ppo" else None
     models = [model for model in (policy, reference, reward_model, audit_model, critic) if model is not None]

@@ -31,7 +31,7 @@ from fromnoise.generate.practice import divide_prompts, prompt_order
 from fromnoise.generate.rollout import RowShape, rollout_scores, sample
 from fromnoise.model.compiled import compile_blocks
 from fromnoise.model.flops import training_flops_per_token
-from fromnoise.model.hf import load_model, load_reward, save_model
+from fromnoise.model.hf import load_model, load_scorer, save_model
 from fromnoise.optim.groups import make_optimizer, step_seconds
 from fromnoise.run.budget import steps_for
 from fromnoise.run.errors import UserError
@@ -46,7 +46,7 @@ def run(ctx) -> None:
     method = settings.dpo if settings.method == "dpo" else settings.best_of
     tokenizer = Tokenizer.load(ctx.path("sft"))
     policy, reference = (load_model(ctx.path("sft")).to(machine.device) for _ in range(2))
-    models = {"reference": reference, **{name: load_reward(ctx.path(name)).to(machine.device) for name in ("reward", "audit")}}
+    models = {"reference": reference, **{name: load_scorer(ctx.path(name)).to(machine.device) for name in ("reward", "audit")}}
     for model in (policy, *models.values()) if machine.compile else ():
         compile_blocks(model)
     optimizer = make_optimizer(policy, method.optimizer)
