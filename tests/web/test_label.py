@@ -136,9 +136,10 @@ def test_tokens_are_each_raters_own(store):
         assert page.ask(path, {**body, "rater": "ann"})[0] == 401
 
 
-def test_beyond_loopback_raters_must_be_named(tmp_path, capsys):
+@pytest.mark.parametrize("options", [("--host", "0.0.0.0"), ("--public-name", "label.example.org")])  # a proxy in front is beyond loopback, too
+def test_beyond_loopback_raters_must_be_named(tmp_path, capsys, options):
     with pytest.raises(SystemExit) as left:
-        main(["label", str(make_run(tmp_path)), "--host", "0.0.0.0"])
+        main(["label", str(make_run(tmp_path)), *options])
     assert left.value.code == 2 and "--rater" in capsys.readouterr().err
 
 

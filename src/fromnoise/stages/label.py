@@ -48,9 +48,10 @@ def run(run_folder: Path, options: Options) -> None:
     """Serve the page until Ctrl-C."""
     uvicorn, guard, page, turns = serving()
     raters = tuple(dict.fromkeys(map(rater_name, options.raters)))
-    open_to_others = not guard.is_loopback(options.host)
-    if open_to_others and not raters:
-        raise UserError(f"beyond this machine (--host {options.host}) every rater needs a link of their own: name them, --rater ann --rater ben")
+    beyond = not guard.is_loopback(options.host)
+    need_token = beyond or bool(options.public_names)  # a public name on loopback means that a proxy lets others in
+    if need_token and not raters:
+        raise UserError("beyond this machine (--host, --public-name) every rater needs a link of their own: name them, --rater ann --rater ben")
     if options.order not in ORDERS:
         raise UserError(f"--order {options.order!r}: one of {', '.join(ORDERS)}")
     recipe = load_recipe(run_folder / "recipe.toml")
@@ -62,9 +63,9 @@ def run(run_folder: Path, options: Options) -> None:
     store = VoteStore(run_folder / FILE)
     try:
         table = turns.Turns(store, [compared_of(pair) for pair in pairs.values()], settings, margins)
-        app = page.create_app(table, names=guard.own_names(options.host, options.public_names), need_token=open_to_others, raters=raters,
-                              any_address=open_to_others)  # fmt: skip
-        print_welcome(store, options, raters, listening.getsockname()[1], wanted, bool(margins))
+        app = page.create_app(table, names=guard.own_names(options.host, options.public_names), need_token=need_token, raters=raters,
+                              any_address=beyond)  # fmt: skip
+        print_welcome(store, options, raters, need_token, listening.getsockname()[1], wanted, bool(margins))
         config = uvicorn.Config(app, loop="asyncio", http="h11", ws="none", lifespan="off", log_level="warning", access_log=False, server_header=False)
         uvicorn.Server(config).run(sockets=[listening])
     except KeyboardInterrupt:  # uvicorn has closed its connections; every vote that was acknowledged is on disk
@@ -144,13 +145,13 @@ def score_margins(folder: Path, recipe: Recipe, pairs: Mapping[str, dict]) -> di
     return dict(zip(kept, (scores[:, 0] - scores[:, 1]).abs().tolist(), strict=True))
 
 
-def print_welcome(store: VoteStore, options: Options, raters: tuple[str, ...], port: int, wanted: int, by_margin: bool) -> None:
-    from fromnoise.web.guard import is_loopback, token_for
+def print_welcome(store: VoteStore, options: Options, raters: tuple[str, ...], need_token: bool, port: int, wanted: int, by_margin: bool) -> None:
+    from fromnoise.web.guard import token_for
 
     shown = options.public_names[0] if options.public_names else socket.gethostname() if options.host in ("0.0.0.0", "::") else options.host
     address = f"http://{f'[{shown}]' if ':' in shown else shown}:{port}/"
     print(f"{wanted:,} pairs to label, {'where the reward model is least sure first' if by_margin else 'in random order'}; votes are kept in {store.path}")
-    if not is_loopback(options.host):
+    if need_token:
         print("Each rater's own link; whoever has it votes in their name. The connection is not encrypted: use it in a network you trust.")
         for rater in raters:
             print(f"  {rater}: {address}#rater={quote(rater)}&token={token_for(store.secret, rater)}")

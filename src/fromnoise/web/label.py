@@ -95,7 +95,7 @@ class Calls:
         if self.need_token:
             scheme, _, token = request.headers.get("authorization", "").partition(" ")
             if scheme.lower() != "bearer" or not is_token(token.strip(), self.store.secret, rater):
-                raise VoteError(401, "this needs your personal link, token included")
+                raise VoteError(401, "the token in your link is missing, or not yours")
         if self.raters and rater not in self.raters:
             raise VoteError(403, f"{rater} is not among the raters of this page")
 

@@ -13,6 +13,7 @@ let state = null; // what the server said last
 let shownAt = 0;
 let sending = false;
 let tries = 0;
+let retry = 0; // the timer of the next try
 
 // -- what survives a closed window --------------------------------------------------------------------------------
 
@@ -68,6 +69,8 @@ const isFinal = (error) => error.status >= 400 && error.status < 500 && error.st
 async function flush() {
   if (sending) return;
   sending = true;
+  clearTimeout(retry);
+  const mine = rater;
   try {
     for (let waiting = unsent(); waiting.length; waiting = unsent()) {
       const entry = waiting[0];
@@ -83,6 +86,7 @@ async function flush() {
       }
     }
     if (!state) state = await call("/api/state", {});
+    if (rater !== mine) return; // another rater's link was opened meanwhile
     tries = 0;
     if ($("notice").dataset.kind === "offline") say("");
     show();
@@ -92,9 +96,10 @@ async function flush() {
     const count = unsent().length;
     say(`${count ? "Not sent yet: your vote is kept in this browser." : "The server does not answer."} Trying again…`, "offline");
     hold(true);
-    setTimeout(flush, RETRY_MS[Math.min(tries++, RETRY_MS.length - 1)]);
+    retry = setTimeout(flush, RETRY_MS[Math.min(tries++, RETRY_MS.length - 1)]);
   } finally {
     sending = false;
+    if (rater && rater !== mine) { state = null; flush(); }
   }
 }
 
@@ -182,7 +187,7 @@ function show() {
     only("done");
     const all = labelled >= wanted;
     $("done-title").textContent = all ? "All done. Thank you." : "Nothing more for you. Thank you.";
-    $("done-text").textContent = `${labelled.toLocaleString("en")} of ${wanted.toLocaleString("en")} pairs are labelled; ${mine.toLocaleString("en")} votes are yours. `
+    $("done-text").textContent = `${labelled.toLocaleString("en")} of ${wanted.toLocaleString("en")} pairs are labelled; ${mine === 1 ? "1 vote is" : `${mine.toLocaleString("en")} votes are`} yours. `
       + (all ? "You can close this page." : skipped ? `You skipped ${skipped.toLocaleString("en")}.` : "The others are for other raters: you can close this page.");
     $("unskip").hidden = all || !skipped;
     hold(false);
