@@ -171,7 +171,7 @@ def grpo_case():
     return logprobs, old, ref, advantages, mask, lengths[:, None].expand(3, 4)
 
 
-def grpo_by_definition(logprobs, old, ref, advantages, mask, aggregation, low, high, kl_coef, max_tokens):
+def grpo_by_definition(logprobs, old, ref, advantages, mask, aggregation, low, high, kl_coef, max_tokens, kl_by_ratio=True):
     """Plain Python, token by token, as the papers write it; the mean itself."""
     answers = []
     for s in range(len(mask)):
@@ -179,7 +179,7 @@ def grpo_by_definition(logprobs, old, ref, advantages, mask, aggregation, low, h
         for t in range(int(mask[s].sum())):
             r, a = math.exp(float(logprobs[s, t] - old[s, t])), float(advantages[s, t])
             u = float(ref[s, t] - logprobs[s, t])
-            tokens.append(-min(r * a, min(max(r, 1 - low), 1 + high) * a) + kl_coef * (math.exp(u) - u - 1))
+            tokens.append(-min(r * a, min(max(r, 1 - low), 1 + high) * a) + kl_coef * (math.exp(u) - u - 1) * (r if kl_by_ratio else 1.0))
         answers.append(tokens)
     if aggregation == "token":
         return sum(map(sum, answers)) / sum(map(len, answers))
@@ -205,6 +205,13 @@ def test_grpo_equals_its_definition(aggregation, high, kl_coef):
     others = [name for name in ("token", "sequence", "constant") if name != aggregation]  # the broken twins: another mean
     for other in others:
         assert grpo_by_definition(logprobs, old, ref, advantages, mask, other, 0.2, high or 0.2, kl_coef, 6) != pytest.approx(expected, rel=1e-3)
+
+
+def test_grpo_with_its_kl_as_published_in_2024():
+    logprobs, old, ref, advantages, mask, _ = grpo_case()
+    total, count = grpo(logprobs, old, advantages, mask, clip_ratio=0.2, ref_logprobs=ref, kl_coef=0.5, kl_by_ratio=False)
+    expected = grpo_by_definition(logprobs, old, ref, advantages, mask, "token", 0.2, 0.2, 0.5, 6, kl_by_ratio=False)
+    assert float(total) / count == pytest.approx(expected, abs=1e-12)
 
 
 def test_grpo_without_length_bias():

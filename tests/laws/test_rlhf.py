@@ -53,6 +53,23 @@ def test_the_gradient_of_the_policy_loss_is_that_of_the_expected_reward():
     assert not torch.allclose(gradient(lambda r: group_relative(r, divide_by_std=True)), expected, rtol=1e-2)
 
 
+@pytest.mark.parametrize("kl_by_ratio", [True, False])
+def test_the_gradient_of_the_kl_term_is_that_of_the_divergence(kl_by_ratio):
+    """Answers of an older policy, by enumeration: with the ratio the expected value and gradient are those of KL(now || ref);
+    the published term, the twin, has others."""
+    logits = torch.tensor([0.3, -0.2, 0.5], dtype=f64, requires_grad=True)
+    old, ref = torch.tensor([0.5, 0.2, 0.3], dtype=f64), torch.tensor([0.2, 0.5, 0.3], dtype=f64)
+    now, mask = logits.log_softmax(0), torch.ones(1, dtype=torch.bool)
+    exact = (now.exp() * (now - ref.log())).sum()
+    options = {"clip_ratio": 0.2, "kl_coef": 1.0, "kl_by_ratio": kl_by_ratio}
+    at = [slice(i, i + 1) for i in range(3)]
+    none = torch.zeros(1, dtype=f64)
+    term = sum(old[i] * grpo(now[at[i]], old[at[i]].log(), none, mask, ref_logprobs=ref[at[i]].log(), **options)[0] for i in range(3))
+    gradients = [torch.autograd.grad(value, logits, retain_graph=True)[0] for value in (exact, term)]
+    assert torch.allclose(exact, term, rtol=1e-9) is kl_by_ratio
+    assert torch.allclose(*gradients, rtol=1e-9) is kl_by_ratio
+
+
 def test_the_coefficient_adapts_as_published():
     """Ziegler et al. 2019: e = clip(KL / target - 1, -0.2, 0.2), coefficient times 1 + 0.1 e."""
     assert adapted_kl_coef(0.1, 6.6, 6.0) == pytest.approx(0.1 * (1 + 0.1 * 0.1), rel=1e-12)

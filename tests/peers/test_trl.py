@@ -85,14 +85,16 @@ def test_fifty_steps_of_dpo(tmp_path, variant, smoothing, normalised, beta):
     ours = []
     for step in range(steps):
         batches = [data._batch(list(range(step * size, (step + 1) * size)))]
-        stats = update(list(policy.parameters()), optimizer, batches, lambda b: data.losses(policy, b, []), data.counts(batches), lr_scale=1.0, max_grad_norm=1.0)
+        losses = lambda batch: data.losses(policy, batch, [])  # noqa: E731
+        stats = update(list(policy.parameters()), optimizer, batches, losses, data.counts(batches), lr_scale=1.0, max_grad_norm=1.0)
         ours.append(stats.losses["loss"])
     assert len(theirs) == steps and ours[0] != pytest.approx(ours[-1], abs=1e-2)  # something was learnt
     assert max(abs(a - b) for a, b in zip(ours, theirs, strict=True)) < 1e-3
 
 
-def test_the_loss_and_gradients_of_grpo(tmp_path):
-    """TRL's grpo, bnpo and dr_grpo are our means by sequence, token and constant."""
+@pytest.mark.parametrize("kl_by_ratio", [True, False])
+def test_the_loss_and_gradients_of_grpo(tmp_path, kl_by_ratio):
+    """TRL's grpo, bnpo and dr_grpo are our means by sequence, token and constant; its KL term with and without the ratio."""
     tokenizer, rng, group, prompts, temperature, longest = model_folder(tmp_path), random.Random(2), 4, 3, 0.8, 10
     policy, draw = load_model(tmp_path / "model"), lambda count: [rng.randrange(8, 300) for _ in range(count)]
     prompt_ids = [ids for _ in range(prompts) for ids in [draw(rng.randint(2, 6))] for _ in range(group)]
@@ -106,8 +108,10 @@ def test_the_loss_and_gradients_of_grpo(tmp_path):
     old, ref = (torch.where(answers.mask, now + scale * torch.randn(now.shape, generator=generator), 0.0) for scale in (0.3, 0.2))
     width, wide = answers.mask.shape[1], max(map(len, prompt_ids))
     case = {
-        "loss_types": ["grpo", "bnpo", "dr_grpo"], "group": group, "beta": 0.04, "clip": 0.2, "clip_high": 0.28, "max_tokens": longest, "temperature": temperature,
-        "prompt_ids": [[tokenizer.pad_id] * (wide - len(ids)) + ids for ids in prompt_ids], "prompt_mask": [[0] * (wide - len(ids)) + [1] * len(ids) for ids in prompt_ids],
+        "loss_types": ["grpo", "bnpo", "dr_grpo"], "group": group, "beta": 0.04, "clip": 0.2, "clip_high": 0.28, "max_tokens": longest,
+        "temperature": temperature, "kl_by_ratio": kl_by_ratio,
+        "prompt_ids": [[tokenizer.pad_id] * (wide - len(ids)) + ids for ids in prompt_ids],
+        "prompt_mask": [[0] * (wide - len(ids)) + [1] * len(ids) for ids in prompt_ids],
         "completion_ids": [ids + [tokenizer.pad_id] * (width - len(ids)) for ids in answer_ids], "completion_mask": answers.mask.int().tolist(),
         "advantages": advantages.tolist(), "old_per_token_logps": old.tolist(), "ref_per_token_logps": ref.tolist(),
     }  # fmt: skip
@@ -121,10 +125,11 @@ def test_the_loss_and_gradients_of_grpo(tmp_path):
             hidden = policy(batch.input_ids, batch.position_ids, batch.segment_ids)
             logprobs, _ = linear_logprobs_and_entropy(hidden, policy.head_weight, batch.labels, temperature)
             part, units = grpo(logprobs, batch.extra["old"], batch.extra["advantages"], loss_mask_of(batch.labels), clip_ratio=0.2, clip_ratio_high=0.28,
-                               aggregation=aggregation, lengths=batch.extra["lengths"], max_tokens=longest, ref_logprobs=batch.extra["ref"], kl_coef=0.04)  # fmt: skip
+                               aggregation=aggregation, lengths=batch.extra["lengths"], max_tokens=longest, ref_logprobs=batch.extra["ref"], kl_coef=0.04,
+                               kl_by_ratio=kl_by_ratio)  # fmt: skip
             total, count = total + part, count + units
         (total / count).backward()
-        assert float(total) / count == pytest.approx(theirs[name], abs=1e-5)
+        assert float(total.detach()) / count == pytest.approx(theirs[name], abs=1e-5)
         gradients = load_file(tmp_path / f"grad-{name}.safetensors")
         for key, parameter in policy.named_parameters():
             theirs_here = gradients[key if key in gradients else f"model.{key}"]

@@ -59,7 +59,7 @@ def grpo(folder: Path, case: dict) -> dict:
         config = GRPOConfig(
             output_dir=str(folder / "out"), per_device_train_batch_size=len(case["advantages"]), num_generations=case["group"], beta=case["beta"],
             epsilon=case["clip"], epsilon_high=case["clip_high"], loss_type=name, max_completion_length=case["max_tokens"], temperature=case["temperature"],
-            max_steps=1, **COMMON,
+            max_steps=1, use_bias_correction_kl=case["kl_by_ratio"], **COMMON,
         )  # fmt: skip
         trainer = GRPOTrainer(model=model, reward_funcs=lambda completions, **_: [0.0] * len(completions), args=config, processing_class=tokenizer,
                               train_dataset=Dataset.from_list([{"prompt": "a"}] * 8))  # fmt: skip
@@ -71,7 +71,8 @@ def grpo(folder: Path, case: dict) -> dict:
         loss = trainer._compute_loss(trainer.model, inputs)
         loss.backward()
         found[name] = float(loss)
-        save_file({key: value.grad.contiguous() for key, value in trainer.model.named_parameters() if value.grad is not None}, folder / f"grad-{name}.safetensors")
+        gradients = {key: value.grad.contiguous() for key, value in trainer.model.named_parameters() if value.grad is not None}
+        save_file(gradients, folder / f"grad-{name}.safetensors")
     return {"losses": found}
 
 

@@ -110,6 +110,13 @@ def test_ppo_with_everything_on_resumes_exactly(parents, tmp_path):
     assert min(line["num_updates"] for line in lines[1:]) < max(line["num_updates"] for line in lines)
 
 
+def test_another_seed_draws_other_answers_and_the_same_audits(parents, made, tmp_path):
+    other = small_run.do(copy_of(parents, tmp_path / "run"), "rlhf", small_run.recipe(rlhf={**small_run.RECIPE["rlhf"], "seed": 1}))
+    first, second = (read_jsonl(one.folder / "audits.jsonl")[:6] for one in (made, other))
+    assert first == second  # the SFT model's answers to the audit prompts
+    assert made.metrics[1]["reward"] != other.metrics[1]["reward"] and made.outputs != other.outputs
+
+
 def write_text(run):
     tokenizer = Tokenizer.load(run.path / "sft")
     texts = [record["messages"][0]["content"] for record in read_jsonl(run.path / "prefer" / "prompts.jsonl")]

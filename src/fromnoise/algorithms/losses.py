@@ -110,6 +110,7 @@ def grpo(
     max_tokens: int | None = None,
     ref_logprobs: Tensor | None = None,
     kl_coef: float = 0.0,
+    kl_by_ratio: bool = True,
 ) -> tuple[Tensor, float]:
     """The clipped loss of `ppo_policy` plus kl_coef times k3 of every token, weighed by `aggregation`. All (...), packed or padded.
 
@@ -123,7 +124,9 @@ def grpo(
 
     lengths (...): counted tokens of each token's answer, needed by the last two, which count an answer without tokens as
     none. clip_ratio_high: the upper bound on its own (clip-higher, arXiv 2503.14476, equation 10). ref_logprobs: needed
-    when kl_coef > 0.
+    when kl_coef > 0. kl_by_ratio: k3 is multiplied by the ratio, so that value and gradient are those of the divergence, of
+    answers of the old policy too (DeepSeek-V3.2, arXiv 2512.02556); without it, as published in 2024, the value is right
+    only before the first update, and the gradient not even then.
     """
     high = clip_ratio if clip_ratio_high is None else clip_ratio_high
     ratio = torch.exp(torch.where(mask, logprobs - old_logprobs, torch.zeros_like(logprobs)))
@@ -132,7 +135,8 @@ def grpo(
         if ref_logprobs is None:
             raise ValueError("a KL term needs ref_logprobs")
         log_ratio = torch.where(mask, logprobs - ref_logprobs, torch.zeros_like(logprobs))
-        loss = loss + kl_coef * kl_estimates(log_ratio, torch.zeros_like(log_ratio))[2]
+        k3 = kl_estimates(log_ratio, torch.zeros_like(log_ratio))[2]
+        loss = loss + kl_coef * (ratio * k3 if kl_by_ratio else k3)
     if aggregation == "token":
         return masked_sum(loss, mask), float(mask.sum())
     if lengths is None or (aggregation == "constant" and max_tokens is None):

@@ -39,6 +39,11 @@ def divide_prompts(ctx, tokenizer: Tokenizer) -> tuple[list[dict], list[dict], d
     return practised, [kept[i] for i in order[:count]], counts
 
 
+def practice_seed(ctx) -> int:
+    """Seed of what is drawn while practising. `rlhf.seed` draws all of it anew: same models, same prompts, same audits."""
+    return seed_from(ctx.seed, "practice", ctx.recipe.rlhf.seed) if ctx.recipe.rlhf.seed else ctx.seed
+
+
 def prompt_order(num_prompts: int, iteration: int, count: int, seed: int) -> list[int]:
     """Which `count` prompts an iteration practises on: epochs over all of them, each in an order of its own."""
     chosen = []

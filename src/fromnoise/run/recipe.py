@@ -214,6 +214,7 @@ class BestOfSection(Section):
 
 class RlhfSection(Section):
     method: Literal["ppo", "grpo", "rloo", "dpo", "best_of_n"] = "ppo"
+    seed: int = 0  # another one draws orders and answers anew, all else being the same: how much of a result is luck
     num_iterations: int = 40
     rollouts_per_iteration: int = 128
     sampling: SamplingSection = SamplingSection()

@@ -37,7 +37,7 @@ from fromnoise.data.shards import TokenShards
 from fromnoise.data.tokenizer import Tokenizer
 from fromnoise.generate.audit import Audits
 from fromnoise.generate.engine import Engine
-from fromnoise.generate.practice import divide_prompts, prompt_order
+from fromnoise.generate.practice import divide_prompts, practice_seed, prompt_order
 from fromnoise.generate.rollout import Rollout, RowShape, answer_logprobs, answer_values, normalised_values, rollout_scores, sample, shuffled_rows
 from fromnoise.model.compiled import compile_blocks
 from fromnoise.model.flops import training_flops_per_token
@@ -72,13 +72,13 @@ def practise(ctx) -> None:
     shape = RowShape(settings.row_tokens, settings.micro_batch_rows, tokenizer.pad_id, machine.device)
     prompts, audit_prompts, counts = divide_prompts(ctx, tokenizer)
     group = 1 if critic else settings.group_size
-    prompts_per_iteration = max(1, settings.rollouts_per_iteration // group)
+    prompts_per_iteration, seed = max(1, settings.rollouts_per_iteration // group), practice_seed(ctx)
 
     @lru_cache(maxsize=1)  # the first rollout is measured before the loop that uses it
     def rollout(iteration: int) -> Rollout:
         """A pure function of (seed, iteration, policy weights). The answers of a group follow one another."""
-        chosen = [prompts[i] for i in prompt_order(len(prompts), iteration, prompts_per_iteration, ctx.seed) for _ in range(group)]
-        return sample(engine, chosen, tokenizer, settings.sampling, seed_from(ctx.seed, "rollout", iteration), shape)
+        chosen = [prompts[i] for i in prompt_order(len(prompts), iteration, prompts_per_iteration, seed) for _ in range(group)]
+        return sample(engine, chosen, tokenizer, settings.sampling, seed_from(seed, "rollout", iteration), shape)
 
     def measure() -> float:
         """Seconds of an iteration, compiling left out; no weight changes."""
@@ -139,7 +139,7 @@ def practise(ctx) -> None:
             critic_only = critic is not None and iteration < settings.critic_warmup_iterations
             trained: list[dict] = []
             for epoch in range(settings.ppo_epochs):
-                order = shuffled_rows(len(answers.rows), seed_from(ctx.seed, "rows", iteration, epoch))
+                order = shuffled_rows(len(answers.rows), seed_from(seed, "rows", iteration, epoch))
                 for place, minibatch in enumerate(split(answers.batches(credit, order), settings.minibatches)):
                     step_number = (iteration * settings.ppo_epochs + epoch) * settings.minibatches + place
                     result, stats = learner.step(minibatch, step_number, scale, kl_coef, critic_only)

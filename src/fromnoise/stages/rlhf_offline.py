@@ -27,7 +27,7 @@ from fromnoise.data.tokenizer import Tokenizer
 from fromnoise.evaluate.records import read_jsonl, write_jsonl
 from fromnoise.generate.audit import Audits
 from fromnoise.generate.engine import Engine
-from fromnoise.generate.practice import divide_prompts, prompt_order
+from fromnoise.generate.practice import divide_prompts, practice_seed, prompt_order
 from fromnoise.generate.rollout import RowShape, rollout_scores, sample
 from fromnoise.model.compiled import compile_blocks
 from fromnoise.model.flops import training_flops_per_token
@@ -143,7 +143,7 @@ class Pairs:
             self.prepared_tokens += int((batch.segment_ids > 0).sum())
 
     def _pack(self, epoch: int) -> list[list[int]]:
-        order = np.random.default_rng(seed_from(self.ctx.seed, "pairs", epoch)).permutation(len(self.pairs)).tolist()
+        order = np.random.default_rng(seed_from(practice_seed(self.ctx), "pairs", epoch)).permutation(len(self.pairs)).tolist()
         return group_pairs([self.pairs[i] for i in order], self.shape.num_rows, self.shape.row_tokens, order)
 
     def _batch(self, members: list[int]):
@@ -207,7 +207,7 @@ class BestAnswers:
         for number in range(num_parts):  # each a pure function of the seed, saved whole: a resume repeats at most one
             path = ctx.folder / "train_state" / "answers" / f"part-{number:05d}.jsonl"
             if not path.exists():
-                chosen = [prompts[i] for i in prompt_order(len(prompts), number, PROMPTS_A_PART, ctx.seed)]
+                chosen = [prompts[i] for i in prompt_order(len(prompts), number, PROMPTS_A_PART, practice_seed(ctx))]
                 write_jsonl(path, self._best(chosen, number, shape, reward_model, engine, tokenizer))
             self.found += read_jsonl(path)
         self.found = self.found[: self.settings.num_prompts]
@@ -216,13 +216,13 @@ class BestAnswers:
         masks = [[False] * len(one["prompt_ids"]) + [True] * len(one["token_ids"]) for one in self.found]
         rows = max(1, self.settings.batch_tokens // shape.row_tokens)
         self.epochs = PackedEpochs(ids, masks, row_tokens=shape.row_tokens, rows_per_step=rows, micro_batch_rows=min(shape.num_rows, rows),
-                                   pad_id=shape.pad_id, seed=ctx.seed)  # fmt: skip
+                                   pad_id=shape.pad_id, seed=practice_seed(ctx))  # fmt: skip
         self.steps_per_epoch = self.epochs.steps_per_epoch
 
     def _best(self, prompts: list[dict], number: int, shape: RowShape, reward_model, engine: Engine, tokenizer: Tokenizer) -> list[dict]:
         settings, n = self.ctx.recipe.rlhf, self.settings.n
         repeated = [prompt for prompt in prompts for _ in range(n)]
-        found = sample(engine, repeated, tokenizer, settings.sampling, seed_from(self.ctx.seed, "answers", number), shape)
+        found = sample(engine, repeated, tokenizer, settings.sampling, seed_from(practice_seed(self.ctx), "answers", number), shape)
         worth = rollout_scores(reward_model, found, settings.missing_stop_penalty, self.ctx.machine.autocast).reshape(-1, n)
         best = worth.argmax(dim=1).tolist()
         return [
