@@ -3,8 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
+
+import torch
 
 from fromnoise.data.packing import Batch, collate, pack_sequences
+
+
+class Shape(Protocol):
+    """What `generate.rollout.RowShape` offers."""
+
+    row_tokens: int
+    num_rows: int
+    pad_id: int
+    device: torch.device | str
 
 
 def sequences_of(pair: dict) -> list[list[int]]:
@@ -16,15 +28,18 @@ def longest(pair: dict) -> int:
     return max(map(len, sequences_of(pair)))
 
 
-def group_pairs(pairs: Sequence[dict], num_rows: int, row_tokens: int, names: Sequence[int]) -> list[list[int]]:
-    """Pairs in their order, cut into micro-batches of (num_rows, row_tokens) as full as they get; each a list of `names`."""
+def pack_pairs(pairs: Sequence[dict], shape: Shape, names: Sequence[int]) -> list[list[int]]:
+    """Pairs in their order, cut into micro-batches as full as they get; each a list of `names`.
+
+    The two answers of a pair are always in one micro-batch; not always in one row.
+    """
     groups: list[list[int]] = []
     group: list[int] = []
     lengths: list[int] = []
     for pair, name in zip(pairs, names, strict=True):
         more = [len(sequence) for sequence in sequences_of(pair)]
-        full = sum(lengths) + sum(more) > num_rows * row_tokens
-        if group and (full or len(pack_sequences([*lengths, *more], row_tokens)) > num_rows):
+        full = sum(lengths) + sum(more) > shape.num_rows * shape.row_tokens
+        if group and (full or len(pack_sequences([*lengths, *more], shape.row_tokens)) > shape.num_rows):
             groups.append(group)
             group, lengths = [], []
         group.append(name)
@@ -32,9 +47,11 @@ def group_pairs(pairs: Sequence[dict], num_rows: int, row_tokens: int, names: Se
     return [*groups, group] if group else groups
 
 
-def answers_batch(pairs: Sequence[dict], num_rows: int, row_tokens: int, pad_id: int) -> Batch:
-    """Pairs packed in one micro-batch whose labels count at answer tokens; sequences 2 i and 2 i + 1 are those of pair i."""
+def batch_of(pairs: Sequence[dict], shape: Shape) -> Batch:
+    """Pairs packed in one micro-batch, labels at the answers' tokens; sequences 2 i and 2 i + 1 are the first and second
+    answer of pair i."""
     sequences = [sequence for pair in pairs for sequence in sequences_of(pair)]
     masks = [[False] * len(pair["prompt_ids"]) + [True] * len(answer["token_ids"]) for pair in pairs for answer in pair["answers"]]
-    rows = pack_sequences([len(sequence) for sequence in sequences], row_tokens)
-    return collate(rows, sequences, masks, row_tokens=row_tokens, num_rows=num_rows, pad_id=pad_id)
+    rows = pack_sequences([len(sequence) for sequence in sequences], shape.row_tokens)
+    batch = collate(rows, sequences, masks, row_tokens=shape.row_tokens, num_rows=shape.num_rows, pad_id=shape.pad_id)
+    return batch.to(torch.device(shape.device))

@@ -23,7 +23,8 @@ import torch
 
 from fromnoise.algorithms.losses import bradley_terry
 from fromnoise.algorithms.schedules import lr_scale
-from fromnoise.data.packing import Batch, collate, pack_sequences
+from fromnoise.data.packing import Batch
+from fromnoise.data.pairs import batch_of, longest, pack_pairs, sequences_of
 from fromnoise.data.preferences import rater_weights
 from fromnoise.data.tokenizer import Tokenizer
 from fromnoise.evaluate.intervals import wilson
@@ -242,42 +243,6 @@ def length_coefficient(margins: torch.Tensor, plan: Plan, pairs: Sequence[dict],
         if abs(step) < 1e-10:
             break
     return b
-
-
-def sequences_of(pair: dict) -> list[list[int]]:
-    """The two token sequences of a pair, prompt and answer, in the order of its answers."""
-    return [[*pair["prompt_ids"], *answer["token_ids"]] for answer in pair["answers"]]
-
-
-def longest(pair: dict) -> int:
-    return max(map(len, sequences_of(pair)))
-
-
-def pack_pairs(pairs: Sequence[dict], shape: RowShape, names: Sequence[int]) -> list[list[int]]:
-    """Pairs in their order, cut into micro-batches as full as they get; each a list of `names`.
-
-    Both answers of a pair are always in one micro-batch, because its loss needs both scores; not always in one row.
-    """
-    groups: list[list[int]] = []
-    group: list[int] = []
-    lengths: list[int] = []
-    for pair, name in zip(pairs, names, strict=True):
-        more = [len(sequence) for sequence in sequences_of(pair)]
-        full = sum(lengths) + sum(more) > shape.num_rows * shape.row_tokens
-        if group and (full or len(pack_sequences([*lengths, *more], shape.row_tokens)) > shape.num_rows):
-            groups.append(group)
-            group, lengths = [], []
-        group.append(name)
-        lengths += more
-    return [*groups, group] if group else groups
-
-
-def batch_of(pairs: Sequence[dict], shape: RowShape) -> Batch:
-    """Pairs packed in one micro-batch; sequences 2 i and 2 i + 1 are the first and second answer of pair i."""
-    sequences = [sequence for pair in pairs for sequence in sequences_of(pair)]
-    rows = pack_sequences([len(sequence) for sequence in sequences], shape.row_tokens)
-    batch = collate(rows, sequences, None, row_tokens=shape.row_tokens, num_rows=shape.num_rows, pad_id=shape.pad_id)
-    return batch.to(torch.device(shape.device))
 
 
 def preference_loss(scores: torch.Tensor, batch: Batch, pairs: Sequence[dict], shift: torch.Tensor | None = None) -> tuple[torch.Tensor, float]:

@@ -22,7 +22,7 @@ from fromnoise.algorithms.losses import dpo
 from fromnoise.algorithms.masking import loss_mask_of, sequence_sums
 from fromnoise.algorithms.schedules import lr_scale
 from fromnoise.data.loader import PackedEpochs
-from fromnoise.data.pairs import answers_batch, group_pairs, longest, sequences_of
+from fromnoise.data.pairs import batch_of, longest, pack_pairs, sequences_of
 from fromnoise.data.tokenizer import Tokenizer
 from fromnoise.evaluate.records import read_jsonl, write_jsonl
 from fromnoise.generate.audit import Audits
@@ -144,11 +144,10 @@ class Pairs:
 
     def _pack(self, epoch: int) -> list[list[int]]:
         order = np.random.default_rng(seed_from(practice_seed(self.ctx), "pairs", epoch)).permutation(len(self.pairs)).tolist()
-        return group_pairs([self.pairs[i] for i in order], self.shape.num_rows, self.shape.row_tokens, order)
+        return pack_pairs([self.pairs[i] for i in order], self.shape, order)
 
     def _batch(self, members: list[int]):
-        batch = answers_batch([self.pairs[i] for i in members], self.shape.num_rows, self.shape.row_tokens, self.shape.pad_id)
-        return batch.to(torch.device(self.shape.device)), members
+        return batch_of([self.pairs[i] for i in members], self.shape), members
 
     def _answer_logprobs(self, model, batch) -> Tensor:
         """(P, 2): summed log-probabilities of both answers at temperature 1, or means where they are length-normalised."""
