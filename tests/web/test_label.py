@@ -226,6 +226,17 @@ def test_a_vote_sent_again_counts_once(store):
     assert page.vote("ann", "a-key-0003", 10_000, "right")[0] == 404 and len(store.votes()) == 1
 
 
+def test_a_vote_meant_for_another_run_is_refused(store, tmp_path):
+    """The page keeps a vote, the server stops, and another run is served at the same address."""
+    other = VoteStore(tmp_path / "other.sqlite")
+    page, elsewhere = client(store), client(other)
+    state = page.state("ann")
+    elsewhere.state("ann")
+    assert elsewhere.vote("ann", "a-key-0001", state["showing"]["id"], "left", run=state["run"])[0] == 412 and other.votes() == []
+    assert page.vote("ann", "a-key-0001", state["showing"]["id"], "left", run=state["run"])[0] == 200
+    other.close()
+
+
 def test_the_file_itself_refuses_a_second_vote_on_a_showing(store):
     """The broken twin of a server that forgets to ask: the database does not take it."""
     import sqlite3

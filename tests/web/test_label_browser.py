@@ -101,6 +101,30 @@ def check_the_server_may_go_away(page: Browser, run, server: Server) -> None:
     assert len(votes(run)) == count + 2 and side(*votes(run)[-1]) == "left"
 
 
+def test_a_kept_vote_is_never_sent_to_another_run(tmp_path):
+    texts = [(f"Question {n}?", "one", "two") for n in range(5)]
+    first, second = make_run(tmp_path / "first", texts=texts), make_run(tmp_path / "second", texts=texts)
+    with Server(first) as server, Browser(tmp_path / "profile") as page:
+        address = f"http://127.0.0.1:{server.port}/#rater=ann"
+        page.go(address)
+        page.until(READY)
+        server.kill()
+        page.key("1")
+        page.until("document.getElementById('notice').innerText.includes('kept in this browser')")
+        server.run = second
+        server.start()
+        page.go(address)
+        page.until(READY)
+        press(page, "t")
+        assert [vote[0] for vote in votes(second)] == ["tie"] and votes(first) == []
+        server.kill()
+        server.run = first
+        server.start()
+        page.go(address)
+        page.until(READY)
+        assert [side(*vote) for vote in votes(first)] == ["left"] and page.js("Object.keys(localStorage).length") == 0
+
+
 def test_a_phone_sized_screen_holds_the_page(tmp_path):
     long = "An answer that goes on for some time, with averyveryveryveryveryveryveryveryveryveryveryverylongwordinit. " * 12
     run = make_run(tmp_path / "run", texts=[("A question of some length, which takes two lines on a phone?", long, "Short.")])

@@ -49,7 +49,7 @@ CREATE UNIQUE INDEX one_vote_a_showing ON votes (showing) WHERE undone = 0;
 
 
 class VoteError(Exception):
-    """A vote that cannot be taken. `status` is the HTTP status that says so: 404 unknown, 409 in conflict, 422 malformed."""
+    """A vote that cannot be taken. `status` is the HTTP status that says so: 404 unknown, 409 in conflict, 412 for another run, 422 malformed."""
 
     def __init__(self, status: int, message: str):
         super().__init__(message)

@@ -55,10 +55,7 @@ def run(ctx) -> None:
     write_jsonl(ctx.folder / "prompts.jsonl", prompts)
     summary = {**summarise(pairs), **by_people}
     ctx.log(0, **{name: value for name, value in summary.items() if value is not None})
-    ctx.info(
-        f"{len(pairs):,} pairs over {len(used):,} prompts; {summary['differ_frac'] or 0:.0%} differ in correctness or relevance, "
-        f"best attainable accuracy {summary['best_attainable'] or float('nan'):.3f}; {dict(counts)}"
-    )
+    ctx.info(f"{told(summary, len(used))}; {dict(counts)}")
     ctx.finish({**summary, **counts, "prompts": len(prompts)})
 
 
@@ -261,6 +258,17 @@ def summarise(pairs: list[dict]) -> dict:
         "mean_answer_tokens": float(np.mean([len(answer["token_ids"]) for answer in answers])),
         "tokens": sum(len(pair["prompt_ids"]) for pair in pairs) + sum(len(answer["token_ids"]) for answer in answers),
     }  # fmt: skip
+
+
+def told(summary: dict, num_prompts: int) -> str:
+    """The summary in a line, without what is not known."""
+    parts = [f"{summary['pairs']:,} pairs over {num_prompts:,} prompts"]
+    if summary["differ_frac"] is not None:
+        parts.append(f"{summary['differ_frac']:.0%} differ in correctness or relevance")
+    for name in ("best_attainable", "raters", "self_agreement", "alpha"):
+        if summary.get(name) is not None:
+            parts.append(f"{name} {round(summary[name], 3)}")
+    return ", ".join(parts)
 
 
 def mean_or_none(values: list) -> float | None:

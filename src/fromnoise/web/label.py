@@ -7,6 +7,7 @@
     POST /api/unskip {rater}                            opens what the rater skipped; then as /api/state
 
 `choice` is left, right, tie, both_bad or skip. `key` is the sender's own name for the vote: sent twice, it counts once.
+`run`, if given, must be the one that /api/state named: a page that kept a vote may find another run at the same address.
 An answer with status 200 means that the vote is on disk. Where tokens are needed every call carries
 `Authorization: Bearer TOKEN`, the rater's own. Texts of a model go out as JSON strings and become text nodes in the
 page, never markup.
@@ -81,6 +82,8 @@ class Calls:
             body = await read_body(request)
             rater = rater_name(body.get("rater"))
             self._check(request, rater)
+            if body.get("run") not in (None, self.turns.run_id):
+                raise VoteError(412, "this was meant for another run, which was served here before")
             if act is not None:
                 await run_in_threadpool(act, rater, body)  # returns after the commit
             return JSONResponse(await run_in_threadpool(self.turns.state, rater))

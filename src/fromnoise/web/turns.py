@@ -51,6 +51,7 @@ class Turns:
 
     def __init__(self, store: VoteStore, pairs: Sequence[ComparedPair], settings: Settings, margins: Mapping[str, float] | None = None):
         self.store, self.settings = store, settings
+        self.run_id = hashlib.sha256(f"run\0{store.secret}".encode()).hexdigest()[:16]
         store.add_pairs(pairs)
         self.pairs = {pair.key: pair for pair in pairs}
         margins = margins or {}
@@ -71,7 +72,7 @@ class Turns:
                 "SELECT v.key, v.choice FROM votes v JOIN showings s ON s.id = v.showing WHERE s.rater = ? AND v.undone = 0 ORDER BY v.number", (rater,)
             ).fetchall()
         return {
-            "rater": rater, "showing": showing.to_json() if showing else None, "undo": mine[-1][0] if mine else None,
+            "rater": rater, "run": self.run_id, "showing": showing.to_json() if showing else None, "undo": mine[-1][0] if mine else None,
             "progress": {"labelled": len(counts), "wanted": self.settings.wanted, "mine": sum(choice != "skip" for _, choice in mine),
                          "skipped": sum(choice == "skip" for _, choice in mine)},
         }  # fmt: skip

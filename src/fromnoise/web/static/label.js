@@ -8,6 +8,7 @@ const RETRY_MS = [400, 800, 1500, 3000, 5000]; // the last one again and again
 const SHOW_CHOICE_MS = 140; // long enough to see what was chosen, short enough not to wait for
 
 let rater = null;
+let run = null; // the file of votes that the server writes to
 let token = null;
 let state = null; // what the server said last
 let shownAt = 0;
@@ -28,10 +29,12 @@ function keep(name, value) {
   try { localStorage.setItem(name, JSON.stringify(value)); } catch { /* kept in memory */ }
 }
 
-// Each entry has a place of its own, so that two windows of one rater cannot write over each other's.
-const prefix = () => `fromnoise.unsent.${rater}.`;
+// Each entry has a place of its own, so that two windows of one rater cannot write over each other's. Another run may be served at this
+// address tomorrow: what was meant for one is never sent to another.
+const prefix = () => `fromnoise/unsent/${run}/${encodeURIComponent(rater)}/`;
 
 function unsent() {
+  if (!run) return [];
   const found = new Map([...memory].filter(([name, value]) => name.startsWith(prefix()) && value !== null));
   try {
     for (let i = 0; i < localStorage.length; i++) {
@@ -43,6 +46,7 @@ function unsent() {
 }
 
 function enqueue(entry) {
+  entry.body.run = run;
   entry.order = Date.now() + performance.now() / 1e6;
   keep(prefix() + entry.id, entry);
 }
@@ -65,6 +69,11 @@ async function call(path, body) {
 
 const isFinal = (error) => error.status >= 400 && error.status < 500 && error.status !== 408 && error.status !== 429;
 
+async function meet() {
+  state = await call("/api/state", {});
+  run = state.run;
+}
+
 // Send what is unsent, oldest first, then show what the server says comes next. One at a time; a failure is tried again for ever.
 async function flush() {
   if (sending) return;
@@ -72,14 +81,15 @@ async function flush() {
   clearTimeout(retry);
   const mine = rater;
   try {
+    if (!run) await meet();
     for (let waiting = unsent(); waiting.length; waiting = unsent()) {
       const entry = waiting[0];
       try {
         state = await call(entry.path, entry.body);
         dequeue(entry);
       } catch (error) {
-        if (error.status === 401 || error.status === 403) { lock(error.message); return; }
-        if (!isFinal(error)) throw error;
+        if (error.status === 412) { await meet(); continue; } // another run is served here now: the entry stays for its own
+        if (!isFinal(error) || error.status === 401 || error.status === 403) throw error;
         dequeue(entry); // it can never be taken: voted on in another window, or undone
         state = null;
         say(error.message);
