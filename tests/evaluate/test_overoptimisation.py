@@ -15,6 +15,7 @@ def test_a_known_curve_is_found_again_with_its_peak(form):
     kl = np.linspace(0.0, 30.0, 25)
     gains = [over.curve(math.sqrt(x), alpha, beta, form) for x in kl]
     assert over.fit_curve(kl, gains, form) == pytest.approx((alpha, beta), rel=1e-9)
+    assert over.fit_quality(kl, gains, form) == pytest.approx(1.0) and over.fit_quality(kl, np.sin(kl)) < 0.5
     d, top = over.peak(alpha, beta, form)
     dense = np.linspace(1e-3, 40, 400_000)
     values = dense * (alpha - beta * (np.log(dense) if form == "rl" else dense))

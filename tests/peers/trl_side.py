@@ -41,7 +41,7 @@ def dpo(folder: Path, case: dict) -> dict:
     model, tokenizer = load(folder)
     reference, _ = load(folder)
     config = DPOConfig(
-        output_dir=str(folder / "out"), beta=case["beta"], label_smoothing=case["label_smoothing"], loss_type=[case["variant"]],
+        output_dir=str(folder / "out"), beta=case["beta"], loss_type=[case["variant"]],
         per_device_train_batch_size=case["batch_pairs"], max_steps=case["steps"], learning_rate=case["lr"], adam_beta1=case["betas"][0],
         adam_beta2=case["betas"][1], adam_epsilon=case["eps"], max_length=None, remove_unused_columns=False, optim="adamw_torch", **COMMON,
     )  # fmt: skip

@@ -20,12 +20,18 @@ def refusal(*overrides: str, recipe=None, verb=None) -> str:
     return str(refused.value)
 
 
-@pytest.mark.parametrize("name", ["world", "text", "hub", "gpu", "multinode", "smoke"])
+@pytest.mark.parametrize("name", ["world", "text", "hub", "gpu", "multinode", "smoke", "reward-hacking", "reward-hacking-shared"])
 def test_every_shipped_recipe_loads_and_survives_being_written(name):
     assert name in shipped_recipes()
     recipe = load_recipe(name)
     assert recipe.name == name
     assert Recipe.model_validate(tomllib.loads(to_toml(recipe))) == recipe
+
+
+def test_the_two_hacking_recipes_differ_in_who_is_bent_alone():
+    one, shared = (load_recipe(name).model_dump() for name in ("reward-hacking", "reward-hacking-shared"))
+    assert (one["prefer"]["bias"].pop("shared"), shared["prefer"]["bias"].pop("shared")) == (False, True)
+    assert {**one, "name": ""} == {**shared, "name": ""}
 
 
 def test_layers():

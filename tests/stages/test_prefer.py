@@ -37,6 +37,16 @@ def test_rater_and_choice_come_from_the_pairs_own_share(made):
         assert pair["rater"].startswith(pair["share"] + "-") and pair["chosen"] in (0, 1) and 0 <= pair["pool_prob_first"] <= 1
 
 
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_bias_bends_the_reward_models_raters_and_the_audits_only_where_it_is_shared(made, tmp_path, shared):
+    plain = read_jsonl(made[1].folder / "pairs.jsonl")
+    settings = small_run.recipe(prefer={**small_run.RECIPE["prefer"], "bias": {"num_words": 1.0, "shared": shared}})
+    bent = read_jsonl(small_run.do(small_run.make(tmp_path / "run"), "prefer", settings).folder / "pairs.jsonl")
+    assert [pair["answers"] for pair in plain] == [pair["answers"] for pair in bent]
+    moved = {pair["share"] for pair, other in zip(plain, bent, strict=True) if pair["pool_prob_first"] != other["pool_prob_first"]}
+    assert moved == ({"reward", "audit"} if shared else {"reward"})
+
+
 def test_pairs_hold_the_sampled_tokens_and_only_training_prompts(made):
     run, done = made
     split = {record["id"]: record["split"] for record in read_jsonl(run.path / "prepare" / "world" / "prompts.jsonl")}

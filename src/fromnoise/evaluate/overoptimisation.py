@@ -70,6 +70,16 @@ def curve(d: float, alpha: float, beta: float, form: Form = "rl") -> float:
     return d * (alpha - beta * (math.log(d) if form == "rl" else d))
 
 
+def fit_quality(kl_nats: Sequence[float], gains: Sequence[float], form: Form = "rl") -> float | None:
+    """R^2 of the fit over all points; below 0 it says less than the mean does. None without a fit."""
+    found = fit_curve(kl_nats, gains, form)
+    y = np.asarray(gains, dtype=np.float64)
+    if found is None or y.std() == 0:
+        return None
+    fitted = np.array([curve(math.sqrt(max(kl, 0.0)), *found, form) for kl in kl_nats])
+    return float(1.0 - ((y - fitted) ** 2).sum() / ((y - y.mean()) ** 2).sum())
+
+
 def peak(alpha: float, beta: float, form: Form = "rl") -> tuple[float, float] | None:
     """(d, gain) where the fitted curve is highest; None where it has no peak (beta not above 0, or it only falls).
 
@@ -140,6 +150,9 @@ def _whole_path(table: dict[str, np.ndarray], iterations: list[int], chosen: int
             if math.isfinite(found.value):
                 summary[f"overoptimisation/{name}/{label}"] = found
         measured = gains(name, np.arange(num_prompts))
+        quality = fit_quality(table["kl_nats"].mean(axis=1), measured)
+        if quality is not None:
+            summary[f"overoptimisation/{name}/fit_r2"] = exact(quality, len(iterations), "1 - squared error / squared deviation, over audits")
         summary[f"overoptimisation/{name}/peak_iteration"] = exact(float(iterations[int(measured.argmax())]), num_prompts, "the audit with the highest mean")
         for label, row in (("chosen", kept), ("last", len(iterations) - 1), ("highest", int(measured.argmax()))):
             summary[f"overoptimisation/{name}/{label}"] = paired_difference(table[name][row], table[name][0], seed)

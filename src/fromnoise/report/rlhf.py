@@ -121,19 +121,19 @@ def draw_path(run: RunData, path: list[dict[str, float]]):
     chosen = next((entry for entry in path if entry["iteration"] == run.stages["rlhf"].value("chosen_iteration")), None)
 
     def draw(axes) -> None:
-        for name, label, colour in (("reward", "reward model (the proxy)", "reward"), ("audit", "audit model", "audit"), ("truth", "the truth", "rlhf")):
+        for name, label, colour in (("reward", "reward model (the proxy)", "reward"), ("audit", "audit model", "audit"), ("truth", "the truth", "ink")):
             points = [(entry["d"], entry[name]) for entry in path if name in entry]
             if points:
-                style = {"color": COLOURS[colour], "linestyle": DASHES[colour], "marker": MARKERS[colour], "markersize": 3.5}
+                style = {"color": COLOURS[colour], "linestyle": DASHES.get(colour, "-"), "marker": MARKERS.get(colour, "^"), "markersize": 3.5}
                 axes.plot(*zip(*points, strict=True), label=label, **style)
         alpha, beta = (run.estimate(f"overoptimisation/truth/{name}") for name in ("alpha", "beta"))
         if alpha and beta:
             far = max(entry["d"] for entry in path)
             xs = [far * i / 60 for i in range(61)]
             ys = [fitted_gain(x, alpha["value"], beta["value"]) for x in xs]
-            axes.plot(xs, ys, color=COLOURS["rlhf"], linewidth=0.9, linestyle=(0, (1, 1.5)), label="the truth, fitted")
+            axes.plot(xs, ys, color=COLOURS["ink"], linewidth=0.9, linestyle=(0, (1, 1.5)), label="the truth, fitted")
         if reference:
-            style = {"color": COLOURS["sft"], "linestyle": DASHES["sft"], "marker": MARKERS["sft"], "markersize": 3}
+            style = {"color": COLOURS["muted"], "linestyle": DASHES["sft"], "marker": "x", "markersize": 4}
             axes.plot(*zip(*reference, strict=True), label="best of n of sft, the truth", **style)
         if chosen:
             axes.axvline(chosen["d"], color=COLOURS["muted"], linewidth=1, linestyle=(0, (1, 2)))
@@ -176,8 +176,12 @@ def _choice(run: RunData) -> list[Prose]:
                 f"After that peak the truth fell by {number(-fallen['value'])} ({interval(fallen, 'number')}) while the proxy "
                 f"{'stayed at its highest' if proxy and proxy['value'] > -0.05 else 'fell too'}: the reward was hacked."
             )
-        if "peak_kl" in truth:
-            words.append(f"The fitted curve peaks at a KL of {number(truth['peak_kl']['value'])} nats ({interval(truth['peak_kl'], 'number')}).")
+        fit = truth.get("fit_r2")
+        if fit and fit["value"] < 0.5:
+            words.append(f"The curve d (α − β log d) does not describe this path (R² = {number(fit['value'], 2)}): its peak is not given.")
+        elif fit and "peak_kl" in truth:
+            top = truth["peak_kl"]
+            words.append(f"The fitted curve (R² = {number(fit['value'], 2)}) peaks at a KL of {number(top['value'])} nats ({interval(top, 'number')}).")
     return [Prose(" ".join(words), tone="note")] if words else []
 
 
