@@ -1,11 +1,12 @@
 # make run        venv, install, and the whole default run: noise to RLHF, chat and report
 # make test       venv, install, and the test suite
 # make test-full  the same with what is slow: kills on the full recipe, several ranks, peers
+# make bench      side by side with other tools, in an environment of their own: bench/README.md (SFT=, PAIRS=, NANOGPT=, PEERS=, BENCH=)
 
 PYTHON ?= $(shell for name in python3.11 python3.12 python3.13 python3; do $$name -c '' 2>/dev/null && { echo $$name; break; }; done)
 BIN := .venv/bin
 
-.PHONY: run test test-full lint clean
+.PHONY: run test test-full bench lint clean
 
 run: .venv/installed
 	$(BIN)/fromnoise run world
@@ -15,6 +16,17 @@ test: .venv/installed-dev
 
 test-full: .venv/installed-dev
 	$(BIN)/python -m pytest -m "not gpu"
+
+PEERS ?= .venv-peers/bin/python
+
+bench: .venv/installed $(if $(filter .venv-peers/%,$(PEERS)),.venv-peers/installed)
+	$(BIN)/python bench/bench.py --peers $(PEERS) $(if $(SFT),--sft $(SFT)) $(if $(PAIRS),--pairs $(PAIRS)) $(if $(NANOGPT),--nanogpt $(NANOGPT)) $(BENCH)
+
+.venv-peers/installed: bench/peers/requirements.txt constraints.txt
+	test -x .venv-peers/bin/python || $(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/python -m pip install --quiet -c constraints.txt torch
+	.venv-peers/bin/python -m pip install --quiet -r bench/peers/requirements.txt
+	@touch $@
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check src tests && $(BIN)/ruff format --check src tests

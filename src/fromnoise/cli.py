@@ -152,7 +152,7 @@ def ls_command(folder: Annotated[Path, typer.Argument(help="The folder that hold
 @app.command("plan", rich_help_panel="The whole pipeline")
 def plan_command(
     arguments: Arguments = None, run_dir: RunDir = None, name: Name = None,
-    machine: Annotated[bool, typer.Option("--machine", help="Only measure this machine: matrix products, threads, compiling.")] = False,
+    machine: Annotated[bool, typer.Option("--machine", help="Only measure this machine: matrix products, memory, compiling, and what follows.")] = False,
 ) -> None:  # fmt: skip
     """What a run would do, before it does it: the state of each stage, sizes and this machine's speed."""
     recipe, run = _open(arguments, run_dir, name)
@@ -210,14 +210,10 @@ def _print_verdicts(recipe: Recipe, run: RunFolder, verb: str | None = None) -> 
 
 
 def _print_machine(recipe: Recipe) -> None:
-    from fromnoise.run import machine
+    from fromnoise.planner.machine import describe
 
-    machine.prepare_environment()
-    profile = machine.measure(machine.resolve_device(recipe.device), machine.threads(recipe.num_threads))
-    print(machine.describe_profile(profile))
-    problem = machine.compile_problem() if recipe.compile != "off" else "not tried: compile=off"
-    chosen = machine.choose(recipe.model_copy(update={"compile": "off"}), profile, 0.0)
-    print(f"dtype: {chosen.dtype}; compiling: {'works' if problem is None else problem}")
+    for line in describe(recipe):
+        print(line, flush=True)
 
 
 def _print_sizes(recipe: Recipe) -> None:

@@ -5,11 +5,14 @@ matrix that follows it. The cache (L, rows x H_kv, capacity, K) grows by blocks 
 of each row and attends over the capacity. Rows stand at different positions; a bias hides what a row has not reached.
 
 Attention is plain batched products: for one query a row, SDPA's bf16 CPU kernel takes ten times as long (256
-positions, 64 rows x 4 heads of 64, one thread: 5.0 against 0.5 ms).
+positions, 64 rows x 4 heads of 64, one thread: 5.0 against 0.5 ms), and a kernel compiled from multiplications and sums
+up to three times as long. What stands between two layers' attention can be compiled; the number of rows is then the one
+size left open, so that a batch that empties is not compiled again and again.
 """
 
 from __future__ import annotations
 
+from functools import cache
 from typing import NamedTuple
 
 import torch
@@ -17,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fromnoise.model.attention import MINUS_LARGE, attend, plan_attention
-from fromnoise.model.transformer import Transformer, rope_angles
+from fromnoise.model.transformer import Transformer, rope_angles, swap_halves
 
 
 class LayerWeights(NamedTuple):
@@ -28,14 +31,68 @@ class LayerWeights(NamedTuple):
     down: Tensor  # (D, F)
 
 
+class Fixed(NamedTuple):
+    """What a compiled piece is made for, beside the shapes of its weights."""
+
+    num_heads: int
+    num_kv_heads: int
+    head_size: int
+    eps: float
+    dtype: torch.dtype  # of the products and of q, k and v; x, norms and rotation are fp32
+
+
+def enter(x: Tensor, cos: Tensor, sin: Tensor, layer: LayerWeights, fixed: Fixed) -> tuple[Tensor, Tensor, Tensor]:
+    """A layer up to its attention: x (..., D) -> q (..., H, K), k and v (..., H_kv, K), normalised and rotated."""
+    num_qk = fixed.num_heads + fixed.num_kv_heads
+    h = F.rms_norm(x, (x.shape[-1],), eps=fixed.eps).to(fixed.dtype)
+    qkv = F.linear(h, layer.qkv).unflatten(-1, (-1, fixed.head_size))
+    qk = qkv[..., :num_qk, :].float()
+    if layer.qk_scale is not None:
+        qk = F.rms_norm(qk, (fixed.head_size,), eps=fixed.eps) * layer.qk_scale
+    qk = torch.addcmul(qk * cos, swap_halves(qk), sin).to(fixed.dtype)
+    return qk[..., : fixed.num_heads, :], qk[..., fixed.num_heads :, :], qkv[..., num_qk:, :]
+
+
+def leave(x: Tensor, mixed: Tensor, layer: LayerWeights, fixed: Fixed) -> Tensor:
+    """A layer after its attention: the output projection and the feed-forward half. mixed (..., H K)."""
+    x = x + F.linear(mixed, layer.o)
+    h = F.rms_norm(x, (x.shape[-1],), eps=fixed.eps).to(fixed.dtype)
+    gate, up = F.linear(h, layer.gate_up).chunk(2, dim=-1)
+    return x + F.linear(F.silu(gate) * up, layer.down)
+
+
+def between(
+    x: Tensor, mixed: Tensor, cos: Tensor, sin: Tensor, layer: LayerWeights, following: LayerWeights, fixed: Fixed
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    x = leave(x, mixed, layer, fixed)
+    return (x, *enter(x, cos, sin, following, fixed))
+
+
+def finish(x: Tensor, mixed: Tensor, layer: LayerWeights, head: Tensor, fixed: Fixed) -> Tensor:
+    return score(leave(x, mixed, layer, fixed), head, fixed)
+
+
+def score(x: Tensor, head: Tensor, fixed: Fixed) -> Tensor:
+    """Logits (..., V) in fp32."""
+    return F.linear(F.rms_norm(x, (x.shape[-1],), eps=fixed.eps).to(fixed.dtype), head).float()
+
+
+@cache
+def compiled_pieces():
+    """`enter`, `between` and `finish` compiled: once for any number of rows from 2 on, and once for a single row."""
+    return tuple(torch.compile(piece, fullgraph=True, dynamic=False) for piece in (enter, between, finish))
+
+
 class Decoder:
     """Weights, cache, `prefill` and `step`. Rows 0 .. num_rows - 1 of the cache are whoever calls it says they are."""
 
-    def __init__(self, model: Transformer, dtype: torch.dtype):
-        self.config, self.dtype = model.config, dtype
+    def __init__(self, model: Transformer, dtype: torch.dtype, compile: bool = False):
+        c = model.config
+        self.config, self.dtype, self.compile = c, dtype, compile
+        self.fixed = Fixed(c.num_heads, c.num_kv_heads, c.head_size, c.rms_norm_eps, dtype)
         self.device = model.norm.weight.device
         self.refresh(model)
-        self.release()
+        self.capacity = self.num_rows = 0
 
     @torch.no_grad()
     def refresh(self, model: Transformer) -> None:
@@ -71,7 +128,6 @@ class Decoder:
         shape = (c.num_layers, num_rows * c.num_kv_heads, capacity, c.head_size)
         # Zeros, not empty: hidden positions are multiplied by a weight of 0, and 0 x NaN is NaN.
         self.keys, self.values = (torch.zeros(shape, dtype=self.dtype, device=self.device) for _ in range(2))
-        self.bias = torch.full((shape[1], 1, capacity), MINUS_LARGE, dtype=self.dtype, device=self.device)
 
     def grow(self, capacity: int) -> None:
         """More positions for every row. Attention always runs over the whole capacity: a batched product over a part of
@@ -79,37 +135,12 @@ class Decoder:
         more = capacity - self.capacity
         self.keys = F.pad(self.keys, (0, 0, 0, more))  # one after the other: two copies of half the cache at a time
         self.values = F.pad(self.values, (0, 0, 0, more))
-        self.bias = F.pad(self.bias, (0, more), value=MINUS_LARGE)
         self.capacity = capacity
 
     def release(self) -> None:
         """Let go of the cache: at 128 rows and some hundred positions it is the largest thing in a small run's memory."""
-        self.keys = self.values = self.bias = None
+        self.keys = self.values = None
         self.capacity = self.num_rows = 0
-
-    def _qkv(self, x: Tensor, layer: LayerWeights, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """x (..., D) fp32 -> q (..., H, K), k and v (..., H_kv, K) in the compute dtype, rotated."""
-        c = self.config
-        h = F.rms_norm(x, (c.width,), eps=c.rms_norm_eps).to(self.dtype)
-        qkv = F.linear(h, layer.qkv).unflatten(-1, (-1, c.head_size))
-        qk = qkv[..., : c.num_heads + c.num_kv_heads, :].float()
-        if layer.qk_scale is not None:
-            qk = F.rms_norm(qk, (c.head_size,), eps=c.rms_norm_eps) * layer.qk_scale
-        # `sin` carries the sign of the rotated half: rotating is one roll of half a head.
-        qk = torch.addcmul(qk * cos, qk.roll(c.head_size // 2, -1), sin).to(self.dtype)
-        return qk[..., : c.num_heads, :], qk[..., c.num_heads :, :], qkv[..., c.num_heads + c.num_kv_heads :, :]
-
-    def _rest(self, x: Tensor, mixed: Tensor, layer: LayerWeights) -> Tensor:
-        """The output projection and the feed-forward half. x (..., D) fp32, mixed (..., H K)."""
-        c = self.config
-        x = x + F.linear(mixed, layer.o)
-        h = F.rms_norm(x, (c.width,), eps=c.rms_norm_eps).to(self.dtype)
-        gate, up = F.linear(h, layer.gate_up).chunk(2, dim=-1)
-        return x + F.linear(F.silu(gate).mul_(up), layer.down)
-
-    def _logits(self, x: Tensor) -> Tensor:
-        c = self.config
-        return F.linear(F.rms_norm(x, (c.width,), eps=c.rms_norm_eps).to(self.dtype), self.head).float()
 
     def prefill(self, input_ids: Tensor, lengths: Tensor, rows: Tensor, sources: Tensor) -> Tensor:
         """Read prompts into the cache; returns the logits (R, V) of the token after each.
@@ -121,45 +152,46 @@ class Decoder:
         num_prompts, length = input_ids.shape
         cos, sin = rope_angles(torch.arange(length, device=self.device), c.head_size, c.rope_theta)
         plan = plan_attention(None, length, self.device)  # padding is to the right of everything that counts
-        x = self.embedding[input_ids]
         slots = (rows[:, None] * c.num_kv_heads + torch.arange(c.num_kv_heads, device=self.device)).reshape(-1)
+        x = self.embedding[input_ids]
         for number, layer in enumerate(self.layers):
-            q, k, v = self._qkv(x, layer, cos, sin)
-            for cache, new in ((self.keys, k), (self.values, v)):
-                cache[number, slots, :length] = new.transpose(1, 2)[sources].flatten(0, 1)
-            x = self._rest(x, attend(q, k, v, plan).flatten(-2), layer)
-        self.bias[slots] = MINUS_LARGE
-        hidden = torch.arange(self.capacity, device=self.device) >= lengths[sources][:, None]
-        visible = torch.where(hidden, MINUS_LARGE, 0.0).to(self.dtype)
-        self.bias[slots, 0] = visible.repeat_interleave(c.num_kv_heads, dim=0)
+            q, k, v = enter(x, cos, sin, layer, self.fixed)
+            for cached, new in ((self.keys, k), (self.values, v)):
+                cached[number, slots, :length] = new.transpose(1, 2)[sources].flatten(0, 1)
+            x = leave(x, attend(q, k, v, plan).flatten(-2), layer, self.fixed)
         last = x[torch.arange(num_prompts, device=self.device), lengths - 1]
-        return self._logits(last)[sources]
+        return score(last, self.head, self.fixed)[sources]
 
     def step(self, tokens: Tensor, positions: Tensor) -> Tensor:
         """One token further for rows 0 .. S - 1: tokens (S,) stand at positions (S,); returns logits (S, V)."""
-        c = self.config
-        num_rows = len(tokens)
+        c, fixed = self.config, self.fixed
+        first, middle, last = compiled_pieces() if self.compile else (enter, between, finish)
+        open_size = torch._dynamo.mark_dynamic if self.compile and len(tokens) > 1 else lambda tensor, axis: None
         cos, sin = rope_angles(positions, c.head_size, c.rope_theta)
-        heads = torch.arange(num_rows * c.num_kv_heads, device=self.device)
-        slots = heads * self.capacity + positions.repeat_interleave(c.num_kv_heads)
-        self.bias.view(-1).index_fill_(0, slots, 0.0)
-        group = c.num_heads // c.num_kv_heads
-        bias = self.bias[: len(heads)].expand(-1, group, -1)
+        at = positions.repeat_interleave(c.num_kv_heads)
+        slots = torch.arange(len(at), device=self.device) * self.capacity + at
+        group = (len(at), c.num_heads // c.num_kv_heads, c.head_size)
+        hidden = torch.arange(self.capacity, device=self.device) > at[:, None]
+        bias = torch.zeros(hidden.shape, dtype=self.dtype, device=self.device).masked_fill_(hidden, MINUS_LARGE)
+        bias = bias.unsqueeze(1).expand(-1, group[1], -1)
         x = self.embedding[tokens]
+        for tensor in (x, cos, sin):
+            open_size(tensor, 0)
+        q, k, v = first(x, cos, sin, self.layers[0], fixed)
         for number, layer in enumerate(self.layers):
-            q, k, v = self._qkv(x, layer, cos, sin)
             keys, values = self.keys[number], self.values[number]
-            keys.view(-1, c.head_size).index_copy_(0, slots, k.flatten(0, 1))
-            values.view(-1, c.head_size).index_copy_(0, slots, v.flatten(0, 1))
-            q = q.reshape(len(heads), group, c.head_size)
-            scores = torch.baddbmm(bias, q, keys[: len(heads)].mT, alpha=c.head_size**-0.5)
-            mixed = torch.bmm(scores.softmax(-1), values[: len(heads)])
-            x = self._rest(x, mixed.view(num_rows, -1), layer)
-        return self._logits(x)
+            keys.view(-1, c.head_size).index_copy_(0, slots, k.reshape(-1, c.head_size))
+            values.view(-1, c.head_size).index_copy_(0, slots, v.reshape(-1, c.head_size))
+            scores = torch.baddbmm(bias, q.reshape(group), keys[: len(at)].mT, alpha=c.head_size**-0.5)
+            mixed = torch.bmm(scores.softmax(-1), values[: len(at)]).view(len(tokens), -1)
+            open_size(mixed, 0)
+            open_size(x, 0)
+            if number + 1 < len(self.layers):
+                x, q, k, v = middle(x, mixed, cos, sin, layer, self.layers[number + 1], fixed)
+        return last(x, mixed, self.layers[-1], self.head, fixed)
 
     def move(self, source: int, target: int, length: int) -> None:
         """Copy row `source`, `length` positions of it, over row `target`."""
         n = self.config.num_kv_heads
-        for cache in (self.keys, self.values):
-            cache[:, target * n : (target + 1) * n, :length] = cache[:, source * n : (source + 1) * n, :length]
-        self.bias[target * n : (target + 1) * n] = self.bias[source * n : (source + 1) * n]
+        for cached in (self.keys, self.values):
+            cached[:, target * n : (target + 1) * n, :length] = cached[:, source * n : (source + 1) * n, :length]

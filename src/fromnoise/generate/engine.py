@@ -56,11 +56,11 @@ class Engine:
 
     dtype: of the matrix products and the cache; bfloat16 where the machine is fast in it. max_batch: rows answered at
     once; the cache takes 2 x L x H_kv x K x capacity x element size for each. A sequence ends at the model's
-    `context_tokens`.
+    `context_tokens`. compile: pays from some thousands of steps on; the first answers wait for the compiler.
     """
 
-    def __init__(self, model: Transformer, dtype: torch.dtype = torch.float32, max_batch: int = 128):
-        self.decoder = Decoder(model, dtype)
+    def __init__(self, model: Transformer, dtype: torch.dtype = torch.float32, max_batch: int = 128, compile: bool = False):
+        self.decoder = Decoder(model, dtype, compile)
         self.max_batch = max_batch
         self.context_tokens = model.config.context_tokens
 

@@ -124,6 +124,21 @@ def measure(device: str, num_threads: int) -> dict[str, Any]:
     return {"fingerprint": fingerprint(device, num_threads), "matmul_flops_per_s": speeds}
 
 
+def memory_bytes_per_s(device: str) -> float:
+    """Bytes read and written a second by an addition in place over 256 MB, more than caches hold: the best of a few."""
+    import torch
+
+    numbers = torch.zeros(64 << 20, device=device)
+    best = float("inf")
+    for _ in range(5):
+        start = time.perf_counter()
+        numbers.add_(1.0)
+        if device != "cpu":
+            getattr(torch, device).synchronize()
+        best = min(best, time.perf_counter() - start)
+    return 2 * numbers.nbytes / best
+
+
 def fingerprint(device: str, num_threads: int) -> dict[str, Any]:
     """What the measured speeds are valid for."""
     import torch

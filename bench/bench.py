@@ -1,0 +1,278 @@
+"""fromnoise beside what a user would take instead: `make bench`, or
+
+    python bench/bench.py --peers PYTHON [--sft FILE] [--pairs FILE] [--nanogpt CHECKOUT] [--rows a,b] [--threads N] [--rounds N]
+
+Each row has two sides, each a process of its own (ours.py, peers/*.py). Both set themselves up and warm up, compiling
+included; then they are told in turn to do one measurement while the other waits, `rounds` times. The row's ratio is that of
+the medians. Rows whose peer, data or checkout is not there are listed as left out. Results: bench/results.md and
+bench/results.json, written by running this and by nothing else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import shlex
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+PEAK = "square products, the best median of 1,024 to 4,096"
+START_S, MEASURE_S = 300, 120  # a side that takes longer to get ready, or to measure once, has failed
+
+
+class SideFailed(Exception):
+    pass
+
+
+@dataclass(frozen=True)
+class Peer:
+    name: str
+    command: list[str]
+    target: float | None = None  # the ratio aimed at
+
+
+@dataclass(frozen=True)
+class Row:
+    name: str
+    unit: str
+    conditions: str
+    ours: list[str]
+    peers: list[Peer]
+
+
+class Side:
+    """One process of a row, spoken to over its standard streams (pace.py)."""
+
+    def __init__(self, command: list[str], environment: dict[str, str]):
+        self.command = command
+        self.log = tempfile.TemporaryFile("w+")  # noqa: SIM115  closed with the side
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log, text=True, env=environment)
+        self.facts: dict = {}
+        self.rates: list[float] = []
+
+    def read(self, limit_s: float) -> dict:
+        import select
+
+        if not select.select([self.process.stdout], [], [], limit_s)[0]:
+            raise SideFailed(f"no answer within {limit_s:.0f} s")
+        line = self.process.stdout.readline()
+        if not line:
+            self.log.seek(0)
+            raise SideFailed("\n".join(self.log.read().splitlines()[-12:]))
+        return json.loads(line)
+
+    def ready(self) -> None:
+        self.facts = self.read(START_S)
+
+    def measure(self) -> None:
+        self.process.stdin.write("go\n")
+        self.process.stdin.flush()
+        found = self.read(MEASURE_S)
+        self.rates.append(found["units"] / found["seconds"])
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        self.log.close()
+
+
+def run_row(row: Row, rounds: int, environment: dict[str, str]) -> dict:
+    """The measurements of a row. A side that fails is a result too: its last lines stand in it, and the others go on."""
+    found = {"name": row.name, "unit": row.unit, "conditions": row.conditions, "sides": {}}
+    commands = {"fromnoise": row.ours, **{peer.name: peer.command for peer in row.peers}}
+    targets = {peer.name: peer.target for peer in row.peers}
+    sides = {name: Side(command, environment) for name, command in commands.items()}  # all set themselves up at once
+
+    def attempt(name: str, work) -> None:
+        if "failed" in found["sides"][name]:
+            return
+        try:
+            work()
+        except (SideFailed, BrokenPipeError) as error:
+            found["sides"][name]["failed"] = str(error)
+            sides[name].close()
+
+    for name, side in sides.items():
+        found["sides"][name] = {"command": shlex.join(side.command), "target": targets.get(name)}
+    for name, side in sides.items():
+        attempt(name, side.ready)
+    for _ in range(rounds):
+        for name, side in sides.items():
+            attempt(name, side.measure)
+    for name, side in sides.items():
+        side.close()
+        entry = found["sides"][name]
+        entry |= {"facts": side.facts, "rates": side.rates}
+        if "failed" not in entry:
+            entry["median"] = statistics.median(side.rates)
+            if "median" in found["sides"]["fromnoise"] and name != "fromnoise":
+                entry["ratio"] = found["sides"]["fromnoise"]["median"] / entry["median"]
+    return found
+
+
+def rows_for(given, folder: Path) -> tuple[list[Row], list[str]]:
+    """The rows this machine can do, and why others cannot be done."""
+    threads = ["--threads", str(given.threads)] if given.threads else []
+    rows, left_out = [], []
+
+    def ours(*words: str) -> list[str]:
+        return [sys.executable, str(HERE / "ours.py"), words[0], str(folder), *words[1:], *threads]
+
+    def peer(name: str, target: float | None, script: str, *words: str) -> list[Peer]:
+        return [Peer(name, [given.peers, str(HERE / "peers" / script), *words, *threads], target)] if given.peers else []
+
+    for num_prompts, what in ((64, "64 prompts"), (1, "1 prompt")):
+        for dtype in ("float32", "bfloat16"):
+            options = ("--dtype", dtype, "--num-prompts", str(num_prompts))
+            target = 6.0 if (num_prompts, dtype) == (64, "float32") else 4.0
+            conditions = f"{what} of 32 tokens, 128 new ones, whole distribution, {dtype}"
+            beside = peer("transformers generate", target, "generate.py", str(folder), *options)
+            rows.append(Row(f"generate-{num_prompts}-{dtype}", "tokens/s", conditions, ours("generate", *options), beside))
+    for name, unit, file, target in (
+        ("sft", "real tokens/s", given.sft, 6.0),
+        ("reward", "pairs/s", given.pairs, 4.0),
+        ("dpo", "pairs/s", given.pairs, 4.0),
+        ("grpo", "samples/s", given.pairs, 3.5),
+    ):
+        if not file:
+            left_out.append(f"{name}: no {'conversations (SFT=FILE)' if name == 'sft' else 'preference pairs (PAIRS=FILE)'} given")
+            continue
+        what = "64 new tokens, groups of 8, a reward model, KL in the loss, 16 samples a step" if name == "grpo" else "at most 512 tokens, 16 a step"
+        best = "TRL, activations kept, packed" if name == "sft" else "TRL, activations kept"
+        trl = ("trl_trainers.py", name, str(folder))
+        rows.append(Row(name, unit, what, ours(name), [*peer("TRL as installed", target, *trl), *peer(best, None, *trl, "--best")]))
+    peers = peer("HF Trainer, default dtype", 3.0, "hf_trainer.py", str(folder))
+    if given.nanogpt:
+        peers.append(Peer("nanoGPT", [sys.executable, str(HERE / "peers" / "nanogpt.py"), str(folder), given.nanogpt, *threads], 5.0))
+    else:
+        left_out.append("nanoGPT: no checkout given (NANOGPT=FOLDER)")
+    rows.append(Row("pretrain", "tokens/s", "16 rows of 256 tokens a step, optimizer included", ours("pretrain"), [*peers, Peer(PEAK, ours("peak"))]))
+    if not given.peers:
+        left_out.append("every row with a peer: no environment of peers (make bench makes one)")
+    wanted = given.rows.split(",") if given.rows else None
+    return [row for row in rows if wanted is None or row.name in wanted], left_out
+
+
+def startup(environment: dict[str, str]) -> list[dict]:
+    """Seconds, the median of a few: importing the package, its help, and from the process's start to the first training step."""
+    found = []
+
+    def timed(name: str, repeats: int, target: float | None, work) -> None:
+        times = [work() for _ in range(repeats)]
+        found.append({"name": name, "seconds": statistics.median(times), "all": times, "target": target})
+
+    def command(*words: str) -> float:
+        start = time.perf_counter()
+        subprocess.run([sys.executable, *words], check=True, stdout=subprocess.DEVNULL, env=environment)
+        return time.perf_counter() - start
+
+    def first_step(run: Path, verb: str) -> float:
+        (metrics := run / "base" / "metrics.jsonl").unlink(missing_ok=True)
+        start = time.perf_counter()
+        process = subprocess.Popen([sys.executable, "-m", "fromnoise", verb, "smoke", "--run-dir", str(run), "--quiet"], env=environment)
+        try:
+            while process.poll() is None or metrics.exists():
+                if metrics.exists() and '"grad_norm"' in metrics.read_text():
+                    return time.perf_counter() - start
+                time.sleep(0.005)
+            raise SideFailed("the smoke recipe ended before a training step")
+        finally:
+            process.kill()
+            process.wait()
+
+    nothing = command("-c", "pass")
+    timed("import fromnoise (the interpreter's own start taken off)", 5, 0.2, lambda: command("-c", "import fromnoise") - nothing)
+    timed("fromnoise --help", 5, 0.5, lambda: command("-m", "fromnoise", "--help"))
+    with tempfile.TemporaryDirectory() as folder:
+        timed("fromnoise run smoke, from nothing to the first training step", 1, None, lambda: first_step(Path(folder) / "a", "run"))
+        for verb in ("prepare", "tokenizer"):
+            command("-m", "fromnoise", verb, "smoke", "--run-dir", f"{folder}/b", "--quiet")
+
+        def pretrain() -> float:
+            import shutil
+
+            shutil.rmtree(Path(folder) / "b" / "base", ignore_errors=True)
+            return first_step(Path(folder) / "b", "pretrain")
+
+        timed("fromnoise pretrain smoke, to the first training step", 3, 5.0, pretrain)
+    return found
+
+
+def table(results: dict) -> str:
+    lines = [
+        "# Side by side", "", f"{results['machine']}; {results['date']}; medians of {results['rounds']} measurements taken in turn.", "",
+        "| row | beside | fromnoise | the other | unit | ratio | aim | conditions |", "| --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]  # fmt: skip
+    for row in results["rows"]:
+        ours = row["sides"]["fromnoise"]
+        mine = f"{ours['median']:,.1f}" if "median" in ours else f"failed: {last_line(ours)}"
+        if len(row["sides"]) == 1:
+            lines.append(f"| {row['name']} | | {mine} | | {row['unit']} | | | {row['conditions']} |")
+        for name, side in row["sides"].items():
+            if name == "fromnoise":
+                continue
+            theirs = f"{side['median']:,.1f}" if "median" in side else f"failed: {last_line(side)}"
+            if name == PEAK and "median" in side and "median" in ours:
+                share = ours["median"] * ours["facts"]["flops_per_token"] / side["median"]
+                lines.append(f"| {row['name']} | {name} | {mine} | {side['median'] / 1e9:,.0f} GFLOP/s | MFU | {share:.1%} | 50 % | {row['conditions']} |")
+                continue
+            ratio, aim = (f"{side[key]:.2f}" if side.get(key) else "" for key in ("ratio", "target"))
+            lines.append(f"| {row['name']} | {name} | {mine} | {theirs} | {row['unit']} | {ratio} | {aim} | {row['conditions']} |")
+    if results["startup"]:
+        lines += ["", "| start | seconds | aim |", "| --- | --- | --- |"]
+        lines += [f"| {item['name']} | {item['seconds']:.2f} | {item['target'] or ''} |" for item in results["startup"]]
+    lines += ["", *(f"Left out: {reason}." for reason in results["left_out"]), "", "## Commands", ""]
+    lines += ["Each does one measurement for each line `go` on its standard input.", "", "```"]
+    for row in results["rows"]:
+        lines += [f"# {row['name']}", *(side["command"] for side in row["sides"].values())]
+    return "\n".join([*lines, "```", ""])
+
+
+def last_line(side: dict) -> str:
+    return (side.get("failed") or "not measured").strip().splitlines()[-1][:160]
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("--peers", help="the python of an environment with transformers and TRL")
+    arguments.add_argument("--sft", help="conversations, in any form fromnoise reads")
+    arguments.add_argument("--pairs", help="preference pairs, in any form fromnoise reads")
+    arguments.add_argument("--nanogpt", help="a checkout of nanoGPT")
+    arguments.add_argument("--rows", help="only these, by name, separated by commas; `start` for the startup times")
+    arguments.add_argument("--threads", type=int, help="CPU threads of both sides; all cores when absent")
+    arguments.add_argument("--rounds", type=int, default=3)
+    arguments.add_argument("--out", type=Path, default=HERE / "results", help="results are written to OUT.md and OUT.json")
+    given = arguments.parse_args()
+    environment = {**os.environ, "PYTHONPATH": str(HERE.parent / "src"), "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "PYTHONWARNINGS": "ignore"}
+    if given.threads:
+        environment["OMP_NUM_THREADS"] = str(given.threads)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        inputs = [word for option in ("sft", "pairs") if getattr(given, option) for word in (f"--{option}", getattr(given, option))]
+        subprocess.run([sys.executable, str(HERE / "fixture.py"), str(folder), *inputs], check=True, env=environment)
+        rows, left_out = rows_for(given, folder)
+        results = {"machine": f"{platform.machine()}, {os.cpu_count()} cores", "date": time.strftime("%Y-%m-%d"), "rounds": given.rounds,
+                   "fixture": json.loads((folder / "fixture.json").read_text()), "rows": [], "startup": [], "left_out": left_out}  # fmt: skip
+        for row in rows:
+            began = time.perf_counter()
+            results["rows"].append(found := run_row(row, given.rounds, environment))
+            told = ", ".join(f"{name} {side['median']:,.1f}" if "median" in side else f"{name} failed" for name, side in found["sides"].items())
+            print(f"{row.name} ({time.perf_counter() - began:.0f} s): {told} {row.unit}", flush=True)
+    if not given.rows or "start" in given.rows.split(","):
+        results["startup"] = startup(environment)
+    text = table(results).replace(str(folder), "FOLDER").replace(str(HERE.parent) + "/", "")
+    given.out.with_suffix(".md").write_text(text)
+    given.out.with_suffix(".json").write_text(json.dumps(results, indent=1).replace(str(folder), "FOLDER").replace(str(HERE.parent) + "/", ""))
+    print(text)
+
+
+if __name__ == "__main__":
+    main()

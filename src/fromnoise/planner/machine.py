@@ -1,0 +1,46 @@
+"""`fromnoise plan --machine`: how fast this machine is, measured now, and what fromnoise makes of it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+from fromnoise.run import machine
+from fromnoise.run.recipe import Recipe
+
+
+def describe(recipe: Recipe) -> Iterator[str]:
+    """Lines for a terminal, each yielded when it has been measured: a few seconds in all, half a minute where nothing was compiled before.
+
+    Raises UserError for a device that is not there.
+    """
+    machine.prepare_environment()
+    device, num_threads = machine.resolve_device(recipe.device), machine.threads(recipe.num_threads)
+    counts = [1, num_threads] if device == "cpu" and num_threads > 1 else [num_threads]
+    for count in counts:
+        profile = machine.measure(device, count)  # the last one is what a run would measure
+        if count == counts[0]:
+            marks = profile["fingerprint"]
+            yield f"{device}: {marks['processor']}, {os.cpu_count()} cores, torch {marks['torch']}"
+        speeds = profile["matmul_flops_per_s"]
+        bandwidth = machine.memory_bytes_per_s(device)
+        where = f"{count} thread{'s' if count > 1 else ''}" if device == "cpu" else "device"
+        yield (
+            f"  {where}: matrix products {speeds['bfloat16'] / 1e9:,.0f} GFLOP/s in bf16, {speeds['float32'] / 1e9:,.0f} in fp32; "
+            f"memory {bandwidth / 1e9:,.1f} GB/s"
+        )  # fmt: skip
+    gain = speeds["bfloat16"] / speeds["float32"]
+    chosen = machine.choose(recipe.model_copy(update={"compile": "off"}), profile, 0.0)
+    why = f"recipe: dtype={recipe.dtype}" if recipe.dtype != "auto" else f"bf16 is {gain:.1f} x as fast as fp32 here; from {machine.BF16_PAYS} x on it is used"
+    yield f"dtype: {chosen.dtype} ({why})"
+    yield f"threads: {num_threads} ({'recipe: num_threads' if recipe.num_threads else 'all that torch finds'})"
+    if recipe.compile == "off":
+        yield "compile: off (recipe: compile=off)"
+        return
+    problem = machine.compile_problem()
+    if problem:
+        yield f"compile: off (torch.compile does not work here: {problem})"
+    elif recipe.compile == "on":
+        yield "compile: on (recipe: compile=on)"
+    else:
+        yield f"compile: in stages expected to take {machine.COMPILE_PAYS_S:.0f} s or more (it works here; shorter stages would not repay it)"
