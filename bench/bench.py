@@ -161,6 +161,17 @@ def rows_for(given, folder: Path) -> tuple[list[Row], list[str]]:
     return [row for row in rows if wanted is None or row.name in wanted], left_out
 
 
+def losses(given, folder: Path, environment: dict[str, str]) -> dict:
+    """Supervised losses of both sides at equal steps, and the largest gap between two of them."""
+    found = {}
+    for name, command in (("fromnoise", [sys.executable, str(HERE / "losses.py")]), ("TRL", [given.peers, str(HERE / "peers" / "trl_losses.py")])):
+        done = subprocess.run([*command, str(folder)], env=environment, capture_output=True, text=True)
+        if done.returncode:
+            return {"failed": f"{name}: {done.stderr.strip().splitlines()[-1]}"}
+        found[name] = json.loads(done.stdout)["losses"]
+    return {**found, "largest_gap_nats": max(abs(a - b) for a, b in zip(*found.values(), strict=True))}
+
+
 def startup(environment: dict[str, str]) -> list[dict]:
     """Seconds, the median of a few: importing the package, its help, and from the process's start to the first training step."""
     found = []
@@ -226,6 +237,12 @@ def table(results: dict) -> str:
                 continue
             ratio, aim = (f"{side[key]:.2f}" if side.get(key) else "" for key in ("ratio", "target"))
             lines.append(f"| {row['name']} | {name} | {mine} | {theirs} | {row['unit']} | {ratio} | {aim} | {row['conditions']} |")
+    if (compared := results["losses"]) and "failed" in compared:
+        lines += ["", f"Losses at equal steps: failed, {compared['failed']}."]
+    elif compared:
+        shown = {name: " ".join(f"{loss:.4f}" for loss in values) for name, values in compared.items() if isinstance(values, list)}
+        told = "; ".join(f"{name} {values}" for name, values in shown.items())
+        lines += ["", f"Supervised losses at equal steps (float32, AdamW, nats a token): {told}; largest gap {compared['largest_gap_nats']:.1e}."]
     if results["startup"]:
         lines += ["", "| start | seconds | aim |", "| --- | --- | --- |"]
         lines += [f"| {item['name']} | {item['seconds']:.2f} | {item['target'] or ''} |" for item in results["startup"]]
@@ -246,7 +263,7 @@ def main() -> None:
     arguments.add_argument("--sft", help="conversations, in any form fromnoise reads")
     arguments.add_argument("--pairs", help="preference pairs, in any form fromnoise reads")
     arguments.add_argument("--nanogpt", help="a checkout of nanoGPT")
-    arguments.add_argument("--rows", help="only these, by name, separated by commas; `start` for the startup times")
+    arguments.add_argument("--rows", help="only these, by name, separated by commas; `losses` for those at equal steps, `start` for startup times")
     arguments.add_argument("--threads", type=int, help="CPU threads of both sides; all cores when absent")
     arguments.add_argument("--rounds", type=int, default=3)
     arguments.add_argument("--out", type=Path, default=HERE / "results", help="results are written to OUT.md and OUT.json")
@@ -260,12 +277,14 @@ def main() -> None:
         subprocess.run([sys.executable, str(HERE / "fixture.py"), str(folder), *inputs], check=True, env=environment)
         rows, left_out = rows_for(given, folder)
         results = {"machine": f"{platform.machine()}, {os.cpu_count()} cores", "date": time.strftime("%Y-%m-%d"), "rounds": given.rounds,
-                   "fixture": json.loads((folder / "fixture.json").read_text()), "rows": [], "startup": [], "left_out": left_out}  # fmt: skip
+                   "fixture": json.loads((folder / "fixture.json").read_text()), "rows": [], "losses": {}, "startup": [], "left_out": left_out}  # fmt: skip
         for row in rows:
             began = time.perf_counter()
             results["rows"].append(found := run_row(row, given.rounds, environment))
             told = ", ".join(f"{name} {side['median']:,.1f}" if "median" in side else f"{name} failed" for name, side in found["sides"].items())
             print(f"{row.name} ({time.perf_counter() - began:.0f} s): {told} {row.unit}", flush=True)
+        if given.sft and given.peers and (not given.rows or "losses" in given.rows.split(",")):
+            results["losses"] = losses(given, folder, environment)
     if not given.rows or "start" in given.rows.split(","):
         results["startup"] = startup(environment)
     text = table(results).replace(str(folder), "FOLDER").replace(str(HERE.parent) + "/", "")

@@ -80,7 +80,7 @@ def train(row: str, folder: Path, threads: int | None, compiling: str) -> None:
     if verb in ("reward", "rlhf") and not (run.path / "prefer").exists():
         import_module("fromnoise.stages.prefer").run(StageContext(stage_of("prefer"), recipe, run, console=Console(quiet=True)))
     ctx = PacedContext(stage_of(verb), recipe, run, console=Console(quiet=True))
-    ctx.units = {"sft": "tokens", "reward": "pairs", "dpo": "pairs", "grpo": BATCH, "pretrain": PRETRAIN_ROWS * PRETRAIN_ROW_TOKENS}[row]
+    ctx.units = {"sft": "tokens", "reward": "pairs", "dpo": "counted", "grpo": BATCH, "pretrain": PRETRAIN_ROWS * PRETRAIN_ROW_TOKENS}[row]
     machine = ctx.machine
     ctx.pace = Pace(*STEPS[row], dtype=machine.dtype, compile=machine.compile, num_threads=machine.num_threads, **flops(row, folder))
     import_module(stage_of(verb).module).run(ctx)

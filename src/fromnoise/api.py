@@ -99,7 +99,7 @@ class Model:
     def engine(self):
         from fromnoise.generate.engine import Engine
 
-        return Engine(self.module, pad_id=self.tokenizer.pad_id)
+        return Engine(self.module, max_batch=1)
 
     def chat(
         self, messages: str | Sequence[Message], *, max_new_tokens: int = 128, temperature: float = 0.7, top_k: int = 0, top_p: float = 1.0, seed: int = 0

@@ -93,8 +93,9 @@ def run(ctx) -> None:
             batches = data.micro_batches(step)
             scale = lr_scale(step, num_steps, method.optimizer.warmup_frac, method.optimizer.decay_frac, method.optimizer.final_lr_frac)
             watched: list[dict] = []
+            counted = data.counts(batches)
             stats = update(
-                list(policy.parameters()), optimizer, batches, lambda batch, seen=watched: data.losses(policy, batch, seen), data.counts(batches),
+                list(policy.parameters()), optimizer, batches, lambda batch, seen=watched: data.losses(policy, batch, seen), counted,
                 lr_scale=scale, max_grad_norm=method.optimizer.max_grad_norm, process=ctx.process,
             )  # fmt: skip
             guard.check(step, stats, {"input_ids": data.rows_of(batches[0]).input_ids})
@@ -103,7 +104,7 @@ def run(ctx) -> None:
             seen_tokens, done = seen_tokens + tokens, step + 1
             means = {name: float(np.mean([one[name] for one in watched])) for name in (watched[0] if watched else ())}
             ctx.log(step, loss_nats=stats.losses["loss"], **means, grad_norm=stats.grad_norm, lr_scale=scale, skipped=stats.skipped, tokens=tokens,
-                    update_s=seconds, **ctx.rates(tokens, seconds, token_flops))  # fmt: skip
+                    counted=counted["loss"], update_s=seconds, **ctx.rates(tokens, seconds, token_flops))  # fmt: skip
             progress.advance(1, loss=stats.losses["loss"])
             if ctx.checkpoint.due(done):
                 state = {"audits": audits.found, "seen_tokens": seen_tokens, "nonfinite": guard.count}
