@@ -1,4 +1,4 @@
-"""Where a step's time goes: python bench/profile.py pretrain|generate [--dtype D] [--threads N]
+"""Where a step's time goes: python bench/profile_step.py pretrain|generate [--dtype D] [--threads N]
 
 Self time of each operator over a few steps of the bench's model on random tokens, not compiled (a compiled step's kernels
 have no names that a reader knows), the smallest left out.
