@@ -46,13 +46,13 @@ class Audits:
         logprobs, entropy = answer_logprobs(policy, answers, batches, settings.sampling.temperature, autocast)
         ref_logprobs, _ = answer_logprobs(self.models["reference"], answers, batches, settings.sampling.temperature, autocast)
         kl = masked_sum((logprobs - ref_logprobs).double(), answers.mask, dim=1)  # (S,), k1
-        self.parts.mkdir(parents=True, exist_ok=True)
-        write_jsonl(
-            self.parts / f"iteration-{iteration:06d}.jsonl",
-            ({"iteration": iteration, "prompt_id": prompt["id"], "token_ids": answers.answer_ids[i], "text": self.tokenizer.decode(answers.answer_ids[i]),
-              "stopped": bool(found.stopped[i]), "reward": round(float(reward[i]), 6), "audit": round(float(audit[i]), 6), "kl_nats": round(float(kl[i]), 6)}
-             for i, prompt in enumerate(self.prompts)),
-        )  # fmt: skip
+        if self.ctx.process.is_main:
+            write_jsonl(
+                self.parts / f"iteration-{iteration:06d}.jsonl",
+                ({"iteration": iteration, "prompt_id": prompt["id"], "token_ids": answers.answer_ids[i], "text": self.tokenizer.decode(answers.answer_ids[i]),
+                  "stopped": bool(found.stopped[i]), "reward": round(float(reward[i]), 6), "audit": round(float(audit[i]), 6),
+                  "kl_nats": round(float(kl[i]), 6)} for i, prompt in enumerate(self.prompts)),
+            )  # fmt: skip
         result = {"audit_score": float(audit.mean()), "audit_reward": float(reward.mean()), "audit_kl_nats": float(kl.mean()),
                   "audit_entropy_nats": float(masked_mean(entropy, answers.mask)), "audit_answer_tokens": float(answers.lengths.float().mean()),
                   "audit_stopped_frac": float(found.stopped.float().mean())}  # fmt: skip
@@ -63,8 +63,9 @@ class Audits:
 
     def finish(self) -> dict:
         """Write `audits.jsonl` and tell which policy was kept; what stage.json says of it."""
-        parts = [self.parts / f"iteration-{one['iteration']:06d}.jsonl" for one in self.found]
-        write_jsonl(self.ctx.folder / "audits.jsonl", (record for path in parts for record in read_jsonl(path)))
+        if self.ctx.process.is_main:
+            parts = [self.parts / f"iteration-{one['iteration']:06d}.jsonl" for one in self.found]
+            write_jsonl(self.ctx.folder / "audits.jsonl", (record for path in parts for record in read_jsonl(path)))
         last, chosen = self.found[-1], self.chosen
         worse = chosen["iteration"] != last["iteration"]
         if worse:

@@ -12,8 +12,8 @@ policy for a few passes. `rlhf.method` says how credit is given, which is all th
 nothing, scores answers to prompts kept for it: the policy it likes best is what `rlhf/` holds, whatever the method.
 
 From rollout to weight update: generate/engine.py -> generate/rollout.py -> this loop -> run/update.py.
-Left out: reward whitening, an entropy bonus. Over-long rule: the oldest turns of a prompt are cut until it leaves room for
-an answer, else it is set aside; both counted.
+Left out: reward whitening, an entropy bonus, sharing rollouts out among ranks (each makes them all). Over-long rule: the
+oldest turns of a prompt are cut until it leaves room for an answer, else it is set aside; both counted.
 """
 
 from __future__ import annotations
@@ -177,7 +177,8 @@ def practise(ctx) -> None:
     audits(done, policy)
     summary = audits.finish()
     policy.load_state_dict(audits.best)
-    save_model(ctx.folder, policy, tokenizer, eos_ids=[tokenizer.im_end_id, tokenizer.endoftext_id])
+    if ctx.process.is_main:
+        save_model(ctx.folder, policy, tokenizer, eos_ids=[tokenizer.im_end_id, tokenizer.endoftext_id])
     ctx.finish(
         {"method": settings.method, "iterations": done, **summary, "stopped_early": stopped_early, "prompts": len(prompts), **counts,
          "answers": done * prompts_per_iteration * group, "tokens": seen_tokens, "flops": seen_tokens * token_flops * learner.passes}

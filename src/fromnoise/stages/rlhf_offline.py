@@ -113,7 +113,8 @@ def run(ctx) -> None:
         audits(done, policy)
     summary = audits.finish()
     policy.load_state_dict(audits.best)
-    save_model(ctx.folder, policy, tokenizer, eos_ids=[tokenizer.im_end_id, tokenizer.endoftext_id])
+    if ctx.process.is_main:
+        save_model(ctx.folder, policy, tokenizer, eos_ids=[tokenizer.im_end_id, tokenizer.endoftext_id])
     ctx.finish(
         {"method": settings.method, "iterations": done, **summary, "stopped_early": stopped_early, "prompts": len(prompts), **counts, **data.summary(),
          "tokens": seen_tokens + data.prepared_tokens, "flops": (seen_tokens + data.prepared_tokens * data.prepared_passes / 3) * token_flops}
@@ -206,9 +207,10 @@ class BestAnswers:
         num_parts = max(1, -(-min(self.settings.num_prompts, len(prompts)) // PROMPTS_A_PART))
         for number in range(num_parts):  # each a pure function of the seed, saved whole: a resume repeats at most one
             path = ctx.folder / "train_state" / "answers" / f"part-{number:05d}.jsonl"
-            if not path.exists():
+            if not path.exists() and ctx.process.is_main:
                 chosen = [prompts[i] for i in prompt_order(len(prompts), number, PROMPTS_A_PART, practice_seed(ctx))]
                 write_jsonl(path, self._best(chosen, number, shape, reward_model, engine, tokenizer))
+            ctx.process.barrier()
             self.found += read_jsonl(path)
         self.found = self.found[: self.settings.num_prompts]
         self.prepared_tokens = sum(one["sampled_tokens"] for one in self.found)
