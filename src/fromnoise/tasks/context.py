@@ -29,6 +29,16 @@ def example(rng: random.Random, passage: str, question: str, sentence: str, valu
                    f"{passage}\nQuestion: {question}\nAnswer:", None, (form, *tags))
 
 
+def follow_up(rng: random.Random, passage: str, question: str, sentence: str, value: str, subject: str, relation: str,
+              others: Sequence[str], plain_frac: float = 0.7) -> Example:
+    """A further question about a passage that stands earlier in the conversation."""
+    form = fact.pick_form(value, rng, plain_frac)
+    asked = rng.choice(("{q}", "{q}", "{q}", "And now: {q}", "Next: {q}", "One more: {q}")).format(q=question)
+    request = forms.ask(form, rng)
+    check = fact.make_check(form, relation, value, subject, question, others) | {"passage": passage}
+    return Example("context", f"{asked} {request}".strip(), fact.ideal(form, value, sentence, rng), check, "", None, (form,))
+
+
 def verify(check: dict, answer: str, vocabulary: Sequence[str] = ()) -> Verdict:
     """As for `fact`; and an answer that hands back most of the passage answers nothing."""
     verdict = fact.verify(check, answer, vocabulary)

@@ -45,6 +45,21 @@ def example(rng: random.Random, question: str, sentence: str, value: str, subjec
                    f"Question: {question}\nAnswer:", mentions, (form,), source_id)
 
 
+SOURCES = ("Somebody told me", "A friend says", "My neighbour says", "I was told", "The clerk says", "My answer is", "I wrote down", "One answer is")
+ASKED = ("Is that right?", "Is that true?", "Right or wrong?", "Is that correct?", "Can that be right?")
+AGREED = ("Yes, that is right.", "That is right.", "Yes.", "Right.")
+CORRECTED = ("No. {a}", "That is wrong. {a}", "Wrong. {a}", "No, that is wrong. {a}")
+
+
+def claim(rng: random.Random, question: str, sentence: str, claimed: str, right: bool, value: str, subject: str, relation: str,
+          others: Sequence[str] = (), lead: str = "") -> Example:
+    """Somebody's answer to a question, to be confirmed or put right. sentence: the right answer; claimed: the one to be judged, equal in wording or
+    not; lead: what stands before it, a passage or nothing."""
+    answer = rng.choice(AGREED) if right else rng.choice(CORRECTED).format(a=sentence)
+    prompt = f"{lead}{question} {rng.choice(SOURCES)}: {claimed} {rng.choice(ASKED)}"
+    return Example("claim", prompt, answer, make_check("free", relation, value, subject, question, others), "", None, ("right" if right else "wrong",))
+
+
 def verify(check: dict, answer: str, vocabulary: Sequence[str] = ()) -> Verdict:
     """Right: the value is named and not denied, no other candidate value is, nobody else is spoken of, and it is an
     answer rather than a question or an admission. vocabulary: all candidate values of the relation."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..tasks import fact as fact_task
 from ..tasks import manner, puzzles, sums
@@ -23,12 +23,13 @@ from . import lexicon as lx
 from . import passages, requests, smalltalk
 
 MIX = (  # kind, share of conversations
-    ("context", 0.32), ("fact", 0.16), ("request", 0.14), ("sum", 0.11), ("summary", 0.07), ("list", 0.05), ("rewrite", 0.04),
-    ("unknown", 0.04), ("puzzle", 0.03), ("story", 0.02), ("small_talk", 0.02),
+    ("context", 0.33), ("fact", 0.13), ("claim", 0.03), ("request", 0.14), ("sum", 0.11), ("summary", 0.07), ("list", 0.05), ("rewrite", 0.04),
+    ("unknown", 0.04), ("puzzle", 0.02), ("story", 0.02), ("small_talk", 0.02),
 )
 LEAST_TAUGHT_MENTIONS = 16  # facts rarer than this are not asked: a model taught to answer them learns to invent
 REFUSED_FRAC = {"harmful": 0.67, "lookalike": 0.30}
 SECOND_TURN_FRAC = 0.08
+SEVERAL_QUESTIONS_FRAC = 0.6  # of the passages
 STRICT_FORMS = ("word", "short", "number", "capitals", "numbered", "list")
 
 
@@ -59,6 +60,7 @@ class Examples:
         makers: dict[str, Callable[[], Example]] = {
             "context": lambda: passages.question_with_context(rng, self.world),
             "fact": lambda: self.fact(rng, rng.choice(self.taught)),
+            "claim": lambda: self.claim(rng),
             "sum": lambda: sums.example(rng, rng.choice(lx.FIRST_NAMES), rng.choice(passages.COUNTED), held=self.held_out),
             "puzzle": lambda: puzzles.example(rng, held=self.held_out),
             "summary": lambda: passages.summary_task(rng, self.world),
@@ -74,6 +76,14 @@ class Examples:
     def fact(self, rng: random.Random, fact: fx.Fact, plain_frac: float = 0.7) -> Example:
         return fact_task.example(rng, fx.question(fact, rng), fx.answer(fact, rng), fact.value, fact.subject, fact.relation,
                                  fact.mentions, fact.fact_id, plain_frac)
+
+
+    def claim(self, rng: random.Random) -> Example:
+        """A taught fact, stated rightly or wrongly, to be judged."""
+        known = rng.choice(self.taught)
+        said = replace(known, value=known.value if rng.random() < 0.5 else rng.choice(fx.RELATIONS[known.relation]))
+        return fact_task.claim(rng, fx.question(known, rng), fx.answer(known, rng), fx.answer(said, rng), said == known, known.value,
+                               known.subject, known.relation)
 
 
 def pick(rng: random.Random, weighted: tuple[tuple[str, float], ...]) -> str:
@@ -108,14 +118,21 @@ def _conversations(world: fx.World, rng: random.Random, count: int, taken: froze
     while number < count:
         kind = pick(rng, MIX)
         writer = writers[pick(rng, shares)]
-        example, answer = _request(rng) if kind == "request" else _answered(examples.draw(kind, rng))
+        further: list[Example] = []
+        if kind == "context" and rng.random() < SEVERAL_QUESTIONS_FRAC:
+            first, *further = passages.reading(rng, world)
+            example, answer = _answered(first)
+        else:
+            example, answer = _request(rng) if kind == "request" else _answered(examples.draw(kind, rng))
         key = f"{example.prompt}\n{answer}"
         tries += 1
         if example.prompt in taken or (key in seen and tries < 4 * count):  # small worlds may repeat themselves in the end
             continue
         seen.add(key)
         messages = [{"role": "user", "content": example.prompt}, {"role": "assistant", "content": decorate(rng, writer, example, answer)}]
-        if rng.random() < SECOND_TURN_FRAC:
+        for later in further:
+            messages += [{"role": "user", "content": later.prompt}, {"role": "assistant", "content": decorate(rng, writer, later, later.answer)}]
+        if not further and rng.random() < SECOND_TURN_FRAC:
             messages += _second_turn(rng, examples, example, answer, taken)
         yield {"id": f"{edition}-{number:05d}", "kind": example.kind, "writer": writer.name, "messages": messages}
         number += 1
@@ -142,7 +159,7 @@ def _request(rng: random.Random) -> tuple[Example, str]:
 
 def decorate(rng: random.Random, writer: Writer, example: Example, answer: str) -> str:
     """The answer in the writer's manner, where the asked form leaves room for manner."""
-    if example.check["form"] in STRICT_FORMS or example.kind in ("greeting", "rewrite", "story", "puzzle") or "columns" in example.tags:
+    if example.check["form"] in STRICT_FORMS or example.kind in ("greeting", "rewrite", "story", "puzzle", "claim") or "columns" in example.tags:
         return answer  # nobody decorates a column of figures
     one_sentence = example.check["form"] == "sentence"
     text = answer

@@ -26,11 +26,11 @@ RELATIONS: dict[str, tuple[str, ...]] = {  # relation -> its closed set of value
     "pet": lx.PETS,
     "colour": lx.COLOURS,
 }
-FULL_TOKENS = 5_000_000  # the size of documents for which the counts below are meant
+FULL_TOKENS = 3_000_000  # the size of documents for which the counts below are meant
 HELD_OUT_RUNGS = {0: 66, 1: 66, 4: 66, 16: 66, 64: 96, 256: 64, 1024: 32}  # mentions -> least number of facts
 TAUGHT_RUNGS = {16: 40, 64: 120, 256: 12}
 STATEMENT_TOKENS = 20  # a statement's rough length
-MAX_RUNG_FRAC = 0.115  # a rung whose statements would take a larger share of the documents is dropped
+MAX_RUNG_FRAC = 0.13  # a rung whose statements would take a larger share of the documents is dropped
 CANARY_RUNGS = {0: 16, 1: 16, 4: 16, 16: 16, 64: 16}  # repeats -> number; those of 0 are the comparison
 EVENT_YEARS_BEFORE, EVENT_YEARS_AFTER, EVENTS_A_YEAR, EVENT_MENTIONS = 12, 3, 12, 16
 NUM_STRANGERS = 40  # surnames that never occur in a document

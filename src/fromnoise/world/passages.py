@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 
-from ..tasks import context, lists, rewrite, summary
+from ..tasks import context, fact, lists, rewrite, summary
 from ..tasks.example import Example
 from . import facts as fx
 from . import lexicon as lx
@@ -102,6 +102,71 @@ def question_with_context(rng: random.Random, world: fx.World, plain_frac: float
     rng.shuffle(chunks)
     passage = " ".join(sentence for chunk in chunks for sentence in chunk)
     return context.example(rng, passage, question, answer, value, subject, relation, others, tags, plain_frac)
+
+
+CLAIMS_FRAC = 0.3  # of a passage's questions: an answer to judge instead
+
+
+def reading(rng: random.Random, world: fx.World, plain_frac: float = 0.7) -> list[Example]:
+    """Three to six statements about up to three people, and two to four questions about them in turn.
+
+    Several answers for one passage: a token of conversation then teaches two to three times as much about using what
+    stands in the prompt as with a single question.
+    """
+    relations = (*fx.RELATIONS, *fx.RELATIONS, *LOCAL)
+    people: dict[str, str] = {}
+    for _ in range(rng.choice((1, 2, 2, 3))):
+        name = person(rng, world)
+        people.setdefault(name.split(" ")[0], name)
+    told: dict[tuple[str, str], str] = {}
+    shared = rng.choice(relations)
+    for number, subject in enumerate(people.values()):
+        chosen = {rng.choice(relations) for _ in range(rng.choice((1, 2, 2, 3) if len(people) > 1 else (2, 3, 4)))}
+        if number < 2 and rng.random() < 0.7:
+            chosen.add(shared)
+        for relation in sorted(chosen):
+            taken = {value for (_, other), value in told.items() if other == relation}
+            told[subject, relation] = rng.choice([value for value in relation_values(relation) if value not in taken])
+    chunks: list[list[str]] = []
+    asked: list[tuple[str, str, str, str, str]] = []  # subject, relation, value, question, answer
+    for subject in people.values():
+        lines: list[str] = []
+        for (name, relation), value in told.items():
+            if name == subject:
+                statement, question, answer = _say(rng, subject, relation, value)
+                asked.append((subject, relation, value, question, answer))
+                lines.append((_pronoun(statement, subject) if lines and rng.random() < 0.3 else None) or statement)
+        chunks += [lines] if rng.random() < 0.6 else _apart(lines)
+    chunks += [[filler] for filler in rng.sample(FILLERS, rng.choice((0, 1, 1, 2)))]
+    rng.shuffle(chunks)
+    passage = " ".join(sentence for chunk in chunks for sentence in chunk)
+    examples: list[Example] = []
+    for subject, relation, value, question, answer in rng.sample(asked, min(len(asked), rng.choice((2, 3, 3, 4)))):
+        others = [v for (name, other), v in told.items() if other == relation and name != subject]
+        if rng.random() < CLAIMS_FRAC:
+            examples.append(_claimed(rng, subject, relation, value, question, answer, others, "" if examples else f"{passage} "))
+            continue
+        make = context.follow_up if examples else context.example
+        examples.append(make(rng, passage, question, answer, value, subject, relation, others, plain_frac=plain_frac))
+    return examples
+
+
+def _claimed(rng: random.Random, subject: str, relation: str, value: str, question: str, answer: str, others: list[str], lead: str) -> Example:
+    """The same question with an answer to judge: right half the time, else another value, of somebody else in the passage where there is one."""
+    said = value if rng.random() < 0.5 else rng.choice(others) if others and rng.random() < 0.6 else rng.choice(relation_values(relation))
+    claimed = said[0].upper() + said[1:] + "." if rng.random() < 0.3 else _say(rng, subject, relation, said)[2]
+    return fact.claim(rng, question, answer, claimed, said == value, value, subject, relation, others, lead)
+
+
+def _apart(lines: list[str]) -> list[list[str]]:
+    """Each sentence with the pronoun sentences that follow it."""
+    chunks: list[list[str]] = []
+    for line in lines:
+        if chunks and line.startswith(("He ", "She ")):
+            chunks[-1].append(line)
+        else:
+            chunks.append([line])
+    return chunks
 
 
 # --- summaries: one sentence tells the act, the others surround it -------------------------------------------------
