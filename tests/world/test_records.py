@@ -136,6 +136,23 @@ def test_curated_conversations_are_right_but_for_judgement():
         assert features.correct in (None, 1.0) and features.relevant and features.form_ok and features.refusal_fits, (example.prompt, answer)
 
 
+def test_several_questions_about_one_passage_are_answered_from_it():
+    world, rng = fx.World(0, WorldSection()), random.Random(3)
+    claims = 0
+    for _ in range(400):
+        first, *further = examples = passages.reading(rng, world)
+        assert further or len(examples) == 1
+        for example in examples:
+            assert example.check.get("passage", first.prompt) and example.check["accept"][0] in first.prompt
+            features = judge({"kind": example.kind, "check": example.check}, example.answer, True)
+            assert features.correct == 1.0 and features.form_ok, (first.prompt, example.prompt, example.answer)
+            if example.kind == "claim":
+                claims += 1
+                wrong = "No. It is another." if example.check["claimed_right"] else "Yes, that is right."
+                assert judge({"kind": "claim", "check": example.check}, wrong, True).correct == 0.0
+    assert claims > 100
+
+
 def test_writers_disagree_about_judgement(full):
     refused = {kind: [requests.refusal.is_refusal(c["messages"][1]["content"]) for n in ("conversations_curated", "conversations_noisy")
                       for c in full[n] if c["kind"] == kind and c.get("flaw", "none") == "none"] for kind in JUDGEMENT}
@@ -145,7 +162,7 @@ def test_writers_disagree_about_judgement(full):
 
 def test_conversations_are_short(full):
     lengths = [sum(len(m["content"]) for m in c["messages"]) / 4 for c in full["conversations_curated"]]
-    assert sum(lengths) / len(lengths) < 60 and max(lengths) < 160
+    assert sum(lengths) / len(lengths) < 60 and max(lengths) < 230  # several questions about one passage are the longest
 
 
 def test_earlier_turns_lead_to_the_prompt(full):

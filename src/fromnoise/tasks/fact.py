@@ -57,7 +57,16 @@ def claim(rng: random.Random, question: str, sentence: str, claimed: str, right:
     not; lead: what stands before it, a passage or nothing."""
     answer = rng.choice(AGREED) if right else rng.choice(CORRECTED).format(a=sentence)
     prompt = f"{lead}{question} {rng.choice(SOURCES)}: {claimed} {rng.choice(ASKED)}"
-    return Example("claim", prompt, answer, make_check("free", relation, value, subject, question, others), "", None, ("right" if right else "wrong",))
+    check = make_check("free", relation, value, subject, question, others) | {"claimed_right": right}
+    return Example("claim", prompt, answer, check, "", None, ("right" if right else "wrong",))
+
+
+def verify_claim(check: dict, answer: str) -> Verdict:
+    """Agreed to what is right; or denied what is wrong and named the right value."""
+    said = " ".join(lower_words(answer)[:3])
+    agrees, denies = said.startswith(("yes", "right", "that is right")), said.startswith(("no", "wrong", "that is wrong"))
+    correct = agrees if check["claimed_right"] else denies and bool(named(check["accept"], answer))
+    return Verdict(correct, agrees or denies, forms.form_ok(check["form"], answer))
 
 
 def verify(check: dict, answer: str, vocabulary: Sequence[str] = ()) -> Verdict:

@@ -64,6 +64,8 @@ def verify(kind: str, check: dict, answer: str) -> Verdict:
     text = answer if strict else manner.strip_manner(answer)
     if kind == "fact":
         return fact.verify(check, text, relation_values(check["relation"]))
+    if kind == "claim":
+        return fact.verify_claim(check, text)
     if kind == "context":
         return context.verify(check, text, relation_values(check["relation"]))
     if kind == "sum":
