@@ -104,7 +104,7 @@ def question_with_context(rng: random.Random, world: fx.World, plain_frac: float
     return context.example(rng, passage, question, answer, value, subject, relation, others, tags, plain_frac)
 
 
-CLAIMS_FRAC = 0.3  # of a passage's questions: an answer to judge instead
+CLAIMS_FRAC = 0.15  # of a passage's questions: an answer to judge instead
 
 
 def reading(rng: random.Random, world: fx.World, plain_frac: float = 0.7) -> list[Example]:
