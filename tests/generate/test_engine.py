@@ -102,3 +102,18 @@ def test_streaming_yields_the_same_answer_without_its_stop_token():
         (answer,) = engine.generate([[5, 6, 7]], 40, STOP, Sampling(), seed)
         expected = answer.token_ids[:-1] if answer.stopped else answer.token_ids
         assert list(engine.stream([5, 6, 7], 40, STOP, Sampling(), seed)) == expected
+
+
+@pytest.mark.slow
+def test_a_compiled_step_answers_alike_and_is_compiled_once_for_all_numbers_of_rows():
+    from torch._dynamo.utils import counters
+
+    model = random_model()
+    expected = Engine(model, max_batch=8).generate(ragged_prompts(12), 20, STOP, Sampling(), seed=5)
+    engine = Engine(model, max_batch=8, compile=True)
+    found = engine.generate(ragged_prompts(12), 20, STOP, Sampling(), seed=5)
+    assert [a.token_ids for a in found] == [a.token_ids for a in expected]
+    check_logprobs_equal_the_trainers(model, engine)
+    graphs = counters["stats"]["unique_graphs"]
+    Engine(model, max_batch=20, compile=True).generate(ragged_prompts(25), 20, STOP, Sampling(), seed=5)
+    assert counters["stats"]["unique_graphs"] == graphs
