@@ -66,7 +66,8 @@ def test_their_chat_template_gives_our_ids(smoke_run, name):
 def explained(section: str) -> list[re.Pattern]:
     """The names a section of docs/metrics.md explains; words in capitals stand for any name."""
     parts = re.split(r"^## ", EXPLAINED.read_text(encoding="utf-8"), flags=re.M)
-    rows = [row for part in parts if part.split("\n")[0] in (section, "Every training stage", "Every stage's summary") for row in part.split("\n") if "|" in row]
+    wanted = (section, "Every training stage", "Every stage's summary")
+    rows = [row for part in parts if part.split("\n")[0] in wanted for row in part.split("\n") if "|" in row]
     names = [name for row in rows for name in re.findall(r"`([^`]+)`", row.split("|")[1])]
     return [re.compile(re.sub(r"[A-Z]{2,}", ".+", re.escape(name))) for name in names if re.search("[a-z]{2}", name)]
 
