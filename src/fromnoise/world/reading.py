@@ -37,6 +37,7 @@ LOCAL: dict[str, tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...], tuple[
 }
 INTROS = ("", "", "", "", "Read this and answer the questions.", "Read the text.", "Here is a short text with questions.", "Exercise {n}.", "Text {n}.",
     "Reading for the {o} week.")
+SHORT_PASSAGES_FRAC = 0.5
 SHORT_FRAC = 0.7  # answers of a word or two: the part that must be copied, and nothing else
 
 
@@ -59,17 +60,19 @@ class Reading:
                      for forms in LOCAL[relation][1:])
 
     def passage(self) -> list[str]:
-        """One to three people, one to three things about each, questions about some of them."""
+        """People, things about them, and questions about some: half of the passages one or two bare statements, half up
+        to nine with sentences between. What can be copied is found sooner in the short ones."""
         scene = self.scene
+        short = scene.chance(SHORT_PASSAGES_FRAC)
         scene.new_people()
         scene.third_known = True
         told: list[tuple[str, str, str]] = []
         relations = (*fx.RELATIONS, *fx.RELATIONS, *LOCAL)
-        people = [scene.full_name() for _ in range(scene.pick((1, 1, 2, 2, 3)))]
+        people = [scene.full_name() for _ in range(scene.pick((1, 2, 2) if short else (1, 1, 2, 2, 3)))]
         shared = scene.pick(relations) if scene.chance(0.5) else None  # the same relation of several people
         for person in people:
-            chosen = dict.fromkeys(scene.sample(relations, scene.number(1, 3)))
-            if shared:
+            chosen = dict.fromkeys(scene.sample(relations, 1 if short else scene.number(1, 3)))
+            if shared and not short:
                 chosen[shared] = None
             for relation in chosen:
                 values = LOCAL[relation][0] if relation in LOCAL else fx.RELATIONS[relation]
@@ -77,12 +80,12 @@ class Reading:
                 statement, question, answer = self._say(person, relation, value)
                 if scene.chance(SHORT_FRAC):
                     answer = value[0].upper() + value[1:] + "."
-                told.append((self.dress(statement, person), question, answer))
+                told.append((statement if short else self.dress(statement, person), question, answer))
         order = told if scene.chance(0.4) else scene.sample(told, len(told))
         sentences = []
         for statement, _, _ in order:
             sentences.append(statement)
-            if scene.chance(0.35):
+            if scene.chance(0.0 if short else 0.35):
                 sentences.append(scene.elaborate(scene.choose(self.fillers), "news"))
         asked = [(question, answer) for _, question, answer in scene.sample(told, scene.number(min(2, len(told)), len(told)))]
         return self._layout(scene.paragraph(sentences), asked)
