@@ -80,7 +80,7 @@ def follows(run: RunData) -> list:
         rows.append([Cell("shown first: preferred", tone="label"), *(measured(one) for one in position), Cell("–", tone="quiet")])
     if not rows:
         return []
-    caption = "Correlations of differences within held-out pairs. Where the score follows length further than raters do, RLHF will change length for its own sake."
+    caption = "Correlations of differences within held-out pairs. Where the score follows length further than raters do, RLHF changes length for its own sake."
     return [Table(["goes with", "raters' choices", "reward model's score", "score less its line in length"], rows, caption=caption)]
 
 
