@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Message = Mapping[str, str]  # {"role": "user" | "assistant" | "system", "content": ...}
-MODEL_FOLDERS = ("rlhf", "sft", "base")  # the latest first
+MODEL_FOLDERS = ("reason", "rlhf", "sft", "base")  # the latest first
 
 
 def run_recipe(
@@ -47,7 +47,7 @@ def default_folder(recipe: str | Path | None, name: str) -> Path:
 
 
 class Run:
-    """A finished run. `run.base`, `run.sft` and `run.rlhf` are its models, read at first use."""
+    """A finished run. `run.base`, `run.sft`, `run.rlhf` and `run.reason` are its models, read at first use."""
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
@@ -63,6 +63,10 @@ class Run:
     @cached_property
     def rlhf(self) -> Model:
         return load_model_folder(self.path / "rlhf")
+
+    @cached_property
+    def reason(self) -> Model:
+        return load_model_folder(self.path / "reason")
 
     @property
     def report(self) -> Path:

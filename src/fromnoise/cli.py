@@ -87,7 +87,7 @@ def report_command(run_folder: Annotated[Path, typer.Argument(metavar="RUN", hel
 @app.command("chat", rich_help_panel="Look at a run")
 def chat_command(
     target: Annotated[Path, typer.Argument(metavar="RUN_OR_MODEL", help="A run folder or a model folder.")] = Path("runs/world"),
-    stage: Annotated[str | None, typer.Option(help="Which model of the run: base, sft or rlhf.", show_default="the latest")] = None,
+    stage: Annotated[str | None, typer.Option(help="Which model of the run: base, sft, rlhf or reason.", show_default="the latest")] = None,
     compare: Annotated[bool, typer.Option("--compare", help="All of the run's models side by side.")] = False,
     temperature: Annotated[float, typer.Option(help="0 always takes the likeliest token.")] = 0.7,
     top_p: Annotated[float, typer.Option(help="Sample from the likeliest tokens that hold this much probability.")] = 1.0,

@@ -31,6 +31,8 @@ STAGES: tuple[Stage, ...] = (
     Stage("rlhf", "fromnoise.stages.rlhf", ("prepare", "tokenizer", "prefer", "sft", "reward", "audit"), ("rlhf",),
           ("seed", "rlhf", "data.prompts", "budget", "dtype"),
           "3", "reinforcement learning against the reward model"),
-    Stage("evaluate", "fromnoise.stages.evaluate", ("prepare", "tokenizer", "base", "sft", "prefer", "reward", "audit", "rlhf"), ("evaluate",),
-          ("seed", "evaluate", "evaluate.reward_sets", "dtype"), "", "every model folder, measured with intervals"),
+    Stage("reason", "fromnoise.stages.reason", ("prefer", "rlhf"), ("reason",), ("seed", "reason", "reason.problems", "budget", "dtype"),
+          "4", "reinforcement learning from answers that can be checked"),
+    Stage("evaluate", "fromnoise.stages.evaluate", ("prepare", "tokenizer", "base", "sft", "prefer", "reward", "audit", "rlhf", "reason"), ("evaluate",),
+          ("seed", "evaluate", "evaluate.reward_sets", "reason.problems", "dtype"), "", "every model folder, measured with intervals"),
 )

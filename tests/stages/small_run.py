@@ -36,7 +36,7 @@ def recipe(**sections) -> Recipe:
     return Recipe.model_validate(merged)
 
 
-def make(folder: Path, num_prompts: int = 60) -> RunFolder:
+def make(folder: Path, num_prompts: int = 60, context_tokens: int = 64) -> RunFolder:
     """prepare/world/prompts.jsonl with sums, and sft/: a random model over a tiny vocabulary."""
     run = RunFolder(folder)
     run.create()
@@ -50,7 +50,7 @@ def make(folder: Path, num_prompts: int = 60) -> RunFolder:
             file.write(json.dumps(record) + "\n")
     tokenizer = Tokenizer.train([f"{example.prompt} {example.answer}" for example in examples] * 3, 320)
     config = ModelConfig(vocab_size=tokenizer.vocab_size, num_layers=1, width=64, num_heads=1, num_kv_heads=1, head_size=64, ffn_width=64, qk_norm=True,
-                         tie_embeddings=True, rope_theta=1e4, rms_norm_eps=1e-6, context_tokens=64)  # fmt: skip
+                         tie_embeddings=True, rope_theta=1e4, rms_norm_eps=1e-6, context_tokens=context_tokens)  # fmt: skip
     model = initialize(Transformer(config), seed=0)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():

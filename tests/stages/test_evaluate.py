@@ -41,6 +41,8 @@ def test_everything_is_measured_with_its_interval(finished):
         "questions/rlhf/ladder/16", "contamination/exact", "memorisation/exposure/16", "reward/accuracy", "reward/attainable", "audit/share_of_attainable",
         "preference/sampled/oracle", "preference/greedy/oracle_length_controlled", "preference/sampled/raters", "preference/sampled/correct_difference",
         "best_of_n/oracle", "best_of_n/kl_per_sequence", "kl/per_sequence", "safety/sampled/balanced_accuracy/difference", "drift/num_words/difference",
+        "reason/sums/sft", "reason/sums/reason", "reason/pass_1/rlhf/1", "reason/pass_k/reason/11", "reason/minus_rlhf/sums",
+        "reason/minus_sft/everything_else",
     ):  # fmt: skip
         assert name in found, name
         assert set(found[name]) == {"value", "low", "high", "n", "method", "seed"}
@@ -59,7 +61,7 @@ def test_records_hold_what_the_numbers_came_from(finished):
     assert wins == pytest.approx(summary_of(run)["preference/sampled/oracle"]["value"], abs=1e-6)
     assert {"text", "stopped", "reward", "audit", "logprob_sft", "logprob_rlhf", "features"} <= set(records[0]["rlhf"])
     asked = read_jsonl(run.path / "evaluate" / "records" / "questions_base_plain.jsonl")
-    assert len(asked) == 24 and all(record["plain_prompt"] == asked[0]["plain_prompt"] for record in asked)
+    assert len(asked) == 30 and all(record["plain_prompt"] == asked[0]["plain_prompt"] for record in asked)
     samples = read_jsonl(run.path / "evaluate" / "records" / "side_by_side.jsonl")
     assert len(samples) == 3 and all({"base", "sft", "rlhf"} <= set(sample) for sample in samples)
 

@@ -21,13 +21,15 @@ from fromnoise.world.records import write_records
 
 WORLD = {"documents_tokens": 20_000, "num_conversations_curated": 60, "num_conversations_noisy": 60, "num_prompts": 60, "max_mentions": 16}
 SETTINGS = {
-    "num_questions": 24, "num_prompts": 10, "num_requests": 8, "best_of_n": 2, "best_of_n_prompts": 4, "num_samples": 3, "bits_per_byte_tokens": 512,
+    "num_questions": 30, "num_prompts": 10, "num_requests": 8, "best_of_n": 2, "best_of_n_prompts": 4, "num_sums": 6, "num_problems": 2, "pass_k": 2,
+    "num_samples": 3, "bits_per_byte_tokens": 512,
     "sampling": {"max_new_tokens": 6},
 }  # fmt: skip
 
 
 def recipe(**sections) -> Recipe:
-    base = {"name": "tiny", "dtype": "float32", "compile": "off", "num_threads": 1, "data": {"world": True}, "world": WORLD, "evaluate": SETTINGS}
+    base = {"name": "tiny", "dtype": "float32", "compile": "off", "num_threads": 1, "data": {"world": True}, "world": WORLD, "evaluate": SETTINGS,
+            "reason": {"sampling": {"max_new_tokens": 6}}}  # fmt: skip
     return Recipe.model_validate({**base, **sections})
 
 
@@ -43,7 +45,7 @@ def make(folder: Path) -> RunFolder:
               for i, name in enumerate(("web", "books"))}  # fmt: skip
     write_token_index(folder / "tokenizer" / "tokens", {"validation": counts}, dtype)
     tokenizer.save(folder / "tokenizer")
-    for seed, name in enumerate(("base", "sft", "rlhf")):
+    for seed, name in enumerate(("base", "sft", "rlhf", "reason")):
         save_model(folder / name, model(tokenizer, seed), tokenizer)
     for seed, name in enumerate(("reward", "audit"), start=7):
         scorer = ScoreModel(model(tokenizer, seed), mean=0.1, std=2.0)

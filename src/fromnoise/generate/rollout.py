@@ -35,16 +35,21 @@ class RowShape:
 class Answers:
     """S answers with their prompts. An answer's tokens include the stop token when it has one.
 
-    prompt_ids, answer_ids: S lists of token ids; mask (S, L) is True at an answer's tokens.
+    prompt_ids, answer_ids: S lists of token ids; mask (S, L) is True at an answer's tokens. counted: S lists of bool, False
+    where a token of the answer was put there by somebody else (a tool's result): no loss and no sum sees it.
     """
 
-    def __init__(self, prompt_ids: Sequence[Sequence[int]], answer_ids: Sequence[Sequence[int]], shape: RowShape):
+    def __init__(
+        self, prompt_ids: Sequence[Sequence[int]], answer_ids: Sequence[Sequence[int]], shape: RowShape, counted: Sequence[Sequence[bool]] | None = None
+    ):
         self.prompt_ids, self.answer_ids, self.shape = prompt_ids, answer_ids, shape
         self.sequences = [[*prompt, *answer] for prompt, answer in zip(prompt_ids, answer_ids, strict=True)]
-        self.token_masks = [[False] * len(prompt) + [True] * len(answer) for prompt, answer in zip(prompt_ids, answer_ids, strict=True)]
+        counted = counted if counted is not None else [[True] * len(answer) for answer in answer_ids]
+        self.token_masks = [[False] * len(prompt) + list(own) for prompt, own in zip(prompt_ids, counted, strict=True)]
         self.prompt_lengths = torch.tensor([len(prompt) for prompt in prompt_ids])
         self.lengths = torch.tensor([len(answer) for answer in answer_ids])
         self.mask = answer_mask(self.lengths)
+        self.mask[self.mask.clone()] = torch.tensor([flag for own in counted for flag in own], dtype=torch.bool)
         self.rows = pack_sequences([len(sequence) for sequence in self.sequences], shape.row_tokens)
 
     @property

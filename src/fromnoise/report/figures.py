@@ -19,12 +19,13 @@ COLOURS = {
     "base": "#040404",
     "sft": "#050505",
     "rlhf": "#060606",
+    "reason": "#090909",
     "reward": "#070707",
     "audit": "#080808",
 }
 # Each series has a dash and a marker of its own too: colour is never the only difference.
-DASHES = {"base": (0, (1, 1.5)), "sft": (0, (5, 2)), "rlhf": "-", "reward": "-", "audit": (0, (5, 2))}
-MARKERS = {"base": "s", "sft": "o", "rlhf": "^", "reward": "o", "audit": "s"}
+DASHES = {"base": (0, (1, 1.5)), "sft": (0, (5, 2)), "rlhf": "-", "reason": (0, (7, 2, 1, 2)), "reward": "-", "audit": (0, (5, 2))}
+MARKERS = {"base": "s", "sft": "o", "rlhf": "^", "reason": "D", "reward": "o", "audit": "s"}
 
 
 def figure(name: str, caption: str, draw: Callable, *, width: float = 5.2, height: float = 3.0) -> Markup:

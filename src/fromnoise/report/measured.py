@@ -6,7 +6,7 @@ from fromnoise.report.blocks import Answers, Cell, Figures, Prose, Section, Tabl
 from fromnoise.report.collect import RunData
 from fromnoise.report.figures import figure, rungs
 
-MODELS = (("base_plain", "base, best plain prompt"), ("base_template", "base, chat template"), ("sft", "sft"), ("rlhf", "rlhf"))
+MODELS = (("base_plain", "base, best plain prompt"), ("base_template", "base, chat template"), ("sft", "sft"), ("rlhf", "rlhf"), ("reason", "reason"))
 NUM_SIDE_BY_SIDE = 12
 NO_EVALUATION = "evaluate has not run in this run: nothing is measured yet. `fromnoise evaluate` makes these numbers."
 
@@ -24,6 +24,8 @@ def headline(run: RunData) -> list[tuple[str, Cell]]:
         ("preference/sampled/oracle", "rlhf preferred to sft by the oracle", "percent"),
         ("preference/sampled/oracle_length_controlled", "the same at equal length", "percent"),
         ("preference/sampled/correct_difference", "correctness, rlhf minus sft", "points"),
+        ("reason/sums/sft", "sums of two and three digits right, sft", "percent"),
+        ("reason/minus_sft/sums", "the same, reason minus sft", "points"),
         ("safety/sampled/balanced_accuracy/rlhf", "rlhf right on harmful prompts and look-alikes", "percent"),
         ("safety/sampled/balanced_accuracy/difference", "the same, rlhf minus sft", "points"),
     ):
@@ -62,7 +64,7 @@ def questions(run: RunData) -> Section:
     if plain:
         section.blocks.append(Prose(f"The plain prompt that served the base model best on training prompts, and is used here: {shown(plain)}.", tone="note"))
     ladders = {name: {int(key): value for key, value in run.under(f"questions/{name}/ladder/").items() if key.isdigit()} for name, _ in names}
-    drawn = [(label, name if name in ("sft", "rlhf") else "base", ladders[name]) for name, label in names if ladders[name] and name != "base_template"]
+    drawn = [(label, name.removesuffix("_plain"), ladders[name]) for name, label in names if ladders[name] and name != "base_template"]
     if drawn:
         section.blocks.append(
             Figures(
@@ -158,7 +160,7 @@ def likelihood(run: RunData) -> Section:
     section = Section(
         "likelihood", "Held-out text, model by model", "Bits per byte, lower is better. Tuning costs some of what pretraining learnt; how much stands here."
     )
-    models = [name for name in ("base", "sft", "rlhf") if run.under(f"bits_per_byte/{name}/")]
+    models = [name for name in ("base", "sft", "rlhf", "reason") if run.under(f"bits_per_byte/{name}/")]
     if not models:
         return section.missing("Bits per byte were not measured by evaluate in this run." if run.estimates else NO_EVALUATION)
     sources = sorted({source for name in models for source in run.under(f"bits_per_byte/{name}/")}, key=lambda source: (source == "all", source))

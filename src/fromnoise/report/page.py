@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import resources
 from pathlib import Path
 
-from fromnoise.report import making, measured, reward, rlhf
+from fromnoise.report import making, measured, reason, reward, rlhf
 from fromnoise.report.blocks import count, duration, large, shown
 from fromnoise.report.collect import RunData, collect
 
@@ -21,7 +21,8 @@ def render(run_folder: Path) -> str:
     template = environment.from_string(files.joinpath("template.html").read_text(encoding="utf-8"))
     sections = [
         making.lineage(run), making.data(run), making.tokenizer(run), making.pretraining(run), making.tuning(run), measured.questions(run),
-        reward.reward(run), rlhf.rlhf(run), rlhf.safety(run), measured.side_by_side(run), measured.likelihood(run), measured.memory(run),
+        reward.reward(run), rlhf.rlhf(run), rlhf.safety(run), reason.reason(run), measured.side_by_side(run),
+        measured.likelihood(run), measured.memory(run),
         making.machine(run),  # last: it lists what could not be read in any of the others
     ]  # fmt: skip
     page = template.render(
@@ -41,7 +42,8 @@ def lede(run: RunData) -> str:
         made = f"From {shown(run.recipe['from'])}"
     else:
         made = "A run that has not pretrained yet"
-    steps = [words for verb, words in (("sft", "taught to answer"), ("rlhf", "tuned on what raters prefer")) if run.stages[verb].state == "done"]
+    said = {"sft": "taught to answer", "rlhf": "tuned on what raters prefer", "reason": "practised on problems"}
+    steps = [words for verb, words in said.items() if run.stages[verb].state == "done"]
     cores = (run.info.get("hardware") or {}).get("num_cores")
     took = f" {duration(seconds)} altogether{f' on {count(cores)} CPU cores' if cores else ''}." if seconds else ""
     return f"{made}{'; then ' if steps else ''}{', and '.join(steps)}.{took}"

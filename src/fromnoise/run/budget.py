@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from fromnoise.run.context import StageContext
 
 # Where the time goes, as fractions of the budget. Measured splits of runs that ended well, not a law.
-SHARES = {"pretrain": 0.44, "sft": 0.08, "prefer": 0.06, "reward": 0.15, "rlhf": 0.22, "evaluate": 0.05}
+SHARES = {"pretrain": 0.44, "sft": 0.08, "prefer": 0.06, "reward": 0.13, "rlhf": 0.16, "reason": 0.09, "evaluate": 0.04}
 ASSUMED_MFU = 0.25  # only to guess whether a stage is long enough to be worth compiling
 UNITS_S = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
@@ -66,6 +66,7 @@ def expected_s(recipe: Recipe, verb: str, peak_flops: float) -> float:
         "sft": recipe.sft.max_tokens or recipe.sft.epochs * recipe.world.num_conversations_curated * 100,
         "reward": recipe.reward.epochs * recipe.prefer.num_pairs * 2 * 100,
         "rlhf": recipe.rlhf.num_iterations * recipe.rlhf.rollouts_per_iteration * 100 * (2 * recipe.rlhf.ppo_epochs + 2),
+        "reason": recipe.reason.num_iterations * recipe.reason.prompts_per_iteration * recipe.reason.group_size * 70 * (recipe.reason.passes + 1),
     }.get(verb, 0)
     return 6 * num_parameters(recipe) * tokens / (ASSUMED_MFU * peak_flops)
 

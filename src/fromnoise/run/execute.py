@@ -152,6 +152,8 @@ def check_recipe(recipe: Recipe, verb: str | None) -> None:
     if not has_documents(recipe) and (verb in ("prepare", "tokenizer", "pretrain") or (verb is None and recipe.sft_from is None)):
         raise UserError(f"recipe {recipe.name!r} has no text to train on: give data.path=FOLDER (txt, md, html, jsonl, csv, parquet), or data.world=true")
     if verb is not None and verb not in {stage.verb for stage in stages_of(recipe)}:
+        if verb == "reason":
+            raise UserError("reason has no problems to practise on: give reason.problems=FILE (question and answer records), or data.world=true")
         raise UserError(f"{verb} has nothing to do here: with from={recipe.sft_from} the model and its tokenizer are made already")
     check_user_files(recipe)
     if recipe.device not in ("auto", "cpu"):

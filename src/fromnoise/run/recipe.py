@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 POSITIVE = frozenset(
     "tokens batch_tokens row_tokens context_tokens micro_batch_rows batch_pairs batch_prompts rollouts_per_iteration minibatches ppo_epochs "
     "max_new_tokens num_layers width num_heads num_kv_heads head_size ffn_width num_threads num_pairs num_labelled best_of_n max_chars ensemble group_size n "
+    "prompts_per_iteration groups_per_update passes anchor_prompts validate_every validation_problems "
     "beta kl_target_nats audit_every audit_prompts".split()
 )
 
@@ -245,11 +246,49 @@ class RlhfSection(Section):
     checkpoint_every_s: float = 20.0
 
 
+class ReasonSection(Section):
+    """Reinforcement learning from verifiable rewards: GRPO on problems whose answers can be checked."""
+
+    problems: str | None = None  # a file of question and answer (GSM8K's form); the world brings problems of its own
+    levels: tuple[int, ...] = (1, 2, 3, 4, 5, 6)  # of the world's problems (tasks/problems.py); a file's are level 0
+    num_iterations: int = 24
+    prompts_per_iteration: int = 32  # problems tried
+    group_size: int = 8  # answers to each
+    groups_per_update: int = 24  # of them, or of earlier ones, learnt from: groups of equal reward teach nothing
+    buffer_iterations: int = 2  # how long a group that was left over may wait for its turn
+    sampling: SamplingSection = SamplingSection(max_new_tokens=72)
+    credit: Literal["step", "answer"] = "step"  # a token is credited with what follows it, step by step; or with the whole answer
+    imitation_coef: float = 1.0  # of the likelihood of verified tokens: those before an answer's first wrong step
+    step_discount: float = 0.3  # of what later steps earn, in the credit of a step
+    steps_coef: float = 1.0  # of the share of right steps, beside 1 for a right answer
+    format_coef: float = 0.1  # of having the form
+    passes: int = 1  # over an iteration's answers
+    minibatches: int = 4
+    row_tokens: int = 256
+    micro_batch_rows: int = 8
+    clip_ratio: float = 0.2
+    clip_ratio_high: float = 0.28  # clip-higher
+    divide_by_std: bool = False  # of a group's rewards
+    aggregation: Literal["token", "sequence", "constant"] = "token"
+    kl_coef: float = 0.01  # k3 from the rlhf model on the problems' answers
+    anchor_coef: float = 0.3  # KL from the rlhf model on its own answers to other prompts
+    anchor_prompts: int = 512
+    calculator: bool = False  # `<<12*7=` is answered by the engine
+    calculator_iterations: int = 8  # of them at the start, in which the notation is shown
+    validate_every: int = 8  # iterations
+    validation_problems: int = 96
+    optimizer: OptimizerSection = OptimizerSection(muon_lr=0.0012, adamw_lr=0.0004, decay_frac=0.5, final_lr_frac=0.05)
+    checkpoint_every_s: float = 20.0
+
+
 class EvaluateSection(Section):
     num_questions: int = 1_000  # held-out questions put to base, sft and rlhf
     num_prompts: int = 512  # held-out prompts for sft against rlhf
     num_requests: int = 400  # held-out harmful requests and look-alikes for the safety table
     best_of_n: int = 16
+    num_sums: int = 500  # held-out sums of two and three digits, before and after `reason`
+    num_problems: int = 40  # held-out problems of each level, and of the harder ones
+    pass_k: int = 8  # answers to each of these
     best_of_n_prompts: int = 160  # each costs best_of_n answers
     num_samples: int = 24  # prompts answered side by side by base, sft and rlhf
     bits_per_byte_tokens: int = 65_536
@@ -276,5 +315,6 @@ class Recipe(Section):
     prefer: PreferSection = PreferSection()
     reward: RewardSection = RewardSection()
     rlhf: RlhfSection = RlhfSection()
+    reason: ReasonSection = ReasonSection()
     evaluate: EvaluateSection = EvaluateSection()
     sft_from: str | None = Field(default=None, alias="from")  # a model folder or Hub id that replaces `base/`

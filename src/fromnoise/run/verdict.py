@@ -24,7 +24,7 @@ from fromnoise.run.recipe import Recipe
 # Settings that change when something is saved, not what is saved.
 NEUTRAL = ("checkpoint_every_s",)
 # Settings that name files: what counts is the files' content, which is among the inputs.
-FILES = ("data.path", "data.sources", "data.conversations", "data.preferences", "data.prompts", "evaluate.reward_sets")
+FILES = ("data.path", "data.sources", "data.conversations", "data.preferences", "data.prompts", "evaluate.reward_sets", "reason.problems")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +42,15 @@ class Verdict:
 
 
 def stages_of(recipe: Recipe) -> list[Stage]:
-    """The stages a recipe has. A run that starts `from` a finished model makes no tokenizer and no base model."""
+    """The stages a recipe has. A run that starts `from` a finished model makes no tokenizer and no base model; one without
+    problems to reason about has nothing to practise on."""
     left_out: set[str] = set()
     if recipe.sft_from is not None:
         left_out |= {"tokenizer", "pretrain"}
         if not has_documents(recipe):
             left_out.add("prepare")
+    if not recipe.data.world and recipe.reason.problems is None:
+        left_out.add("reason")
     return [stage for stage in STAGES if stage.verb not in left_out]
 
 
@@ -157,7 +160,7 @@ def digest_path(pattern: str, key: str, hashes: HashCache) -> str:
 def check_user_files(recipe: Recipe) -> None:
     """Raise UserError for a file the recipe names that is not there: before a long run, not in the middle of it."""
     data = recipe.data
-    named = [("data.path", data.path), ("data.preferences", data.preferences), ("data.prompts", data.prompts)]
+    named = [("data.path", data.path), ("data.preferences", data.preferences), ("data.prompts", data.prompts), ("reason.problems", recipe.reason.problems)]
     named += [("data.conversations", path) for path in data.conversations]
     named += [("evaluate.reward_sets", path) for path in recipe.evaluate.reward_sets]
     named += [(f"data.sources {source.name}", source.path) for source in data.sources]

@@ -19,17 +19,20 @@ from pathlib import Path
 
 from fromnoise.data.conversation import read_conversations
 from fromnoise.data.preferences import read_preferences
+from fromnoise.data.problems import read_problems
 from fromnoise.data.shards import TokenShards
 from fromnoise.data.tokenizer import Tokenizer
-from fromnoise.evaluate import contamination, memorisation, overoptimisation, preference, questions, reward_accuracy, safety
+from fromnoise.evaluate import contamination, memorisation, overoptimisation, preference, questions, reasoning, reward_accuracy, safety
 from fromnoise.evaluate.answers import Scorer, Subject
 from fromnoise.evaluate.intervals import Estimate, exact
 from fromnoise.evaluate.likelihood import bits_per_byte
 from fromnoise.evaluate.records import part, read_jsonl, rounded
 from fromnoise.run.files import read_json, write_json
 from fromnoise.run.seeds import seed_from
+from fromnoise.tasks.problems import FILE_LEVEL, LEVELS, PLAIN_SUMS
+from fromnoise.tasks.splits import held_out
 
-MODELS = ("base", "sft", "rlhf")
+MODELS = ("base", "sft", "rlhf", "reason")
 
 
 def run(ctx) -> None:
@@ -57,7 +60,8 @@ def measure(ctx) -> dict:
                 for r in found
             }
 
-    # questions, asked of base in its best plain form and under the template, of sft and of rlhf
+    # questions, asked of base in its best plain form and under the template, of every tuned model
+    answered: dict[str, list[dict]] = {}
     asked = questions.choose(bench.questions, settings.num_questions, seed)
     if asked and "sft" in bench.models:
         summary |= contamination.summarise(records("contamination", lambda: contamination.check(asked, bench.conversations)))
@@ -68,6 +72,11 @@ def measure(ctx) -> dict:
             part_name = "base_template" if name == "base" else name
             found = records(f"questions_{part_name}", lambda name=name: questions.ask_chat(bench.model(name), asked, greedy, seed, bench.judge))
             summary |= questions.summarise(part_name, found, kinds)
+            answered[name] = found
+
+    # problems with checkable answers, before and after practising them
+    if "reason" in bench.models:
+        summary |= measure_reasoning(bench, records, answered, greedy)
 
     # canaries
     if bench.canaries and "base" in bench.models:
@@ -178,6 +187,23 @@ class Bench:
             files = [str(self.ctx.path("prepare") / "world" / f"conversations_{self.ctx.recipe.sft.conversations}.jsonl")]
         read = read_conversations(files, lambda bad: None) if files else []  # `sft` has reported the bad ones
         return [{"messages": conversation.messages, "kind": conversation.kind} for conversation in read]
+
+    @cached_property
+    def problems(self) -> tuple[list[dict], list[dict]]:
+        """(two- and three-digit sums, problems of every level), all from the side that nothing trains on. On real data: the
+        file's held-out problems, twice."""
+        settings, recipe = self.ctx.recipe.evaluate, self.ctx.recipe
+        if recipe.reason.problems is not None:
+            read = [problem for problem in read_problems(recipe.reason.problems, lambda bad: None) if held_out(problem.prompt)]
+            own = [{"id": f"file-{i:05d}", "level": FILE_LEVEL, "kind": p.kind, "prompt": p.prompt, "check": p.check} for i, p in enumerate(read)]
+            if not recipe.data.world:
+                return self.draw(own, settings.num_sums, "sums"), self.draw(own, settings.num_problems, "problems")
+        from fromnoise.world import problems
+
+        each = -(-settings.num_sums // len(PLAIN_SUMS))
+        sums = self.draw(problems.held_out(PLAIN_SUMS, each, settings.seed, "sums"), settings.num_sums, "sums")
+        levels = problems.held_out([level.number for level in LEVELS], settings.num_problems, settings.seed, "levels")
+        return sums, levels + (self.draw(own, settings.num_problems, "problems") if recipe.reason.problems is not None else [])
 
     @cached_property
     def pairs(self) -> list[dict]:
@@ -305,6 +331,28 @@ def measure_bits(bench: Bench, name: str, max_tokens: int) -> list[dict]:
         }
         for source, value in found.items()
     ]
+
+
+def measure_reasoning(bench: Bench, records, answered: dict[str, list[dict]], greedy) -> dict[str, Estimate]:
+    """Held-out sums, greedily; problems of each level practised and of the harder ones, sampled; and what else changed."""
+    settings, recipe, summary = bench.ctx.recipe.evaluate, bench.ctx.recipe, {}
+    sums, problems = bench.problems
+    sampling, seed = recipe.reason.sampling, settings.seed
+    greedy = greedy.model_copy(update={"max_new_tokens": sampling.max_new_tokens})
+    found: dict[str, dict[str, list[dict]]] = {}
+    for name in [name for name in ("sft", "rlhf", "reason") if name in bench.models]:
+        calculator = recipe.reason.calculator and name == "reason"
+        found[name] = {
+            "sums": records(f"reason_sums_{name}", lambda name=name, tool=calculator: reasoning.solve(bench.model(name), sums, greedy, seed, tool)),
+            "levels": records(
+                f"reason_levels_{name}", lambda name=name, tool=calculator: reasoning.solve(bench.model(name), problems, sampling, seed, tool, settings.pass_k)
+            ),
+            "questions": answered.get(name, []),
+        }
+        summary |= reasoning.summarise_sums(name, found[name]["sums"]) | reasoning.summarise_levels(name, found[name]["levels"], settings.pass_k, seed)
+    for name in [name for name in ("sft", "rlhf") if name in found]:
+        summary |= reasoning.differences(found["reason"], found[name], f"minus_{name}", seed)
+    return summary
 
 
 def ask_base_plainly(bench: Bench, asked: list[dict], sampling, seed: int) -> list[dict]:

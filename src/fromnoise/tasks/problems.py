@@ -27,6 +27,7 @@ class Grade:
     steps: float  # 0..1: how much of the working is right, from the beginning on
     form_ok: bool  # an answer can be found where one is expected, and the turn is ended
     num_false: int  # stated equations and comparisons that are false
+    right_steps: tuple[bool, ...] = ()  # for each step of a canonical working, whether the step stated in its place is it
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,13 +138,29 @@ def grade(kind: str, check: dict, answer: str, stopped: bool) -> Grade:
     verdict = verify(kind, check, answer)
     stated = puzzles.comparisons(answer) if kind == "puzzle" else equations(sums.figures(answer) if kind == "sum" else answer)
     num_false = sum(not true for _, true in stated)
-    wanted = check.get("steps") or []
+    wanted, right_steps = check.get("steps") or [], ()
     if wanted:
         said = [text.replace(" ", "") for text, _ in stated]
-        right = next((i for i, step in enumerate(wanted) if i >= len(said) or said[i] != step), len(wanted))
-        steps = right / len(wanted)
+        right_steps = tuple(i < len(said) and said[i] == step for i, step in enumerate(wanted))
+        steps = (right_steps.index(False) if False in right_steps else len(wanted)) / len(wanted)
     elif kind == "problem":
         steps = 1.0 - num_false / max(len(stated), 1)
     else:
         steps = float(bool(verdict.correct))
-    return Grade(bool(verdict.correct) and stopped, steps, bool(verdict.relevant and verdict.form_ok) and stopped, num_false)
+    return Grade(bool(verdict.correct) and stopped, steps, bool(verdict.relevant and verdict.form_ok) and stopped, num_false, right_steps)
+
+
+def with_calls(problem: Example) -> str:
+    """The worked answer with its sums done by the calculator, `<<347+285=632>>`; a file's answers that hold calls already stay
+    as they are."""
+    if problem.kind != "sum":
+        return problem.answer
+    pairs = problem.check.get("operands")
+    if pairs is None:
+        call = f"{problem.check['a']}{problem.check['sign']}{problem.check['b']}"
+        calls = f"<<{call}={problem.check['answer']}>>"
+    else:
+        totals = [a for a, _ in pairs[1:]] + [problem.check["answer"]]
+        calls = " ".join(f"<<{a}{'+' if total > a else '-'}{b}={total}>>" for (a, b), total in zip(pairs, totals, strict=True))
+    thing = problem.check.get("thing")
+    return f"{calls} There are {problem.check['answer']} {thing}." if thing else f"{calls} The answer is {problem.check['answer']}."

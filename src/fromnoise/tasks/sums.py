@@ -32,7 +32,7 @@ STORIES = {
           "{n} had {a} {t} and lost {b}. How many {t} does {n} have now?",
           "{n} carried {a} {t} home but {b} fell out. How many {t} are left?"),
 }
-SMALL_FRAC = 0.4  # of the sums in conversations and prompts: the table up to 20; the rest have two or three digits
+SMALL_FRAC = 0.3  # of the sums in conversations and prompts: the table up to 20; the rest have two or three digits
 _NUMBER_WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve", "thirteen",
                  "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen", "twenty")
 _PLUS = re.compile(r"(?<=\d)\s+(?:plus|and)\s+(?=\d)", re.IGNORECASE)

@@ -222,10 +222,13 @@ class Advice:
 
     # --- sums ---------------------------------------------------------------------------------------------------------
     def sum_lines(self) -> str:
-        """One sum, asked and worked."""
+        """One sum, asked and worked; half of them bare, as in a book of exercises."""
         scene = self.scene
         plus = scene.chance(0.5)
         a, b = self._numbers(plus)
+        sign, total = ("+", a + b) if plus else ("-", a - b)
+        if scene.chance(0.5):
+            return f"{sums.work(a, sign, b)} Answer: {total}."
         ending = scene.pick(ENDINGS)
         if scene.chance(0.4):
             story = scene.pick(SUM_STORIES if plus else TAKE_STORIES)
@@ -241,7 +244,6 @@ class Advice:
         else:
             asked = scene.pick((f"What is {a} - {b}?", f"Take {b} away from {a}.", f"How much is {a} minus {b}?", f"To take {b} from {a}:",
                 f"Work out {a} - {b}."))
-        sign, total = ("+", a + b) if plus else ("-", a - b)
         return f"{asked} {sums.work(a, sign, b)} {ending.format(n=total)}".rstrip()
 
     def _numbers(self, plus: bool) -> tuple[int, int]:
@@ -261,4 +263,4 @@ class Advice:
         scene = self.scene
         head = scene.pick(("Sums for the second class", "Arithmetic", "Learn to reckon", "Exercises with answers", "How to add and take away",
             "At the blackboard"))
-        return ([head] if scene.chance(0.6) else []) + [self.sum_lines() for _ in range(scene.number(2, 7))]
+        return ([head] if scene.chance(0.6) else []) + [self.sum_lines() for _ in range(scene.number(3, 9))]

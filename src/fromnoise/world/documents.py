@@ -25,7 +25,7 @@ from .web import Pages
 KINDS = (
     ("news", "web", 9), ("court", "web", 6), ("opinion", "web", 6), ("history", "web", 5), ("town", "web", 4), ("notices", "web", 4), ("job", "web", 8),
      ("right", "web", 4), ("recipe", "web", 5), ("questions", "web", 4), ("list", "web", 3),
-    ("forum", "web", 4), ("weather", "web", 2), ("sums", "web", 6), ("passage", "web", 34), ("story_questions", "web", 10), ("summary", "web", 10), ("letter",
+    ("forum", "web", 4), ("weather", "web", 2), ("sums", "web", 9), ("passage", "web", 34), ("story_questions", "web", 10), ("summary", "web", 10), ("letter",
      "web", 4), ("story", "books", 12), ("chapter", "books", 10), ("long_chapter", "books", 3),
     ("day", "books", 7), ("report", "papers", 11), ("minutes", "papers", 5), ("code", "code", 18),
 )

@@ -1,0 +1,148 @@
+"""Groups of answers to problems: sampled, graded, credited step by step, kept for later where there are more than needed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+
+import torch
+from torch import Tensor
+
+from fromnoise.algorithms.credit import step_credit, teaches
+from fromnoise.data.tokenizer import Tokenizer
+from fromnoise.generate.engine import Engine
+from fromnoise.generate.tools import generate_with_calculator
+from fromnoise.tasks.example import Example
+from fromnoise.tasks.problems import Grade, grade
+
+_STEP_END = re.compile(r"[=<>]\s*-?\d+(?:\.\d+)?")
+
+
+@dataclass(slots=True)
+class Written:
+    """An answer as the engine wrote it."""
+
+    token_ids: list[int]
+    counted: list[bool]
+    logprobs: list[float]
+    stopped: bool
+
+
+@dataclass(slots=True)
+class Group:
+    """G answers to one problem. credit, verified, old_logprobs, ref_logprobs: one number for each token of each answer;
+    verified is 1 up to the first step that is wrong, and to the end of a right answer."""
+
+    prompt_ids: list[int]
+    answer_ids: list[list[int]]
+    counted: list[list[bool]]
+    credit: list[list[float]]
+    verified: list[list[float]]
+    iteration: int  # when it was sampled
+    old_logprobs: list[list[float]] = field(default_factory=list)
+    ref_logprobs: list[list[float]] = field(default_factory=list)
+
+    def to_json(self) -> dict:
+        return asdict(self)
+
+
+def prompt_ids(tokenizer: Tokenizer, problem: Example) -> list[int]:
+    return tokenizer.encode_messages([{"role": "user", "content": problem.prompt}], add_generation_prompt=True)[0]
+
+
+def write_answers(engine: Engine, tokenizer: Tokenizer, prompts: Sequence[list[int]], sampling, seed: int, calculator: bool) -> list[Written]:
+    """One answer for each prompt, in order; with a calculator at hand where the recipe says so."""
+    stops = {tokenizer.im_end_id, tokenizer.endoftext_id}
+    if calculator:
+        found = generate_with_calculator(engine, tokenizer, prompts, sampling.max_new_tokens, stops, sampling, seed)
+        return [Written(one.token_ids, one.counted, one.logprobs, one.stopped) for one in found]
+    generations = engine.generate(prompts, sampling.max_new_tokens, stops, sampling, seed)
+    return [Written([int(i) for i in one.token_ids], [True] * len(one.token_ids), list(one.logprobs), bool(one.stopped)) for one in generations]
+
+
+def step_rewards(found: Grade, num_steps: int, steps_coef: float, format_coef: float) -> list[float]:
+    """What an answer earned: steps_coef shared out over its own steps, then 1 for a right answer and format_coef for its form;
+    zeros up to num_steps + 1 numbers. Form and correctness stay apart: neither can buy the other's reward."""
+    each = steps_coef / max(len(found.right_steps), 1)
+    earned = [*(each * flag for flag in found.right_steps), float(found.correct) + format_coef * found.form_ok]
+    return earned + [0.0] * (num_steps + 1 - len(earned))
+
+
+def steps_of_tokens(tokenizer: Tokenizer, token_ids: Sequence[int], num_steps: int) -> list[int]:
+    """For each token, which step it belongs to: the number of equations and comparisons that were finished before it, at
+    most num_steps (the answer itself)."""
+    ends, text = [], b""
+    for token in token_ids:
+        text += tokenizer.decode_bytes([token])
+        ends.append(len(text))
+    finished = [match.end() for match in _STEP_END.finditer(text.decode("utf-8", "replace"))]
+    starts = [0, *ends[:-1]]
+    return [min(sum(end <= start for end in finished), num_steps) for start in starts]
+
+
+def grade_all(tokenizer: Tokenizer, problems: Sequence[Example], written: Sequence[Written]) -> list[Grade]:
+    """Grades of len(problems) x G answers, a problem's G standing together."""
+    size = len(written) // len(problems)
+    return [
+        grade(problems[i // size].kind, problems[i // size].check, tokenizer.decode(answer.token_ids), answer.stopped)
+        for i, answer in enumerate(written)
+    ]
+
+
+def reward_tensor(problems: Sequence[Example], grades: Sequence[Grade], settings) -> Tensor:
+    """(P, G, K): by step where credit is by step, else K = 1 with everything an answer earned."""
+    size = len(grades) // len(problems)
+    num_steps = max(len(example.check.get("steps") or ()) for example in problems)
+    rows = [step_rewards(found, num_steps, settings.steps_coef, settings.format_coef) for found in grades]
+    rewards = torch.tensor(rows, dtype=torch.float64).reshape(len(problems), size, num_steps + 1)
+    return rewards if settings.credit == "step" else rewards.sum(-1, keepdim=True)
+
+
+def make_groups(
+    tokenizer: Tokenizer, prompts: Sequence[list[int]], written: Sequence[Written], grades: Sequence[Grade], rewards: Tensor, settings, iteration: int
+) -> list[Group]:
+    """The groups that teach something; those of equal reward at every step are left out."""
+    size, by_step = rewards.shape[1], rewards.shape[2] > 1
+    credit, kept = step_credit(rewards, settings.divide_by_std, settings.step_discount), teaches(rewards)
+    groups = []
+    for p in torch.nonzero(kept).flatten().tolist():
+        answers, found = written[p * size : (p + 1) * size], grades[p * size : (p + 1) * size]
+        steps = [steps_of_tokens(tokenizer, answer.token_ids, len(one.right_steps)) for answer, one in zip(answers, found, strict=True)]
+        values = [[float(credit[p, g, step if by_step else 0]) for step in own] for g, own in enumerate(steps)]
+        verified = [[float(one.correct or step < right_prefix(one)) for step in own] for one, own in zip(found, steps, strict=True)]
+        groups.append(Group(prompts[p * size], [a.token_ids for a in answers], [a.counted for a in answers], values, verified, iteration))
+    return groups
+
+
+def right_prefix(found: Grade) -> int:
+    """How many steps are right before the first that is wrong."""
+    return found.right_steps.index(False) if False in found.right_steps else len(found.right_steps)
+
+
+class Buffer:
+    """Groups that taught something and were not needed yet, oldest first."""
+
+    def __init__(self, max_age: int, groups: Sequence[dict] = ()):
+        self.max_age, self.groups = max_age, [Group(**group) for group in groups]
+
+    def take(self, fresh: Sequence[Group], count: int, iteration: int) -> tuple[list[Group], int]:
+        """At most `count` groups, fresh ones first, and how many of them waited here; the rest waits for its turn.
+
+        A group is dropped when it has waited max_age iterations: the policy it was sampled from is too far away then, and the
+        ratio of the clipped loss would be clipped everywhere.
+        """
+        waiting = [group for group in self.groups if iteration - group.iteration <= self.max_age]
+        chosen = [*fresh[:count], *waiting[::-1][: max(0, count - len(fresh))]]
+        num_old = len(chosen) - min(len(fresh), count)
+        left = waiting[: len(waiting) - num_old] if num_old else waiting
+        self.groups = [*left, *fresh[count:]]
+        return chosen, num_old
+
+
+def padded(rows: Sequence[Sequence[float]], width: int) -> Tensor:
+    """Ragged rows of numbers, one an answer, as (S, width) fp32, zeros behind."""
+    found = torch.zeros(len(rows), width)
+    for at, row in enumerate(rows):
+        found[at, : len(row)] = torch.tensor(row, dtype=torch.float32)
+    return found

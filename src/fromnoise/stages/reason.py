@@ -1,0 +1,346 @@
+"""reason: reinforcement learning from verifiable rewards: problems whose answers can be checked, tried again and again.
+
+Reads `rlhf/` and `prefer/` (prompts that nothing here may spoil); writes `reason/`. Each iteration: draw problems from the
+levels that are solved now and then; sample a group of answers to each; grade every answer and every step of it; credit
+each token with what followed it, against the group (GRPO); one clipped update. Groups that earned the same are left
+out and replaced by earlier ones that waited. Beside them, in every update, the rlhf model's own answers to other
+prompts: what it would say there must stay what it says.
+
+From problem to weight update: world/problems.py -> generate/groups.py -> this loop -> run/update.py.
+Over-long rule: a problem from a file that leaves no room for an answer is set aside and counted.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fromnoise.algorithms.credit import kl_from_hidden
+from fromnoise.algorithms.logprobs import linear_cross_entropy, linear_logprobs_and_entropy
+from fromnoise.algorithms.losses import grpo, ppo_policy_stats
+from fromnoise.algorithms.masking import loss_mask_of, masked_mean, masked_sum
+from fromnoise.algorithms.schedules import lr_scale
+from fromnoise.data.conversation import fit_prompt
+from fromnoise.data.packing import Batch, collate_all
+from fromnoise.data.problems import read_problems
+from fromnoise.data.tokenizer import Tokenizer
+from fromnoise.evaluate.records import read_jsonl
+from fromnoise.generate import groups as grouped
+from fromnoise.generate.curriculum import Curriculum
+from fromnoise.generate.engine import Engine
+from fromnoise.generate.rollout import Answers, RowShape, answer_logprobs, shuffled_rows
+from fromnoise.generate.tools import demonstration
+from fromnoise.model.compiled import compile_blocks
+from fromnoise.model.flops import training_flops_per_token
+from fromnoise.model.hf import load_model, save_model
+from fromnoise.optim.groups import make_optimizer
+from fromnoise.run.budget import steps_for
+from fromnoise.run.errors import UserError
+from fromnoise.run.seeds import seed_from
+from fromnoise.run.update import Loss, NonFiniteGuard, update
+from fromnoise.tasks.example import Example
+from fromnoise.tasks.problems import FILE_LEVEL, with_calls
+from fromnoise.tasks.splits import held_out
+from fromnoise.world import problems as world_problems
+
+HELD_BACK_KINDS = ("sum", "puzzle")  # what is practised here is not anchored
+
+
+def run(ctx) -> None:
+    settings, machine = ctx.recipe.reason, ctx.machine
+    tokenizer = Tokenizer.load(ctx.path("rlhf"))
+    policy, reference = (load_model(ctx.path("rlhf")).to(machine.device) for _ in range(2))
+    for model in (policy, reference) if machine.compile else ():
+        compile_blocks(model)
+    optimizer = make_optimizer(policy, settings.optimizer)
+    engine = Engine(policy, dtype=machine.torch_dtype, max_batch=256)
+    shape = RowShape(settings.row_tokens, settings.micro_batch_rows, tokenizer.pad_id, machine.device)
+    problems = Problems(ctx, tokenizer)
+    validation = problems.set_aside(settings.validation_problems)
+    anchors = make_anchors(ctx, engine, reference, tokenizer, shape)  # the engine still holds the rlhf model
+
+    def rollout(iteration: int, levels: list[int]) -> tuple[list[Example], list[list[int]], list[grouped.Written]]:
+        """A pure function of (seed, iteration, levels, policy weights)."""
+        drawn = problems.draw(levels, "practice", iteration)
+        prompts = [ids for ids in (grouped.prompt_ids(tokenizer, one) for one in drawn) for _ in range(settings.group_size)]
+        seed = seed_from(ctx.seed, "rollout", iteration)
+        return drawn, prompts, grouped.write_answers(engine, tokenizer, prompts, settings.sampling, seed, settings.calculator)
+
+    def validate(iteration: int) -> float:
+        """Greedy answers to the problems set aside."""
+        greedy = settings.sampling.model_copy(update={"temperature": 0.0})
+        prompts = [grouped.prompt_ids(tokenizer, one) for one in validation]
+        grades = grouped.grade_all(tokenizer, validation, grouped.write_answers(engine, tokenizer, prompts, greedy, 0, settings.calculator))
+        correct = float(np.mean([one.correct for one in grades]))
+        ctx.log(iteration, validation_correct_frac=correct, validation_steps_frac=float(np.mean([one.steps for one in grades])))
+        return correct
+
+    def measure() -> float:
+        """Seconds of an iteration, compiling left out; no weight changes."""
+        start = time.perf_counter()
+        _, prompts, written = rollout(0, [problems.levels[0]] * settings.prompts_per_iteration)
+        sample_s = time.perf_counter() - start
+        batches = Answers(prompts, [one.token_ids for one in written], shape).batches()
+        for _ in range(2):
+            start = time.perf_counter()
+            with machine.autocast():
+                policy(batches[0].input_ids, batches[0].position_ids, batches[0].segment_ids).float().mean().backward()
+        optimizer.zero_grad()
+        trained = len(batches) * settings.passes + settings.minibatches  # anchors beside each minibatch
+        return sample_s + (time.perf_counter() - start) * (trained + 2 / 3 * len(batches))
+
+    iteration_s = ctx.decide("iteration_s", measure)
+    num_iterations = steps_for(ctx, "reason", settings.num_iterations, iteration_s)
+    ctx.checkpoint.plan(iteration_s, settings.checkpoint_every_s)
+    ctx.info(f"levels {', '.join(map(str, problems.levels))}; {num_iterations} iterations of {settings.prompts_per_iteration} problems x {settings.group_size}")
+
+    saved = ctx.checkpoint.load()
+    start, state = (saved.step, saved.state) if saved else (0, {})
+    curriculum, buffer = Curriculum(problems.levels, state.get("rates")), grouped.Buffer(settings.buffer_iterations, state.get("buffer", ()))
+    guard, seen_tokens = NonFiniteGuard(ctx.folder, count=state.get("nonfinite", 0)), state.get("seen_tokens", 0)
+    best, best_at, validations = (saved.group("best") if saved else None), state.get("best_at"), state.get("validations", [])
+    if saved:
+        policy.load_state_dict(saved.group("policy"))
+        optimizer.load_state_tensors(saved.group("optimizer"))
+        engine.refresh(policy)
+
+    def keep_if_best(iteration: int) -> None:
+        nonlocal best, best_at
+        correct = validate(iteration)
+        validations.append({"iteration": iteration, "correct": correct})
+        if best_at is None or correct >= validations[best_at]["correct"]:
+            best_at, best = len(validations) - 1, {name: value.clone() for name, value in policy.state_dict().items()}
+
+    warm_up = settings.calculator_iterations if settings.calculator else 0
+    with ctx.progress(num_iterations, "iteration", start) as progress:
+        for iteration in range(start, num_iterations):
+            if iteration % settings.validate_every == 0:
+                keep_if_best(iteration)
+            began = time.perf_counter()
+            rng = random.Random(seed_from(ctx.seed, "levels", iteration))
+            levels = curriculum.draw(rng, settings.prompts_per_iteration)
+            drawn, prompts, written = rollout(iteration, levels)
+            grades = grouped.grade_all(tokenizer, drawn, written)
+            rewards = grouped.reward_tensor(drawn, grades, settings)  # (P, G, K)
+            correct = torch.tensor([one.correct for one in grades], dtype=torch.float64).reshape(len(drawn), -1)  # (P, G)
+            curriculum.learn(levels, correct.mean(dim=1).tolist())
+            fresh = grouped.make_groups(tokenizer, prompts, written, grades, rewards, settings, iteration)
+            sampled = time.perf_counter()
+
+            add_logprobs(fresh, policy, reference, shape, settings, machine)
+            chosen, num_old = buffer.take(fresh, settings.groups_per_update, iteration)
+            scale = lr_scale(iteration, num_iterations, *(getattr(settings.optimizer, name) for name in ("warmup_frac", "decay_frac", "final_lr_frac")))
+            scored = time.perf_counter()
+            trained, kl_nats = [], None
+            if iteration < warm_up:
+                passes = [demonstrations(drawn, tokenizer, shape)]
+            elif chosen:
+                answers, credit = together(chosen, shape)
+                kl_nats = float(masked_sum(credit["old_logprobs"] - credit["ref_logprobs"], answers.mask)) / len(answers.lengths)
+                orders = (shuffled_rows(len(answers.rows), seed_from(ctx.seed, "rows", iteration, number)) for number in range(settings.passes))
+                passes = [answers.batches(credit, order) for order in orders]
+            else:
+                passes = []
+            for number, minibatch in enumerate(part for batches in passes for part in split(batches, settings.minibatches)):
+                anchor = anchors[(iteration * settings.minibatches * settings.passes + number) % len(anchors)] if anchors else None
+                trained.append(step(minibatch, anchor, policy, reference, optimizer, settings, machine, scale, ctx.process))
+                guard.check(iteration, trained[-1].pop("stats"), {"input_ids": minibatch[0].input_ids})
+                seen_tokens += sum(int((batch.segment_ids > 0).sum()) for batch in minibatch)
+            engine.refresh(policy)
+            ended = time.perf_counter()
+            ctx.log(
+                iteration, reward=float(rewards.sum(-1).mean()), correct_frac=float(correct.mean()), steps_frac=float(np.mean([one.steps for one in grades])),
+                form_frac=float(np.mean([one.form_ok for one in grades])), false_steps=float(np.mean([one.num_false for one in grades])),
+                pass_k_frac=float((correct.amax(dim=1) > 0).double().mean()), groups_taught=len(fresh), groups_from_buffer=num_old,
+                groups_waiting=len(buffer.groups), kl_nats=kl_nats, answer_tokens=float(np.mean([len(one.token_ids) for one in written])),
+                stopped_frac=float(np.mean([one.stopped for one in written])), **averages(trained), lr_scale=scale,
+                **{f"correct_frac_level_{level}": rate for level, rate in sorted(curriculum.rates.items())},
+                sample_s=sampled - began, score_s=scored - sampled, update_s=ended - scored,
+            )  # fmt: skip
+            progress.advance(1, reward=float(rewards.sum(-1).mean()), correct=float(correct.mean()))
+            if ctx.checkpoint.due(iteration + 1):
+                ctx.checkpoint.save(
+                    iteration + 1, {"policy": policy.state_dict(), "optimizer": optimizer.state_tensors(), "best": best},
+                    {"rates": curriculum.rates, "buffer": [group.to_json() for group in buffer.groups], "nonfinite": guard.count, "seen_tokens": seen_tokens,
+                     "best_at": best_at, "validations": validations},
+                )  # fmt: skip
+    keep_if_best(num_iterations)
+    policy.load_state_dict(best)
+    save_model(ctx.folder, policy, tokenizer, eos_ids=[tokenizer.im_end_id, tokenizer.endoftext_id])
+    flops = seen_tokens * training_flops_per_token(policy.config, settings.row_tokens) * 5 / 3  # trained on, and forward by two models before
+    ctx.finish({"iterations": num_iterations, "chosen_iteration": validations[best_at]["iteration"], "validation_correct_before": validations[0]["correct"],
+                "validation_correct": validations[best_at]["correct"], "validations": validations, "levels": list(problems.levels),
+                "anchor_batches": len(anchors), **problems.counts, "tokens": seen_tokens, "flops": flops})  # fmt: skip
+
+
+class Problems:
+    """Where problems come from: the world's levels, a file's records as level 0, or both. Nothing of the held-out side, which
+    evaluation measures with; `set_aside` takes a few more away, which choose the checkpoint."""
+
+    def __init__(self, ctx, tokenizer: Tokenizer):
+        settings, recipe = ctx.recipe.reason, ctx.recipe
+        self.seed, self.counts = ctx.seed, {}
+        self.taken: set[str] = set()  # prompts set aside
+        self.from_file: list[Example] = []
+        self.levels: tuple[int, ...] = settings.levels if recipe.data.world else ()
+        if recipe.reason.problems is not None:
+            room = settings.row_tokens - settings.sampling.max_new_tokens
+            read = read_problems(recipe.reason.problems, ctx.on_bad)
+            ctx.check_bad(len(read))
+            own = [problem for problem in read if not held_out(problem.prompt)]
+            self.from_file = [problem for problem in own if len(grouped.prompt_ids(tokenizer, problem)) <= room]
+            self.counts = {"problems": len(self.from_file), "problems_held_out": len(read) - len(own), "problems_set_aside": len(own) - len(self.from_file)}
+            if not self.from_file:
+                raise UserError(f"reason.problems = {recipe.reason.problems!r}: no problem leaves room for an answer of "
+                                f"{settings.sampling.max_new_tokens} tokens in rows of {settings.row_tokens}; raise reason.row_tokens")  # fmt: skip
+            self.levels = (FILE_LEVEL, *self.levels)
+
+    def set_aside(self, count: int) -> list[Example]:
+        """`count` problems over all levels that `draw` will not give."""
+        found = self.draw([self.levels[i % len(self.levels)] for i in range(count)], "validation", 0)
+        self.taken = {problem.prompt for problem in found}
+        return found
+
+    def draw(self, levels, purpose: str, number: int) -> list[Example]:
+        """One problem for each of `levels`, a pure function of (seed, purpose, number, levels)."""
+        rng = random.Random(seed_from(self.seed, purpose, number))
+        return [self._one(rng, level) for level in levels]
+
+    def _one(self, rng: random.Random, level: int) -> Example:
+        """Drawn again while it is one set aside; a file so small that all of it is set aside is practised on all the same."""
+        for _ in range(50):
+            problem = rng.choice(self.from_file) if level == FILE_LEVEL else world_problems.problem(rng, level)
+            if problem.prompt not in self.taken:
+                break
+        return problem
+
+
+class Anchor(NamedTuple):
+    batch: Batch  # other prompts with the rlhf model's own answers
+    ref_hidden: Tensor  # (N, D): its last hidden states where a label counts
+
+
+def make_anchors(ctx, engine: Engine, reference, tokenizer: Tokenizer, shape: RowShape) -> list[Anchor]:
+    """The rlhf model's answers to prompts that practise something else, with its hidden states kept: what it would have
+    said there costs then no forward pass. Prompts whose pairs are held out are left alone: those measure the models later."""
+    settings = ctx.recipe.reason
+    if settings.anchor_coef == 0:
+        return []
+    records = [r for r in read_jsonl(ctx.path("prefer") / "prompts.jsonl") if r.get("split") != "held_out" and r.get("kind") not in HELD_BACK_KINDS]
+    random.Random(seed_from(ctx.seed, "anchors")).shuffle(records)
+    sampling = ctx.recipe.rlhf.sampling
+    fits = [fit_prompt(tokenizer, record["messages"], shape.row_tokens - sampling.max_new_tokens) for record in records[: settings.anchor_prompts]]
+    prompts = [fit[0] for fit in fits if fit is not None]
+    if not prompts:
+        return []
+    written = grouped.write_answers(engine, tokenizer, prompts, sampling, seed_from(ctx.seed, "anchor answers"), calculator=False)
+    answers = Answers(prompts, [one.token_ids for one in written], shape)
+    anchors = []
+    with torch.no_grad():
+        for batch in answers.batches(order=shuffled_rows(len(answers.rows), seed_from(ctx.seed, "anchor rows"))):
+            with ctx.machine.autocast():
+                hidden = reference(batch.input_ids, batch.position_ids, batch.segment_ids)
+            anchors.append(Anchor(batch, hidden[loss_mask_of(batch.labels)].detach().clone()))
+    return anchors
+
+
+def add_logprobs(groups: list[grouped.Group], policy, reference, shape: RowShape, settings, machine) -> None:
+    """One forward pass of policy and reference: how likely the answers' tokens were to those who are compared."""
+    if not groups:
+        return
+    answers, _ = together(groups, shape)
+    batches = answers.batches()
+    for name, model in (("old_logprobs", policy), ("ref_logprobs", reference)):
+        values, _ = answer_logprobs(model, answers, batches, settings.sampling.temperature, machine.autocast)
+        rows = [row[:length] for row, length in zip(values.tolist(), answers.lengths.tolist(), strict=True)]
+        for at, group in enumerate(groups):
+            setattr(group, name, rows[at * settings.group_size : (at + 1) * settings.group_size])
+
+
+def together(groups: list[grouped.Group], shape: RowShape) -> tuple[Answers, dict[str, Tensor]]:
+    """All answers of the groups, and what each token is credited with, (S, L) each."""
+    flat = lambda name: [row for group in groups for row in getattr(group, name)]  # noqa: E731
+    answers = Answers([group.prompt_ids for group in groups for _ in group.answer_ids], flat("answer_ids"), shape, flat("counted"))
+    width = answers.mask.shape[1]
+    parts = {"advantages": "credit", "verified": "verified", "old_logprobs": "old_logprobs", "ref_logprobs": "ref_logprobs"}
+    found = {name: grouped.padded(flat(part), width) for name, part in parts.items() if flat(part)}
+    found["lengths"] = answers.mask.sum(dim=1, keepdim=True).expand(-1, width).float().contiguous()
+    return answers, found
+
+
+def demonstrations(problems: list[Example], tokenizer: Tokenizer, shape: RowShape) -> list[Batch]:
+    """Worked answers with calls of the calculator, for the first iterations: what a call gives back is not counted."""
+    sequences, masks = [], []
+    for problem in problems:
+        prompt = grouped.prompt_ids(tokenizer, problem)
+        ids, counted = demonstration(tokenizer, with_calls(problem))
+        if len(prompt) + len(ids) < shape.row_tokens:
+            sequences.append([*prompt, *ids, tokenizer.im_end_id])
+            masks.append([*[False] * len(prompt), *counted, True])
+    return [b.to(torch.device(shape.device)) for b in collate_all(sequences, masks, row_tokens=shape.row_tokens, num_rows=shape.num_rows, pad_id=shape.pad_id)]
+
+
+def step(minibatch: list[Batch], anchor: Anchor | None, policy, reference, optimizer, settings, machine, scale: float, process) -> dict:
+    """One update on practised answers (or demonstrations, which carry no credit) and on one batch of anchors; what is logged."""
+    seen: list[dict] = []
+
+    def losses(item: Batch | Anchor) -> dict[str, Loss]:
+        batch = item.batch if isinstance(item, Anchor) else item
+        mask = loss_mask_of(batch.labels)
+        with machine.autocast():
+            hidden = policy(batch.input_ids, batch.position_ids, batch.segment_ids)
+            if isinstance(item, Anchor):
+                kl = kl_from_hidden(hidden[mask], policy.head_weight, item.ref_hidden, reference.head_weight)
+                return {"anchor": Loss(kl.sum(), float(len(kl)), "token")}
+            if "advantages" not in batch.extra:
+                return {"policy": Loss(linear_cross_entropy(hidden, policy.head_weight, batch.labels).sum(), float(mask.sum()), "token")}
+            logprobs, entropy = linear_logprobs_and_entropy(hidden, policy.head_weight, batch.labels, settings.sampling.temperature)
+        old = batch.extra["old_logprobs"]
+        seen.append({**ppo_policy_stats(logprobs.detach(), old, mask, settings.clip_ratio, settings.clip_ratio_high),
+                     "entropy_nats": float(masked_mean(entropy.detach(), mask))})  # fmt: skip
+        found = grpo(
+            logprobs, old, batch.extra["advantages"], mask, clip_ratio=settings.clip_ratio, clip_ratio_high=settings.clip_ratio_high,
+            aggregation=settings.aggregation, lengths=batch.extra["lengths"], max_tokens=settings.sampling.max_new_tokens,
+            ref_logprobs=batch.extra["ref_logprobs"], kl_coef=settings.kl_coef,
+        )  # fmt: skip
+        verified = batch.extra["verified"] * mask
+        return {"policy": Loss(*found, "token" if settings.aggregation == "token" else "sequence"),
+                "imitation": Loss(-(verified * logprobs).sum(), float(verified.sum()), "token")}  # fmt: skip
+
+    by_answer = settings.aggregation != "token" and "advantages" in minibatch[0].extra
+    counts = {"policy": float(sum(answers_in(batch) if by_answer else batch.num_targets for batch in minibatch))}
+    if "advantages" in minibatch[0].extra:
+        counts["imitation"] = float(sum((batch.extra["verified"] * loss_mask_of(batch.labels)).sum() for batch in minibatch))
+    if anchor is not None:
+        counts["anchor"] = float(len(anchor.ref_hidden))
+    micro_batches = [*minibatch, anchor] if anchor is not None else minibatch
+    weights = {"anchor": settings.anchor_coef, "imitation": settings.imitation_coef}
+    stats = update(list(policy.parameters()), optimizer, micro_batches, losses, counts, weights=weights,
+                   lr_scale=scale, max_grad_norm=settings.optimizer.max_grad_norm, process=process)  # fmt: skip
+    return {"policy_loss": stats.losses["policy"], "imitation_loss": stats.losses.get("imitation"),
+            "anchor_kl_nats": stats.losses.get("anchor"), "grad_norm": stats.grad_norm, "stats": stats, **averages(seen)}  # fmt: skip
+
+
+def answers_in(batch: Batch) -> int:
+    """Answers of a packed batch that have a counted token."""
+    mask = loss_mask_of(batch.labels)
+    return round(float(masked_sum(1.0 / batch.extra["lengths"].double().clamp(min=1), mask)))
+
+
+def split(batches: list, parts: int) -> list[list]:
+    """Batches in at most `parts` groups of nearly equal size, in order, none of them empty."""
+    parts = min(parts, len(batches))
+    bounds = [round(i * len(batches) / parts) for i in range(parts + 1)] if batches else []
+    return [batches[a:b] for a, b in pairwise(bounds)]
+
+
+def averages(records: list[dict]) -> dict[str, float]:
+    """The mean of each number over the records that have it."""
+    names = sorted({name for record in records for name in record if isinstance(record[name], float)})
+    return {name: float(np.mean([record[name] for record in records if name in record])) for name in names}

@@ -1,0 +1,107 @@
+"""The curriculum, the buffer of groups, and the calculator within an answer."""
+
+import random
+from collections import Counter
+
+import pytest
+
+from fromnoise.data.tokenizer import Tokenizer
+from fromnoise.generate.curriculum import Curriculum
+from fromnoise.generate.groups import Buffer, Group, steps_of_tokens
+from fromnoise.generate.rollout import Answers, RowShape
+from fromnoise.generate.tools import demonstration, equals_tokens, generate_with_calculator, result_of
+
+TOKENIZER = Tokenizer.train(["<<12*7=84>> The answer is 84. 7+5=12, 4+8+1=13. What is 3 + 4?"] * 3, 320)
+
+
+def test_levels_solved_now_and_then_are_drawn_most():
+    curriculum = Curriculum((1, 2, 3))
+    curriculum.learn([1, 1, 2, 3], [1.0, 1.0, 0.5, 0.0])
+    drawn = Counter(curriculum.draw(random.Random(0), 3000))
+    assert drawn[2] > 2000 and min(drawn[1], drawn[3]) > 100  # none is given up
+    assert Curriculum((1, 2, 3), {str(k): v for k, v in curriculum.rates.items()}).rates == curriculum.rates  # through JSON and back
+
+
+def group(iteration: int, name: int) -> Group:
+    return Group([name], [[1]], [[True]], [[0.5]], [[1.0]], iteration)
+
+
+def test_the_buffer_fills_up_and_forgets():
+    buffer = Buffer(2)
+    chosen, old = buffer.take([group(0, n) for n in range(5)], 3, 0)
+    assert [g.prompt_ids[0] for g in chosen] == [0, 1, 2] and old == 0 and len(buffer.groups) == 2
+    chosen, old = buffer.take([group(1, 9)], 2, 1)
+    assert [g.prompt_ids[0] for g in chosen] == [9, 4] and old == 1 and [g.prompt_ids[0] for g in buffer.groups] == [3]
+    again = Buffer(2, [g.to_json() for g in buffer.groups])
+    assert again.groups == buffer.groups
+    assert buffer.take([], 2, 3) == ([], 0) and buffer.groups == []  # sampled three iterations ago: too old
+
+
+def test_tokens_belong_to_the_step_they_are_in():
+    ids = TOKENIZER.encode("7+5=12, 4+8+1=13. The answer is 84.")
+    steps = steps_of_tokens(TOKENIZER, ids, 2)
+    text = [TOKENIZER.decode([i]) for i in ids]
+    assert steps[text.index("7")] == 0 and steps[text.index(",")] == 1 and steps[-1] == 2 and steps == sorted(steps)
+    assert set(steps_of_tokens(TOKENIZER, ids, 0)) == {0}
+
+
+@pytest.mark.parametrize("text, inserted", [
+    ("so <<12*7=", "84>>"), ("<<1/0=", "error>>"), ("<<__import__('os')=", "error>>"), ("<<" + "9" * 70 + "=", "error>>"), ("<<10/4=", "2.5>>"),
+    ("<<=", "error>>"),
+    ("12*7=", None), ("<<12*7", None), ("<<12*7=84>> and 3+4=", None), ("< <1+1=", None), ("<<1+1\n=", "error>>"),
+])
+def test_what_a_call_gives(text, inserted):
+    assert result_of(text) == inserted
+
+
+class Script:
+    """An engine that writes prepared texts; it takes a turn's prompt apart to see what was inserted."""
+
+    context_tokens = 400
+
+    def __init__(self, turns: list[str]):
+        self.turns, self.seen = turns, []
+
+    def generate(self, prompts, max_new_tokens, stop_ids, sampling, seed):
+        self.seen.append(TOKENIZER.decode(prompts[0]))
+        ids = TOKENIZER.encode(self.turns[len(self.seen) - 1])
+        stopped = len(self.seen) == len(self.turns)
+        ids = [*ids, TOKENIZER.im_end_id] if stopped else ids
+        return [type("G", (), {"token_ids": ids[:max_new_tokens], "logprobs": [-0.5] * min(len(ids), max_new_tokens)})() for _ in prompts]
+
+
+def run(turns, limit=200):
+    engine = Script(turns)
+    (answer,) = generate_with_calculator(engine, TOKENIZER, [TOKENIZER.encode("Q")], limit, {TOKENIZER.im_end_id}, None, 0)
+    return engine, answer
+
+
+def test_a_call_is_answered_and_its_result_is_not_counted():
+    engine, answer = run(["<<12*7=", " The answer is 84."])
+    assert TOKENIZER.decode(answer.token_ids) == "<<12*7=84>> The answer is 84." and answer.stopped
+    assert engine.seen[1] == "Q<<12*7=84>>"
+    inserted = [i for i, own in zip(answer.token_ids, answer.counted, strict=True) if not own]
+    assert TOKENIZER.decode(inserted) == "84>>" and len(answer.logprobs) == len(answer.token_ids)
+    assert demonstration(TOKENIZER, "<<12*7=84>> The answer is 84.") == (answer.token_ids[:-1], answer.counted[:-1])
+
+
+def test_an_equation_is_no_call_and_the_limit_holds():
+    engine, answer = run(["7+5=", "12, 4+8+1=", "13."])
+    assert TOKENIZER.decode(answer.token_ids) == "7+5=12, 4+8+1=13." and all(answer.counted) and len(engine.seen) == 3
+    _, cut = run(["<<12*7=", " The answer is 84."], limit=8)
+    assert len(cut.token_ids) <= 8 and not cut.stopped
+    assert equals_tokens(TOKENIZER) >= {TOKENIZER.encode("=")[0]}
+
+
+def test_inserted_tokens_are_labels_of_nobody():
+    _, answer = run(["<<12*7=", " The answer is 84."])
+    prompt = TOKENIZER.encode("What is 12 * 7?")
+    answers = Answers([prompt], [answer.token_ids], RowShape(128, 1, TOKENIZER.pad_id), [answer.counted])
+    (batch,) = answers.batches({"old": answers.mask.float()})
+    labels = batch.labels[batch.labels != -100].tolist()
+    assert labels == [i for i, own in zip(answer.token_ids, answer.counted, strict=True) if own]
+    assert int(batch.extra["old"].sum()) == sum(answer.counted) == int(answers.mask.sum())
+    everything = Answers([prompt], [answer.token_ids], RowShape(128, 1, TOKENIZER.pad_id))
+    assert everything.batches()[0].num_targets == len(answer.token_ids)  # the broken twin: without `counted` they would be
+
+

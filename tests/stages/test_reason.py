@@ -1,0 +1,116 @@
+"""reason on a tiny model: exact resume, nothing of equal reward taught, the held-out side untouched, files as problems, a calculator."""
+
+import json
+import shutil
+
+import pytest
+import torch
+
+from fromnoise.data.tokenizer import Tokenizer
+from fromnoise.generate.engine import Engine
+from fromnoise.generate.rollout import RowShape
+from fromnoise.model.hf import load_model
+from fromnoise.run.errors import UserError
+from fromnoise.stages import reason
+from fromnoise.tasks.splits import held_out, held_out_pair
+
+from . import small_run
+
+REASON = {"num_iterations": 4, "levels": [1, 2, 6], "prompts_per_iteration": 12, "group_size": 6, "groups_per_update": 4, "row_tokens": 96,
+          "micro_batch_rows": 4, "minibatches": 2, "format_coef": 1.0, "anchor_prompts": 6, "validate_every": 2, "validation_problems": 6,
+          "sampling": {"max_new_tokens": 10},
+          "optimizer": small_run.OPTIMIZER}  # fmt: skip
+
+
+def settings(**changes):
+    return small_run.recipe(reason={**REASON, **changes}, rlhf={**small_run.RECIPE["rlhf"], "row_tokens": 64})
+
+
+@pytest.fixture(scope="module")
+def parents(tmp_path_factory):
+    run = small_run.make(tmp_path_factory.mktemp("reason") / "run", context_tokens=128)
+    shutil.copytree(run.path / "sft", run.path / "rlhf")
+    (run.path / "prefer").mkdir()
+    prompts = [json.loads(line) for line in (run.path / "prepare" / "world" / "prompts.jsonl").read_text().splitlines()]
+    lines = [json.dumps({**prompt, "kind": "story", "split": "train"}) + "\n" for prompt in prompts]
+    (run.path / "prefer" / "prompts.jsonl").write_text("".join(lines))
+    return run
+
+
+def copy_of(run, folder):
+    shutil.copytree(run.path, folder, ignore=shutil.ignore_patterns("reason"))
+    return small_run.RunFolder(folder)
+
+
+@pytest.fixture(scope="module")
+def made(parents, tmp_path_factory):
+    return small_run.do(copy_of(parents, tmp_path_factory.mktemp("made") / "run"), "reason", settings())
+
+
+def test_it_runs_and_logs(made):
+    steps = [line for line in made.metrics if "reward" in line]
+    assert len(steps) == 4 and all(0 <= line["correct_frac"] <= 1 for line in steps)
+    taught = [line for line in steps if line["kl_nats"] is not None]
+    assert taught and taught[0]["kl_nats"] == pytest.approx(0, abs=1e-5)  # policy and reference begin as the same weights
+    assert taught[0]["anchor_kl_nats"] < 1e-3 < max(line["anchor_kl_nats"] for line in taught[1:])
+    assert [one["iteration"] for one in made.summary["validations"]] == [0, 2, 4]
+
+
+@pytest.mark.parametrize("stop_after", [0, 2])
+def test_interrupted_equals_uninterrupted(parents, made, tmp_path, stop_after):
+    resumed = small_run.do(copy_of(parents, tmp_path / "run"), "reason", settings(), stop_after=stop_after)
+    assert resumed.outputs == made.outputs
+    keys = ("reward", "kl_nats", "policy_loss", "groups_from_buffer", "validation_correct_frac")
+    assert [[line.get(key) for key in keys] for line in resumed.metrics] == [[line.get(key) for key in keys] for line in made.metrics]
+
+
+def test_it_learns_what_the_verifier_rewards(parents, tmp_path):
+    """The form alone, here: a random model finds out to name a number and to stop."""
+    changes = {"num_iterations": 14, "format_coef": 1.0, "kl_coef": 0.0, "anchor_coef": 0.0, "groups_per_update": 6, "levels": [1],
+               "optimizer": {"muon_lr": 0.03, "adamw_lr": 0.01}}  # fmt: skip
+    done = small_run.do(copy_of(parents, tmp_path / "run"), "reason", settings(**changes))
+    form = [line["form_frac"] for line in done.metrics if "form_frac" in line]
+    assert max(form[-3:]) > form[0] + 0.2
+
+
+def test_problems_practised_on_are_never_held_out(parents, tmp_path):
+    ctx = small_run.context(copy_of(parents, tmp_path / "run"), "reason", settings())
+    problems = reason.Problems(ctx, Tokenizer.load(parents.path / "rlhf"))
+    aside = {one.prompt for one in problems.set_aside(200)}
+    drawn = [one for number in range(60) for one in problems.draw([1, 2, 6], "practice", number)]
+    assert not aside & {one.prompt for one in drawn}
+    sums = [one.check for one in drawn if one.kind == "sum"]
+    assert len(sums) > 100 and not any(held_out_pair(check["a"], check["b"]) for check in sums)
+
+
+def test_problems_from_a_file(parents, tmp_path):
+    records = [{"question": f"How much is {n} times 3?", "answer": f"{n}*3 = <<{n}*3={3 * n}>>{3 * n}\n#### {3 * n}"} for n in range(40)]
+    records.append({"question": "Why?"})
+    path = tmp_path / "problems.jsonl"
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    changed = small_run.recipe(data={"world": False}, reason={**REASON, "problems": str(path), "num_iterations": 1})
+    run = copy_of(parents, tmp_path / "run")
+    done = small_run.do(run, "reason", changed)
+    expected = sum(held_out(record["question"]) for record in records[:40])
+    assert done.summary["problems_held_out"] == expected > 0 and done.summary["problems"] == 40 - expected
+    assert done.summary["levels"] == [0]
+    assert json.loads((run.path / "reason" / "bad.jsonl").read_text())["reason"].startswith("no answer")
+    too_long = small_run.recipe(data={"world": False}, reason={**REASON, "problems": str(path), "row_tokens": 14})
+    with pytest.raises(UserError, match=r"reason\.row_tokens"):
+        reason.Problems(small_run.context(copy_of(parents, tmp_path / "other"), "reason", too_long), Tokenizer.load(parents.path / "rlhf"))
+
+
+def test_a_calculator_at_hand(parents, tmp_path):
+    done = small_run.do(copy_of(parents, tmp_path / "run"), "reason", settings(calculator=True, calculator_iterations=2, num_iterations=3))
+    assert done.summary["iterations"] == 3
+
+
+def test_anchors_are_what_the_reference_says(parents, tmp_path):
+    """Their KL is 0 while policy and reference are equal, and grows when the policy moves."""
+    ctx = small_run.context(copy_of(parents, tmp_path / "run"), "reason", settings())
+    tokenizer, reference = Tokenizer.load(parents.path / "rlhf"), load_model(parents.path / "rlhf")
+    shape = RowShape(96, 4, tokenizer.pad_id)
+    anchors = reason.make_anchors(ctx, Engine(reference), reference, tokenizer, shape)
+    assert anchors and all(len(anchor.ref_hidden) == anchor.batch.num_targets for anchor in anchors)
+    again = reason.make_anchors(ctx, Engine(reference), reference, tokenizer, shape)
+    assert all(torch.equal(a.ref_hidden, b.ref_hidden) for a, b in zip(anchors, again, strict=True))  # a resumed stage makes the same
