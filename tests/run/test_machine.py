@@ -6,6 +6,7 @@ import os
 import platform
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -88,3 +89,15 @@ def test_memory_that_is_freed_serves_the_next_allocation(setting):
     """The broken twin leaves glibc as it is: every large block is then made of new pages."""
     found = subprocess.run([sys.executable, "-c", PAGES, setting], capture_output=True, text=True, check=True, env={**os.environ, "PYTHONPATH": "src"})
     assert (int(found.stdout) < 100) is (setting == "keep")
+
+
+def test_kernels_that_were_cut_off_while_written_are_removed(tmp_path):
+    whole = next(path for path in Path(sys.executable).resolve().parents[1].rglob("*.so") if path.stat().st_size > 10_000).read_bytes()
+    for name, data in {"whole.so": whole, "torn.so": whole[: len(whole) // 2], "empty.so": b""}.items():
+        (tmp_path / name).write_bytes(data)
+    assert machine.remove_torn_kernels(tmp_path) == 0  # they may still be written
+    for path in tmp_path.iterdir():
+        os.utime(path, (0, 0))
+    assert machine.remove_torn_kernels(tmp_path) == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["whole.so"]
+    assert machine.remove_torn_kernels(tmp_path / "absent") == 0

@@ -11,6 +11,7 @@ import ctypes
 import gc
 import os
 import platform
+import struct
 import sys
 import time
 from contextlib import AbstractContextManager, nullcontext
@@ -76,6 +77,29 @@ def prepare_environment() -> None:
     os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")  # a pool of compile workers would take 2 GB
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder() / "inductor"))
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS repeats its results only with a fixed workspace
+
+
+LINKING_S = 3.0  # a younger file may be another process's, still being written
+
+
+def remove_torn_kernels(folder: Path) -> int:
+    """Delete the shared objects in the compile cache that were cut off while they were written; how many.
+
+    The compiler writes them in place, so a process killed at that moment leaves a file that every later run would fail to
+    load ("file too short"). An ELF file is whole when its table of section headers, which stands at the end, is.
+    """
+    num_torn = 0
+    for path in folder.rglob("*.so") if folder.is_dir() else ():
+        with path.open("rb") as file:
+            head = file.read(64)
+        whole = len(head) == 64
+        if whole and head[:5] == b"\x7fELF\x02":  # 64-bit ELF: where the table begins, the size of an entry, their number
+            begin, size, count = *struct.unpack("<Q", head[40:48]), *struct.unpack("<HH", head[58:62])
+            whole = path.stat().st_size >= begin + size * count
+        if not whole and time.time() - path.stat().st_mtime > LINKING_S:
+            path.unlink(missing_ok=True)
+            num_torn += 1
+    return num_torn
 
 
 def resolve_device(wanted: str) -> str:
@@ -163,6 +187,7 @@ def should_compile(setting: str, expected_s: float) -> bool:
     """Whether to compile. `auto`: when the stage is long enough to repay it and a small function compiles here."""
     if setting == "off" or (setting == "auto" and expected_s < COMPILE_PAYS_S):
         return False
+    remove_torn_kernels(Path(os.environ.get("TORCHINDUCTOR_CACHE_DIR", cache_folder() / "inductor")))
     problem = compile_problem()
     if problem and setting == "on":
         raise UserError(f"compile=on: torch.compile does not work here ({problem}); install a C++ compiler, or use compile=off")
