@@ -101,10 +101,10 @@ def piped(run_folder, text: str, **options) -> str:
 
 def test_piped_chat(run_folder):
     out = piped(run_folder, "Hello\n\n/reset\nHello\n/what\n/quit\nnever\n", compare=True)
-    lines = [line.split(":")[0] for line in out.split("\n") if line.startswith(("base:", "sft:", "rlhf:"))]
-    assert lines == ["base", "sft", "rlhf"] * 2 and "(forgotten)" in out and "unknown command /what" in out
+    lines = [line.split(":")[0] for line in out.split("\n") if line.startswith(("base:", "sft:", "rlhf:", "reason:"))]
+    assert lines == ["base", "sft", "rlhf", "reason"] * 2 and "(forgotten)" in out and "unknown command /what" in out
     assert piped(run_folder, "Hello", stage="sft").startswith("sft: ")
-    assert piped(run_folder, "Hello").startswith("rlhf: ")  # the latest stage
+    assert piped(run_folder, "Hello").startswith("reason: ")  # the latest stage
     assert piped(run_folder / "sft", "Hello").startswith("sft: ")
     assert piped(run_folder, "Hello\n", seed=1) == piped(run_folder, "Hello\n", seed=1)
 
@@ -112,7 +112,7 @@ def test_piped_chat(run_folder):
 def test_targets_that_are_not_there(run_folder, tmp_path):
     for target, options, message in (
         (run_folder / "nothing", {}, "does not exist"), (tmp_path, {}, "holds no finished model"),
-        (run_folder, {"stage": "reason"}, "finished: base, sft, rlhf"),
+        (run_folder, {"stage": "reward"}, "finished: base, sft, rlhf, reason"),
         (run_folder / "sft", {"compare": True}, "needs a run folder"), (run_folder, {"temperature": -1.0}, "below 0"),
     ):  # fmt: skip
         with pytest.raises(UserError, match=message):

@@ -157,7 +157,7 @@ def test_a_guessing_rater_counts_for_less(optional):
 def test_length_is_fitted_apart_and_left_out_of_the_score(optional, made):
     """Raters who like length and quality, which go together: with the coefficient refitted as the stage does, the score
     keeps the quality and leaves the length; without it, and that is the broken twin, it has both."""
-    assert optional[2].summary["reward_length_coef"] > 0.5 and made[2].summary["reward_length_coef"] is None
+    assert optional[2].summary["reward_length_coef"] > 0.1 and made[2].summary["reward_length_coef"] is None
     generator = torch.Generator().manual_seed(0)
     quality, noise = torch.randn(2, 4000, generator=generator)
     length = 0.5 * quality + 0.9 * noise
