@@ -7,11 +7,12 @@ import platform
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from fromnoise.run import machine
-from fromnoise.run.budget import expected_s
+from fromnoise.run.budget import SHARES, expected_s, steps_for
 from fromnoise.run.errors import UserError
 from fromnoise.run.recipe_load import load_recipe
 
@@ -65,7 +66,7 @@ def test_longer_stages_are_expected_to_take_longer():
     world, smoke = load_recipe("world"), load_recipe("smoke")
     for verb in ("pretrain", "sft", "reward", "rlhf"):
         assert expected_s(world, verb, 5e11) > 10 * expected_s(smoke, verb, 5e11) > 0
-    assert expected_s(load_recipe("smoke", ["budget=100s"]), "sft", 1.0) == pytest.approx(8)
+    assert expected_s(load_recipe("smoke", ["budget=100s"]), "sft", 1.0) == pytest.approx(22)
 
 
 PAGES = """
@@ -101,3 +102,13 @@ def test_kernels_that_were_cut_off_while_written_are_removed(tmp_path):
     assert machine.remove_torn_kernels(tmp_path) == 2
     assert [path.name for path in tmp_path.iterdir()] == ["whole.so"]
     assert machine.remove_torn_kernels(tmp_path / "absent") == 0
+
+
+def test_a_budget_cuts_passes_over_few_records_and_never_adds_any():
+    assert sum(SHARES.values()) == pytest.approx(1.0)
+    ctx = SimpleNamespace(recipe=load_recipe("smoke", ["budget=100s"]), decide=lambda name, make: make())
+    share = 100 * SHARES["sft"]
+    assert steps_for(ctx, "sft", 10, share / 50) == 50 and steps_for(ctx, "sft", 10, share / 50, more=False) == 10
+    assert steps_for(ctx, "sft", 10, share / 4, more=False) == 4
+    free = SimpleNamespace(recipe=load_recipe("smoke"), decide=lambda name, make: make())
+    assert steps_for(free, "sft", 10, 1.0) == steps_for(free, "sft", 10, 1.0, more=False) == 10

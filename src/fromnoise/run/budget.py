@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from fromnoise.run.context import StageContext
 
 # Where the time goes, as fractions of the budget. Measured splits of runs that ended well, not a law.
-SHARES = {"pretrain": 0.44, "sft": 0.08, "prefer": 0.06, "reward": 0.13, "rlhf": 0.16, "reason": 0.09, "evaluate": 0.04}
+SHARES = {"pretrain": 0.36, "sft": 0.22, "prefer": 0.05, "reward": 0.08, "rlhf": 0.17, "reason": 0.08, "evaluate": 0.04}
 ASSUMED_MFU = 0.25  # only to guess whether a stage is long enough to be worth compiling
 UNITS_S = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
@@ -43,15 +43,20 @@ def share_s(recipe: Recipe, verb: str) -> float | None:
     return parse_budget(recipe.budget) * SHARES[verb]
 
 
-def steps_for(ctx: StageContext, verb: str, default_steps: int, seconds_per_step: float) -> int:
+def steps_for(ctx: StageContext, verb: str, default_steps: int, seconds_per_step: float, more: bool = True) -> int:
     """The stage's number of steps: the recipe's `default_steps`, or as many as its share of the budget pays for.
 
-    seconds_per_step: measured at the stage's start. At least 1. Decided once and replayed on resume.
+    seconds_per_step: measured at the stage's start. At least 1. Decided once and replayed on resume. more=False where
+    further steps would be further passes over the same few records: a budget may then cut the steps, never add any
+    (a reward model that saw 2,000 pairs four times was sure of itself and no better than chance).
     """
 
     def count() -> int:
         seconds = share_s(ctx.recipe, verb)
-        return default_steps if seconds is None else max(1, int(seconds / max(seconds_per_step, 1e-6)))
+        if seconds is None:
+            return default_steps
+        paid = max(1, int(seconds / max(seconds_per_step, 1e-6)))
+        return paid if more else min(paid, default_steps)
 
     return ctx.decide("num_steps", count)
 

@@ -51,7 +51,7 @@ def run(ctx) -> None:
     plans = [Plan(ctx, pairs, share, member, shape) for share in SHARES for member in range(settings.ensemble)]
     step_s = ctx.decide("step_s", lambda: measure_step_s(ctx, plans[0]))
     wanted = sum(plan.wanted_steps for plan in plans)
-    num_steps = steps_for(ctx, "reward", wanted, step_s)  # over all models, shared out as their pairs are
+    num_steps = steps_for(ctx, "reward", wanted, step_s, more=False)  # over all models, shared out as their pairs are
     for plan in plans:
         plan.num_steps = max(1, round(num_steps * plan.wanted_steps / wanted))
     ctx.checkpoint.plan(step_s, settings.checkpoint_every_s)

@@ -101,7 +101,7 @@ def run(ctx) -> None:
     if settings.max_tokens:
         wanted = min(wanted, settings.max_tokens // step_tokens)
     step_s = ctx.decide("step_s", measure_step_s)
-    num_steps = steps_for(ctx, "sft", max(1, wanted), step_s)
+    num_steps = steps_for(ctx, "sft", max(1, wanted), step_s, more=False)
     ctx.checkpoint.plan(step_s, settings.checkpoint_every_s)
     evaluation_steps = {round(num_steps * i / settings.num_evaluations) for i in range(settings.num_evaluations)}
     ctx.info(f"{len(train[0]):,} conversations ({cut['cut']} cut, {cut['set_aside']} set aside), {num_steps} steps of {step_tokens:,} tokens")
