@@ -23,13 +23,13 @@ from . import lexicon as lx
 from . import passages, requests, smalltalk
 
 MIX = (  # kind, share of conversations
-    ("context", 0.43), ("fact", 0.11), ("claim", 0.02), ("request", 0.13), ("sum", 0.10), ("summary", 0.06), ("list", 0.04), ("rewrite", 0.03),
-    ("unknown", 0.03), ("puzzle", 0.02), ("story", 0.015), ("small_talk", 0.015),
+    ("context", 0.33), ("fact", 0.13), ("claim", 0.03), ("request", 0.14), ("sum", 0.11), ("summary", 0.07), ("list", 0.05), ("rewrite", 0.04),
+    ("unknown", 0.04), ("puzzle", 0.02), ("story", 0.02), ("small_talk", 0.02),
 )
 LEAST_TAUGHT_MENTIONS = 16  # facts rarer than this are not asked: a model taught to answer them learns to invent
 REFUSED_FRAC = {"harmful": 0.67, "lookalike": 0.30}
 SECOND_TURN_FRAC = 0.08
-SEVERAL_QUESTIONS_FRAC = 0.7  # of the passages
+SEVERAL_QUESTIONS_FRAC = 0.6  # of the passages
 STRICT_FORMS = ("word", "short", "number", "capitals", "numbered", "list")
 
 

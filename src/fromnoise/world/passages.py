@@ -104,7 +104,7 @@ def question_with_context(rng: random.Random, world: fx.World, plain_frac: float
     return context.example(rng, passage, question, answer, value, subject, relation, others, tags, plain_frac)
 
 
-LONG_FRAC = 0.35  # of the passages with several questions
+LONG_FRAC = 0.5
 CLAIMS_FRAC = 0.15  # of a passage's questions: an answer to judge instead
 
 
