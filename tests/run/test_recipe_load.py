@@ -119,4 +119,4 @@ def test_budgets():
             parse_budget(text)
     assert abs(sum(SHARES.values()) - 1) < 1e-9
     assert share_s(load_recipe(None), "pretrain") is None
-    assert share_s(load_recipe(None, ["budget=100s"]), "pretrain") == pytest.approx(44)
+    assert share_s(load_recipe(None, ["budget=100s"]), "pretrain") == pytest.approx(36)
