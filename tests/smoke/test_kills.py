@@ -66,7 +66,7 @@ def kill_points(folder: Path) -> list[str]:
     for stage in STAGES:
         if stage.verb in TRAINING and not any(f":{stage.verb}:" in point for point in points):
             points.append(f"step:{stage.verb}:{max(2, len(read_metrics(folder / stage.writes[0] / 'metrics.jsonl')) // 2)}")
-    points += ["generate:prefer:1:9", "generate:rlhf:2:9", "generate:reason:3:5", "save:pretrain:1"]
+    points += ["generate:prefer:1:9", "generate:rlhf:2:9", "generate:reason:2:3", "save:pretrain:1"]
     stages, kinds = [stage.verb for stage in STAGES], ["after", "generate", "save", "step"]
     return sorted(points, key=lambda point: (stages.index(point.split(":")[1]), kinds.index(point.split(":")[0])))  # as a run meets them
 
