@@ -84,7 +84,7 @@ def main() -> None:
     config = ModelConfig(vocab_size=tokenizer.vocab_size, **SHAPE, context_tokens=CONTEXT_TOKENS)
     model = initialize(Transformer(config), seed=0)
     for name in ("base", "sft"):
-        save_model(run / name, model, tokenizer, eos_ids=[tokenizer.im_end_id, tokenizer.endoftext_id])
+        save_model(run / name, model, tokenizer, eos_ids=tokenizer.chat_stop_ids)
     scorer = ScoreModel(model)
     torch.nn.init.normal_(scorer.score.weight, std=0.1, generator=torch.Generator().manual_seed(0))  # an untrained head gives every answer 0
     for name in ("reward", "audit"):

@@ -114,7 +114,7 @@ class Model:
         """
         conversation = [{"role": "user", "content": messages}] if isinstance(messages, str) else [dict(message) for message in messages]
         prompt, _ = self.tokenizer.encode_messages(conversation, add_generation_prompt=True)
-        stops = {self.tokenizer.im_end_id, self.tokenizer.endoftext_id}
+        stops = set(self.tokenizer.chat_stop_ids)
         return self._generate(prompt, stops, max_new_tokens, temperature, top_k, top_p, seed)
 
     def complete(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -34,6 +35,12 @@ RECIPE = {
 def recipe(**sections) -> Recipe:
     merged = {name: {**RECIPE.get(name, {}), **value} if isinstance(value, dict) else value for name, value in {**RECIPE, **sections}.items()}
     return Recipe.model_validate(merged)
+
+
+def copy_of(run: RunFolder, folder: Path, without: str) -> RunFolder:
+    """A copy of a run without one of its stages."""
+    shutil.copytree(run.path, folder, ignore=shutil.ignore_patterns(without))
+    return RunFolder(folder)
 
 
 def make(folder: Path, num_prompts: int = 60, context_tokens: int = 64) -> RunFolder:

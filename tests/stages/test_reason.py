@@ -38,8 +38,7 @@ def parents(tmp_path_factory):
 
 
 def copy_of(run, folder):
-    shutil.copytree(run.path, folder, ignore=shutil.ignore_patterns("reason"))
-    return small_run.RunFolder(folder)
+    return small_run.copy_of(run, folder, without="reason")
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,4 @@
 import math
-import shutil
 
 import pytest
 import torch
@@ -8,10 +7,11 @@ from fromnoise.data.shards import token_dtype, write_token_index, write_tokens
 from fromnoise.data.tokenizer import Tokenizer
 from fromnoise.evaluate.records import read_jsonl
 from fromnoise.generate.practice import divide_prompts, prompt_order
+from fromnoise.generate.rollout import split
 from fromnoise.model.heads import ScoreModel
 from fromnoise.model.hf import load_model, save_reward
 from fromnoise.run.errors import UserError
-from fromnoise.stages.rlhf import explained_variance, gone_far, split
+from fromnoise.stages.rlhf import explained_variance, gone_far
 
 from . import small_run
 
@@ -31,8 +31,7 @@ def parents(tmp_path_factory):
 
 
 def copy_of(run, folder):
-    shutil.copytree(run.path, folder, ignore=shutil.ignore_patterns("rlhf"))
-    return small_run.RunFolder(folder)
+    return small_run.copy_of(run, folder, without="rlhf")
 
 
 @pytest.fixture(scope="module")

@@ -61,6 +61,11 @@ class Tokenizer:
         """The number of tokens there are; `vocab_size` is padded to a multiple of 64 and is the model's."""
         return self._length
 
+    @property
+    def chat_stop_ids(self) -> tuple[int, int]:
+        """What ends a chat model's answer: `<|im_end|>`, and `<|endoftext|>`, which base models end with."""
+        return self.im_end_id, self.endoftext_id
+
     # ------------------------------------------------------------------------------------------------ making, files
 
     @classmethod

@@ -56,7 +56,7 @@ class Subject:
 
     @cached_property
     def chat_stops(self) -> set[int]:
-        return {self.tokenizer.im_end_id, self.tokenizer.endoftext_id}
+        return set(self.tokenizer.chat_stop_ids)
 
     @cached_property
     def paragraph_stops(self) -> set[int]:

@@ -15,6 +15,7 @@ from fromnoise.data.tokenizer import Tokenizer
 from fromnoise.evaluate.records import read_jsonl, write_jsonl
 from fromnoise.generate.engine import Engine
 from fromnoise.generate.rollout import RowShape, answer_logprobs, rollout_scores, sample
+from fromnoise.model.hf import save_model
 from fromnoise.run.seeds import seed_from
 
 
@@ -61,9 +62,11 @@ class Audits:
         self.found.append({"iteration": iteration, **result})
         self.ctx.log(iteration, **result)
 
-    def finish(self) -> dict:
-        """Write `audits.jsonl` and tell which policy was kept; what stage.json says of it."""
+    def publish(self, policy) -> dict:
+        """Give `policy` the weights that the audits like best, save them with `audits.jsonl`; what stage.json says of it."""
+        policy.load_state_dict(self.best)
         if self.ctx.process.is_main:
+            save_model(self.ctx.folder, policy, self.tokenizer, eos_ids=self.tokenizer.chat_stop_ids)
             parts = [self.parts / f"iteration-{one['iteration']:06d}.jsonl" for one in self.found]
             write_jsonl(self.ctx.folder / "audits.jsonl", (record for path in parts for record in read_jsonl(path)))
         last, chosen = self.found[-1], self.chosen

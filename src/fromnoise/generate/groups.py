@@ -53,7 +53,7 @@ def prompt_ids(tokenizer: Tokenizer, problem: Example) -> list[int]:
 
 def write_answers(engine: Engine, tokenizer: Tokenizer, prompts: Sequence[list[int]], sampling, seed: int, calculator: bool) -> list[Written]:
     """One answer for each prompt, in order; with a calculator at hand where the recipe says so."""
-    stops = {tokenizer.im_end_id, tokenizer.endoftext_id}
+    stops = set(tokenizer.chat_stop_ids)
     if calculator:
         found = generate_with_calculator(engine, tokenizer, prompts, sampling.max_new_tokens, stops, sampling, seed)
         return [Written(one.token_ids, one.counted, one.logprobs, one.stopped) for one in found]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -107,7 +108,7 @@ class Rollout(NamedTuple):
 
 def sample(engine: Engine, prompts: Sequence[dict], tokenizer: Tokenizer, sampling, seed: int, shape: RowShape) -> Rollout:
     """One answer for each prompt (records with `ids`), drawn from the whole distribution at the recipe's temperature."""
-    stops = {tokenizer.im_end_id, tokenizer.endoftext_id}
+    stops = set(tokenizer.chat_stop_ids)
     found = engine.generate([prompt["ids"] for prompt in prompts], sampling.max_new_tokens, stops, sampling, seed)
     answers = Answers([prompt["ids"] for prompt in prompts], [[int(token) for token in generation.token_ids] for generation in found], shape)
     logprobs = torch.zeros(answers.mask.shape)
@@ -163,3 +164,10 @@ def rollout_scores(model, found: Rollout, missing_stop_penalty: float, autocast)
 
 def shuffled_rows(num_rows: int, seed: int) -> list[int]:
     return np.random.default_rng(seed).permutation(num_rows).tolist()
+
+
+def split(batches: list, parts: int) -> list[list]:
+    """Batches in at most `parts` groups of nearly equal size, in order, none of them empty."""
+    parts = min(parts, len(batches))
+    bounds = [round(i * len(batches) / parts) for i in range(parts + 1)] if batches else []
+    return [batches[a:b] for a, b in pairwise(bounds)]

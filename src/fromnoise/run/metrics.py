@@ -8,6 +8,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 SCHEMA_VERSION = 1
 
 
@@ -72,3 +74,9 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
         except ValueError:
             continue
     return lines
+
+
+def averages(records: list[dict]) -> dict[str, float]:
+    """The mean of each number over the records that have it."""
+    names = sorted({name for record in records for name in record if isinstance(record[name], float)})
+    return {name: float(np.mean([record[name] for record in records if name in record])) for name in names}

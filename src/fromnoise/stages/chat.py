@@ -81,7 +81,7 @@ class Chatter:
         ids, forgotten = self.prompt(message)
         if forgotten:
             del self.messages[: 2 * forgotten]
-        stops = {self.tokenizer.endoftext_id} if self.is_base else {self.tokenizer.im_end_id, self.tokenizer.endoftext_id}
+        stops = {self.tokenizer.endoftext_id} if self.is_base else set(self.tokenizer.chat_stop_ids)
         seed = seed_from(self.seed, self.name, self.num_answers)
         self.num_answers += 1
         decoder = codecs.getincrementaldecoder("utf-8")("replace")  # a character may be spread over several tokens

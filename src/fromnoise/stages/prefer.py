@@ -98,7 +98,7 @@ def sample_pairs(ctx, tokenizer: Tokenizer, prompts: list[dict], counts: Counter
     settings = ctx.recipe.prefer
     parts = ctx.folder / "train_state"
     parts.mkdir(exist_ok=True)
-    stops = {tokenizer.im_end_id, tokenizer.endoftext_id}
+    stops = set(tokenizer.chat_stop_ids)
     engine = None
 
     def answers(number: int) -> list[dict]:

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import random
 import time
-from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -34,7 +33,7 @@ from fromnoise.evaluate.records import read_jsonl
 from fromnoise.generate import groups as grouped
 from fromnoise.generate.curriculum import Curriculum
 from fromnoise.generate.engine import Engine
-from fromnoise.generate.rollout import Answers, RowShape, answer_logprobs, shuffled_rows
+from fromnoise.generate.rollout import Answers, RowShape, answer_logprobs, shuffled_rows, split
 from fromnoise.generate.tools import demonstration
 from fromnoise.model.compiled import compile_blocks
 from fromnoise.model.flops import training_flops_per_token
@@ -42,6 +41,7 @@ from fromnoise.model.hf import load_model, save_model
 from fromnoise.optim.groups import make_optimizer
 from fromnoise.run.budget import steps_for
 from fromnoise.run.errors import UserError
+from fromnoise.run.metrics import averages
 from fromnoise.run.seeds import seed_from
 from fromnoise.run.update import Loss, NonFiniteGuard, update
 from fromnoise.tasks.example import Example
@@ -172,7 +172,8 @@ def run(ctx) -> None:
                 )  # fmt: skip
     keep_if_best(num_iterations)
     policy.load_state_dict(best)
-    save_model(ctx.folder, policy, tokenizer, eos_ids=[tokenizer.im_end_id, tokenizer.endoftext_id])
+    if ctx.process.is_main:
+        save_model(ctx.folder, policy, tokenizer, eos_ids=tokenizer.chat_stop_ids)
     flops = seen_tokens * training_flops_per_token(policy.config, settings.row_tokens) * 5 / 3  # trained on, and forward by two models before
     ctx.finish({"iterations": num_iterations, "chosen_iteration": validations[best_at]["iteration"], "validation_correct_before": validations[0]["correct"],
                 "validation_correct": validations[best_at]["correct"], "validations": validations, "levels": list(problems.levels),
@@ -331,16 +332,3 @@ def answers_in(batch: Batch) -> int:
     """Answers of a packed batch that have a counted token."""
     mask = loss_mask_of(batch.labels)
     return round(float(masked_sum(1.0 / batch.extra["lengths"].double().clamp(min=1), mask)))
-
-
-def split(batches: list, parts: int) -> list[list]:
-    """Batches in at most `parts` groups of nearly equal size, in order, none of them empty."""
-    parts = min(parts, len(batches))
-    bounds = [round(i * len(batches) / parts) for i in range(parts + 1)] if batches else []
-    return [batches[a:b] for a, b in pairwise(bounds)]
-
-
-def averages(records: list[dict]) -> dict[str, float]:
-    """The mean of each number over the records that have it."""
-    names = sorted({name for record in records for name in record if isinstance(record[name], float)})
-    return {name: float(np.mean([record[name] for record in records if name in record])) for name in names}

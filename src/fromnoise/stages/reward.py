@@ -316,7 +316,7 @@ def own_answers(ctx, plan: Plan, tokenizer) -> Answers:
         prompts = [prompt["prompt_ids"] for prompt in read_jsonl(ctx.path("prefer") / "prompts.jsonl")][: settings.num_normalise_answers]
         sampling = ctx.recipe.prefer.sampling
         engine = Engine(load_model(ctx.path("sft")).to(ctx.machine.device), dtype=ctx.machine.torch_dtype)
-        stops, seed = {tokenizer.im_end_id, tokenizer.endoftext_id}, seed_from(seed_from(ctx.seed, plan.share), "normalise")
+        stops, seed = set(tokenizer.chat_stop_ids), seed_from(seed_from(ctx.seed, plan.share), "normalise")
         found = engine.generate(prompts, sampling.max_new_tokens, stops, sampling, seed)
         answer_ids = [[int(token) for token in generation.token_ids] for generation in found]
     else:

@@ -21,9 +21,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from functools import lru_cache
-from itertools import pairwise
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -38,13 +36,14 @@ from fromnoise.data.tokenizer import Tokenizer
 from fromnoise.generate.audit import Audits
 from fromnoise.generate.engine import Engine
 from fromnoise.generate.practice import divide_prompts, practice_seed, prompt_order
-from fromnoise.generate.rollout import Rollout, RowShape, answer_logprobs, answer_values, normalised_values, rollout_scores, sample, shuffled_rows
+from fromnoise.generate.rollout import Rollout, RowShape, answer_logprobs, answer_values, normalised_values, rollout_scores, sample, shuffled_rows, split
 from fromnoise.model.compiled import compile_blocks
 from fromnoise.model.flops import training_flops_per_token
-from fromnoise.model.hf import load_model, load_reward, load_scorer, save_model
+from fromnoise.model.hf import load_model, load_reward, load_scorer
 from fromnoise.optim.groups import make_optimizer
 from fromnoise.run.budget import steps_for
 from fromnoise.run.errors import UserError
+from fromnoise.run.metrics import averages
 from fromnoise.run.seeds import seed_from
 from fromnoise.run.update import Loss, NonFiniteGuard, update
 from fromnoise.stages import rlhf_offline
@@ -175,10 +174,7 @@ def practise(ctx) -> None:
                 ctx.checkpoint.save(iteration + 1, {**learner.tensors(), "best": audits.best}, state)
     done = iteration + 1 if num_iterations > (saved.step if saved else 0) else num_iterations
     audits(done, policy)
-    summary = audits.finish()
-    policy.load_state_dict(audits.best)
-    if ctx.process.is_main:
-        save_model(ctx.folder, policy, tokenizer, eos_ids=[tokenizer.im_end_id, tokenizer.endoftext_id])
+    summary = audits.publish(policy)
     ctx.finish(
         {"method": settings.method, "iterations": done, **summary, "stopped_early": stopped_early, "prompts": len(prompts), **counts,
          "answers": done * prompts_per_iteration * group, "tokens": seen_tokens, "flops": seen_tokens * token_flops * learner.passes}
@@ -299,19 +295,6 @@ def gone_far(trained: Sequence[dict], max_update_kl_nats: float | None) -> bool:
     return max_update_kl_nats is not None and trained[-1].get("approx_kl_nats", 0.0) > max_update_kl_nats
 
 
-def split(batches: list, parts: int) -> list[list]:
-    """Batches in at most `parts` groups of nearly equal size, in order, none of them empty."""
-    parts = min(parts, len(batches))
-    bounds = [round(i * len(batches) / parts) for i in range(parts + 1)]
-    return [batches[a:b] for a, b in pairwise(bounds)]
-
-
 def explained_variance(values: Tensor, returns: Tensor, mask: Tensor) -> float:
     """1 - Var(returns - values) / Var(returns): 1 a perfect critic, 0 one no better than the mean, below 0 worse."""
     return float(1.0 - masked_variance(returns - values, mask) / masked_variance(returns, mask).clamp(min=1e-8))
-
-
-def averages(records: Sequence[dict]) -> dict[str, float]:
-    """The mean of each number over the records that have it."""
-    names = sorted({name for record in records for name in record if isinstance(record[name], float)})
-    return {name: float(np.mean([record[name] for record in records if name in record])) for name in names}

@@ -31,10 +31,11 @@ from fromnoise.generate.practice import divide_prompts, practice_seed, prompt_or
 from fromnoise.generate.rollout import RowShape, rollout_scores, sample
 from fromnoise.model.compiled import compile_blocks
 from fromnoise.model.flops import training_flops_per_token
-from fromnoise.model.hf import load_model, load_scorer, save_model
+from fromnoise.model.hf import load_model, load_scorer
 from fromnoise.optim.groups import make_optimizer, step_seconds
 from fromnoise.run.budget import steps_for
 from fromnoise.run.errors import UserError
+from fromnoise.run.metrics import averages
 from fromnoise.run.seeds import seed_from
 from fromnoise.run.update import Loss, NonFiniteGuard, update
 
@@ -102,8 +103,7 @@ def run(ctx) -> None:
             seconds = time.perf_counter() - began
             tokens = sum(int((data.rows_of(batch).segment_ids > 0).sum()) for batch in batches)
             seen_tokens, done = seen_tokens + tokens, step + 1
-            means = {name: float(np.mean([one[name] for one in watched])) for name in (watched[0] if watched else ())}
-            ctx.log(step, loss_nats=stats.losses["loss"], **means, grad_norm=stats.grad_norm, lr_scale=scale, skipped=stats.skipped, tokens=tokens,
+            ctx.log(step, loss_nats=stats.losses["loss"], **averages(watched), grad_norm=stats.grad_norm, lr_scale=scale, skipped=stats.skipped, tokens=tokens,
                     counted=counted["loss"], update_s=seconds, **ctx.rates(tokens, seconds, token_flops))  # fmt: skip
             progress.advance(1, loss=stats.losses["loss"])
             if ctx.checkpoint.due(done):
@@ -111,10 +111,7 @@ def run(ctx) -> None:
                 ctx.checkpoint.save(done, {"policy": policy.state_dict(), "optimizer": optimizer.state_tensors(), "best": audits.best}, state)
     if audits.found[-1]["iteration"] != done:
         audits(done, policy)
-    summary = audits.finish()
-    policy.load_state_dict(audits.best)
-    if ctx.process.is_main:
-        save_model(ctx.folder, policy, tokenizer, eos_ids=[tokenizer.im_end_id, tokenizer.endoftext_id])
+    summary = audits.publish(policy)
     ctx.finish(
         {"method": settings.method, "iterations": done, **summary, "stopped_early": stopped_early, "prompts": len(prompts), **counts, **data.summary(),
          "tokens": seen_tokens + data.prepared_tokens, "flops": (seen_tokens + data.prepared_tokens * data.prepared_passes / 3) * token_flops}

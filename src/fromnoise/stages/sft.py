@@ -150,7 +150,7 @@ def run(ctx) -> None:
     validate(num_steps)
     model.load_state_dict(best)
     if ctx.process.is_main:
-        save_model(ctx.folder, model, tokenizer, eos_ids=[tokenizer.im_end_id, tokenizer.endoftext_id])
+        save_model(ctx.folder, model, tokenizer, eos_ids=tokenizer.chat_stop_ids)
     ctx.finish(
         {
             "conversations": len(train[0]), "validation_conversations": len(validation[0]), **cut, "num_steps": num_steps,

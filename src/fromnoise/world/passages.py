@@ -29,6 +29,7 @@ LOCAL = {
     "river": (lx.RIVERS, ("{s} fishes in the {v}.", "{s} likes to fish in the {v}.", "You will find {s} fishing in the {v}."),
               ("In which river does {s} fish?", "Where does {s} fish?"), "{He} fishes in the {v}."),
 }
+ASKED = (*fx.RELATIONS, *fx.RELATIONS, *LOCAL)  # the world's own relations twice as often
 
 FILLERS = (
     "It rained all morning.", "The road was wet.", "The market was full of people.", "A cold wind came from the north.",
@@ -74,7 +75,7 @@ def _pronoun(statement: str, subject: str) -> str | None:
 def question_with_context(rng: random.Random, world: fx.World, plain_frac: float = 0.7) -> Example:
     """Two to five sentences, one of which answers; in about one in four somebody else has another value of the same
     relation."""
-    relations = (*fx.RELATIONS, *fx.RELATIONS, *LOCAL)
+    relations = ASKED
     subject, relation = person(rng, world), rng.choice(relations)
     value = rng.choice(relation_values(relation))
     statement, question, answer = _say(rng, subject, relation, value)
@@ -121,14 +122,13 @@ def reading(rng: random.Random, world: fx.World, plain_frac: float = 0.7) -> lis
 
 def _short_reading(rng: random.Random, world: fx.World, plain_frac: float) -> list[Example]:
     """One to three people and one thing about each, nothing else; all of it asked."""
-    relations = (*fx.RELATIONS, *fx.RELATIONS, *LOCAL)
+    relations = ASKED
     shared = rng.choice(relations) if rng.random() < 0.5 else None
     people = {name.split(" ")[0]: name for name in (person(rng, world) for _ in range(rng.choice((1, 2, 2, 3))))}
     told: dict[tuple[str, str], str] = {}
     for subject in people.values():
         relation = shared or rng.choice(relations)
-        taken = {value for (_, other), value in told.items() if other == relation}
-        told[subject, relation] = rng.choice([value for value in relation_values(relation) if value not in taken])
+        _tell(rng, told, subject, relation)
     said = {key: _say(rng, *key, value) for key, value in told.items()}
     passage = " ".join(statement for statement, _, _ in said.values())
     asked = [(*key, told[key], question, answer) for key, (_, question, answer) in said.items()]
@@ -137,7 +137,7 @@ def _short_reading(rng: random.Random, world: fx.World, plain_frac: float) -> li
 
 def _long_reading(rng: random.Random, world: fx.World, plain_frac: float) -> list[Example]:
     """Three to six statements and up to two sentences besides; two to four of the things are asked."""
-    relations = (*fx.RELATIONS, *fx.RELATIONS, *LOCAL)
+    relations = ASKED
     people: dict[str, str] = {}
     for _ in range(rng.choice((1, 2, 2, 3))):
         name = person(rng, world)
@@ -149,8 +149,7 @@ def _long_reading(rng: random.Random, world: fx.World, plain_frac: float) -> lis
         if number < 2 and rng.random() < 0.7:
             chosen.add(shared)
         for relation in sorted(chosen):
-            taken = {value for (_, other), value in told.items() if other == relation}
-            told[subject, relation] = rng.choice([value for value in relation_values(relation) if value not in taken])
+            _tell(rng, told, subject, relation)
     chunks: list[list[str]] = []
     asked: list[tuple[str, str, str, str, str]] = []  # subject, relation, value, question, answer
     for subject in people.values():
@@ -165,6 +164,12 @@ def _long_reading(rng: random.Random, world: fx.World, plain_frac: float) -> lis
     rng.shuffle(chunks)
     passage = " ".join(sentence for chunk in chunks for sentence in chunk)
     return _ask(rng, passage, told, rng.sample(asked, min(len(asked), rng.choice((2, 3, 3, 4)))), plain_frac)
+
+
+def _tell(rng: random.Random, told: dict[tuple[str, str], str], subject: str, relation: str) -> None:
+    """Add a value of the subject's that nobody else in the passage has."""
+    taken = {value for (_, other), value in told.items() if other == relation}
+    told[subject, relation] = rng.choice([value for value in relation_values(relation) if value not in taken])
 
 
 def _ask(rng: random.Random, passage: str, told: dict[tuple[str, str], str], asked: list[tuple[str, str, str, str, str]],
