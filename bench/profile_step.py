@@ -27,7 +27,7 @@ NUM_STEPS = 4
 
 def pretrain(model: Transformer, dtype: torch.dtype):
     ids = torch.randint(0, VOCAB_SIZE, (BATCH, PRETRAIN_ROW_TOKENS + 1), generator=torch.Generator().manual_seed(0))
-    optimizer = make_optimizer(model, OptimizerSection())
+    optimizer = make_optimizer(model, OptimizerSection(), dtype)
 
     def losses(batch) -> dict[str, Loss]:
         with autocast(dtype):

@@ -2,7 +2,7 @@
 
 Each shape is timed as a whole step (`run/update.py`: forward, backward, clipping, optimizer), then part by part, each part
 beside what its matrix products alone would take at the machine's best rate: the best median over square products of 1k to
-4k in bf16, taken before and after in the same process. Threads: OMP_NUM_THREADS, else all cores. Text is random ids in
+4k, taken before and after in the same process, in the dtype that a stage would choose here. Threads: OMP_NUM_THREADS, else all cores. Text is random ids in
 documents of 100 tokens on average, packed; the arithmetic does not depend on the ids.
 
 MFU counts 6 x (parameters in matrix products) + 6 L T D a token, the optimizer's own products not at all.
@@ -16,7 +16,7 @@ import statistics
 import time
 from collections.abc import Callable
 
-from fromnoise.run.machine import Machine, apply, prepare_environment
+from fromnoise.run.machine import Machine, apply, choose, measure, prepare_environment
 
 prepare_environment()
 
@@ -30,10 +30,10 @@ from fromnoise.model.flops import num_matrix_parameters, training_flops_per_toke
 from fromnoise.model.initialize import initialize  # noqa: E402
 from fromnoise.model.transformer import Transformer, rope_angles  # noqa: E402
 from fromnoise.optim.groups import make_optimizer  # noqa: E402
-from fromnoise.run.recipe import OptimizerSection  # noqa: E402
+from fromnoise.run.recipe import OptimizerSection, Recipe  # noqa: E402
 from fromnoise.run.update import Loss, update  # noqa: E402
 
-BF16 = torch.bfloat16
+DTYPE = choose(Recipe(compile="off"), measure("cpu", torch.get_num_threads()), 0.0).torch_dtype
 VOCAB = 4096
 # name: layers, width, heads, FFN width, rows a micro-batch, tokens a row, micro-batches a step
 SHAPES = {
@@ -54,10 +54,10 @@ def median_s(run: Callable[[], object], seconds: float) -> float:
 
 
 def peak_flops() -> float:
-    """Best median rate over square bf16 products of 1,024, 2,048 and 4,096."""
+    """Best median rate over square products of 1,024, 2,048 and 4,096."""
     rates = []
     for size in (1024, 2048, 4096):
-        left, right = (torch.randn(size, size).to(BF16) for _ in range(2))
+        left, right = (torch.randn(size, size).to(DTYPE) for _ in range(2))
         left @ right
         rates.append(2 * size**3 / median_s(lambda left=left, right=right: left @ right, 0.7))
     return max(rates)
@@ -73,7 +73,7 @@ class Step:
         self.model = initialize(Transformer(self.config), 0)
         if compiled:
             compile_blocks(self.model)
-        self.optimizer = make_optimizer(self.model, OptimizerSection())
+        self.optimizer = make_optimizer(self.model, OptimizerSection(), DTYPE)
         self.parameters = list(self.model.parameters())
         generator = torch.Generator().manual_seed(0)
         self.ids = torch.randint(0, VOCAB, (self.rows, self.length + 1), generator=generator)
@@ -82,7 +82,7 @@ class Step:
         self.tokens = self.rows * self.length
 
     def losses(self, _batch: int) -> dict[str, Loss]:
-        with autocast(BF16):
+        with autocast(DTYPE):
             hidden = self.model(self.ids[:, :-1], self.positions, self.segments)
             nll = linear_cross_entropy(hidden, self.model.head_weight, self.ids[:, 1:])
         return {"loss": Loss(nll.sum(), self.tokens, "token")}
@@ -98,15 +98,15 @@ class Step:
         grad = torch.randn(x.shape)
         cos, sin = rope_angles(self.positions, c.head_size, c.rope_theta)
         plan = plan_attention(self.segments, self.length, x.device)
-        hidden = torch.randn(self.tokens, c.width).to(BF16).requires_grad_()
+        hidden = torch.randn(self.tokens, c.width).to(DTYPE).requires_grad_()
 
         def block(backward: bool) -> None:
-            y = model.block_forward(x, cos, sin, plan, model.layers[0].weights(), c.head_size, c.rms_norm_eps, BF16)
+            y = model.block_forward(x, cos, sin, plan, model.layers[0].weights(), c.head_size, c.rms_norm_eps, DTYPE)
             if backward:
                 y.backward(grad)
 
         def head() -> None:
-            with autocast(BF16):
+            with autocast(DTYPE):
                 linear_cross_entropy(hidden, model.head_weight, self.ids[:, 1:].flatten()).sum().backward()
 
         def embedding() -> None:
@@ -161,7 +161,7 @@ def main() -> None:
     options = parser.parse_args()
     if unknown := [name for name in options.shapes if name not in SHAPES]:
         parser.error(f"no shape {unknown[0]!r}; there are {', '.join(SHAPES)}")
-    apply(Machine("cpu", "bfloat16", not options.eager, torch.get_num_threads(), 1.0))
+    apply(Machine("cpu", str(DTYPE).removeprefix("torch."), not options.eager, torch.get_num_threads(), 1.0))
     for name in options.shapes or SHAPES:
         report(name, options.seconds, not options.eager)
 

@@ -98,7 +98,7 @@ def fast_curve(num_steps, dtype=torch.bfloat16, compiled=False, see_other_docume
     model = initialize(Transformer(CONFIG), 0)
     if compiled:
         compile_blocks(model)
-    optimizer = make_optimizer(model, OptimizerSection(muon_lr=MUON_LR, adamw_lr=ADAMW_LR))
+    optimizer = make_optimizer(model, OptimizerSection(muon_lr=MUON_LR, adamw_lr=ADAMW_LR), dtype)
 
     def losses(batch):
         with autocast(dtype):

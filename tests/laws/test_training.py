@@ -29,7 +29,7 @@ def nll(model, batch):
 
 
 def train(model, batches, num_steps, lr=0.02):
-    optimizer = make_optimizer(model, OptimizerSection(muon_lr=lr, adamw_lr=lr / 4))
+    optimizer = make_optimizer(model, OptimizerSection(muon_lr=lr, adamw_lr=lr / 4), torch.float32)
     count = sum(batch.num_targets for batch in batches)
     for _ in range(num_steps):
         stats = update(

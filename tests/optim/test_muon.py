@@ -89,7 +89,7 @@ def test_the_rest_equals_adamw_with_decay_on_tables_only():
 
 def test_matrices_of_the_layers_go_to_muon_and_nothing_else():
     for model in (random_model(tie_embeddings=False), ScoreModel(random_model())):
-        optimizer = make_optimizer(model, OptimizerSection())
+        optimizer = make_optimizer(model, OptimizerSection(), torch.float32)
         names = {name for group in optimizer.groups for name in group.names}
         assert names == {name for name, p in model.named_parameters() if "layers." in name and p.ndim == 2}
         assert len(optimizer.parameters) == len(list(model.parameters()))
@@ -107,25 +107,25 @@ def train(model, optimizer, steps):
 def test_interrupted_equals_uninterrupted(tmp_path):
     through, halted = random_model(), random_model()
     section = OptimizerSection(weight_decay=0.01)
-    train(through, make_optimizer(through, section), range(4))
-    first = make_optimizer(halted, section)
+    train(through, make_optimizer(through, section, torch.float32), range(4))
+    first = make_optimizer(halted, section, torch.float32)
     train(halted, first, range(2))
     save_file(first.state_tensors(), tmp_path / "state.safetensors")
-    second = make_optimizer(halted, section)
+    second = make_optimizer(halted, section, torch.float32)
     second.load_state_tensors(load_file(tmp_path / "state.safetensors"))
     train(halted, second, range(2, 4))
     assert all(torch.equal(a, b) for a, b in zip(through.parameters(), halted.parameters(), strict=True))
 
 
 def test_a_state_of_another_model_is_refused():
-    state = make_optimizer(random_model(num_layers=3), OptimizerSection()).state_tensors()
+    state = make_optimizer(random_model(num_layers=3), OptimizerSection(), torch.float32).state_tensors()
     with pytest.raises(ValueError, match=r"layers\.2"):
-        make_optimizer(random_model(), OptimizerSection()).load_state_tensors(state)
+        make_optimizer(random_model(), OptimizerSection(), torch.float32).load_state_tensors(state)
     with pytest.raises(KeyError):
-        make_optimizer(random_model(), OptimizerSection()).load_state_tensors({})
-    wide = make_optimizer(random_model(ffn_width=128), OptimizerSection()).state_tensors()
+        make_optimizer(random_model(), OptimizerSection(), torch.float32).load_state_tensors({})
+    wide = make_optimizer(random_model(ffn_width=128), OptimizerSection(), torch.float32).state_tensors()
     with pytest.raises(ValueError, match="shape"):
-        make_optimizer(random_model(), OptimizerSection()).load_state_tensors(wide)
+        make_optimizer(random_model(), OptimizerSection(), torch.float32).load_state_tensors(wide)
 
 
 def test_tall_matrices_move_further_by_the_root_of_their_ratio():

@@ -128,7 +128,7 @@ def train(ctx, plan: Plan, tokenizer, first: int, saved, guard, summaries: dict,
     """Train one of the models from the SFT model, keep the best weights by validation, save it; its summary."""
     settings, optimizer_settings = ctx.recipe.reward, ctx.recipe.reward.optimizer
     model = ScoreModel(load_model(ctx.path("sft"))).to(ctx.machine.device)
-    optimizer = make_optimizer(model, optimizer_settings)
+    optimizer = make_optimizer(model, optimizer_settings, ctx.machine.torch_dtype)
     parameters = list(model.parameters())
     if ctx.machine.compile:
         compile_blocks(model)

@@ -211,7 +211,7 @@ class Learner:
         self.settings, self.machine, self.process = ctx.recipe.rlhf, ctx.machine, ctx.process
         self.parts = {"policy": policy} | ({"critic": critic} if critic else {})
         self.policy, self.critic = policy, critic
-        self.optimizers = {name: make_optimizer(model, self.settings.optimizer) for name, model in self.parts.items()}
+        self.optimizers = {name: make_optimizer(model, self.settings.optimizer, ctx.machine.torch_dtype) for name, model in self.parts.items()}
         # in forward-and-backward passes: each model's epochs, and one forward pass (a third) of policy, reference, reward model and critic
         self.passes = len(self.parts) * self.settings.ppo_epochs + (3 + len(self.parts) - 1) / 3
         self.text = pretraining_text(ctx, tokenizer) if self.settings.ptx_coef else None

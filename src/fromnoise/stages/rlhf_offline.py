@@ -50,7 +50,7 @@ def run(ctx) -> None:
     models = {"reference": reference, **{name: load_scorer(ctx.path(name)).to(machine.device) for name in ("reward", "audit")}}
     for model in (policy, *models.values()) if machine.compile else ():
         compile_blocks(model)
-    optimizer = make_optimizer(policy, method.optimizer)
+    optimizer = make_optimizer(policy, method.optimizer, ctx.machine.torch_dtype)
     engine = Engine(policy, dtype=machine.torch_dtype)
     shape = RowShape(settings.row_tokens, settings.micro_batch_rows, tokenizer.pad_id, machine.device)
     prompts, audit_prompts, counts = divide_prompts(ctx, tokenizer)
@@ -63,7 +63,7 @@ def run(ctx) -> None:
                 sum(loss.sum for loss in data.losses(policy, micro_batch, []).values()).backward()
             seconds = time.perf_counter() - start
         policy.zero_grad(set_to_none=True)
-        return seconds + step_seconds(policy, method.optimizer)
+        return seconds + step_seconds(policy, method.optimizer, ctx.machine.torch_dtype)
 
     step_s = ctx.decide("step_s", measure_step_s)
     num_steps = steps_for(ctx, "rlhf", max(1, round(method.epochs * data.steps_per_epoch)), step_s)

@@ -39,7 +39,7 @@ def run(ctx) -> None:
     base = ctx.parent("base")
     tokenizer = Tokenizer.load(base)
     model = load_model(base).to(ctx.machine.device)
-    optimizer = make_optimizer(model, settings.optimizer)
+    optimizer = make_optimizer(model, settings.optimizer, ctx.machine.torch_dtype)
     parameters = list(model.parameters())
     if ctx.machine.compile:
         compile_blocks(model)
@@ -92,7 +92,7 @@ def run(ctx) -> None:
             for batch in micro_batches(0):
                 token_nll(batch).sum().backward()
             seconds = time.perf_counter() - start
-        seconds += step_seconds(model, settings.optimizer)
+        seconds += step_seconds(model, settings.optimizer, ctx.machine.torch_dtype)
         optimizer.zero_grad(set_to_none=True)
         return seconds
 
