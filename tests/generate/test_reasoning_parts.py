@@ -2,14 +2,16 @@
 
 import random
 from collections import Counter
+from types import SimpleNamespace
 
 import pytest
 
 from fromnoise.data.tokenizer import Tokenizer
 from fromnoise.generate.curriculum import Curriculum
-from fromnoise.generate.groups import Buffer, Group, steps_of_tokens
+from fromnoise.generate.groups import Buffer, Group, Written, grade_all, led_to_right, steps_of_tokens
 from fromnoise.generate.rollout import Answers, RowShape
 from fromnoise.generate.tools import demonstration, equals_tokens, generate_with_calculator, result_of
+from fromnoise.tasks import sums
 
 TOKENIZER = Tokenizer.train(["<<12*7=84>> The answer is 84. 7+5=12, 4+8+1=13. What is 3 + 4?"] * 3, 320)
 
@@ -23,7 +25,7 @@ def test_levels_solved_now_and_then_are_drawn_most():
 
 
 def group(iteration: int, name: int) -> Group:
-    return Group([name], [[1]], [[True]], [[0.5]], [[1.0]], iteration)
+    return Group([name], [[1]], [[True]], [[0.5]], iteration)
 
 
 def test_the_buffer_fills_up_and_forgets():
@@ -43,6 +45,47 @@ def test_tokens_belong_to_the_step_they_are_in():
     text = [TOKENIZER.decode([i]) for i in ids]
     assert steps[text.index("7")] == 0 and steps[text.index(",")] == 1 and steps[-1] == 2 and steps == sorted(steps)
     assert set(steps_of_tokens(TOKENIZER, ids, 0)) == {0}
+
+
+class Pen:
+    """An engine that goes on with the next of the prepared texts, whatever it is asked, and keeps what it was asked."""
+
+    def __init__(self, *texts: str):
+        self.texts, self.asked = list(texts), []
+
+    def generate(self, prompts, max_new_tokens, stop_ids, sampling, seed):
+        self.asked += [TOKENIZER.decode(prompt) for prompt in prompts]
+        return [SimpleNamespace(token_ids=[*TOKENIZER.encode(self.texts.pop(0)), TOKENIZER.im_end_id], logprobs=[], stopped=True) for _ in prompts]
+
+
+def led(first: list[str], *later: str, retries: int = 4):
+    problem = sums.make(random.Random(0), 347, "+", 285, "Ada", "eggs", told=False)
+    written = [Written([*TOKENIZER.encode(text), TOKENIZER.im_end_id], [True] * 99, [], True) for text in first]
+    grades = grade_all(TOKENIZER, [problem], written)
+    pen = Pen(*later)
+    settings = SimpleNamespace(calculator=False, retries=retries, sampling=SimpleNamespace(max_new_tokens=60))
+    found = led_to_right(pen, TOKENIZER, [problem], [TOKENIZER.encode("Q: ")] * len(first), written, grades, settings, 0)
+    return pen, [TOKENIZER.decode([i for i in answer.token_ids if i != TOKENIZER.im_end_id]) for _, answer in found]
+
+
+RIGHT = "347+285: 7+5=12, 4+8+1=13, 3+2+1=6. The answer is 632."
+
+
+def test_a_right_answer_needs_no_retry():
+    pen, found = led(["347+285: 7+5=11. The answer is 631.", RIGHT])
+    assert found == [RIGHT] and pen.asked == []
+
+
+def test_a_wrong_answer_is_gone_on_with_from_its_last_right_step():
+    pen, found = led(["347+285: 7+5=12, 4+8+1=12, 3+2+1=6. The answer is 622.", "347+285: 7+5=13."],
+                     ", 4+8+1=14.", ", 4+8+1=13, 3+2+1=7. The answer is 732.", ", 3+2+1=6. The answer is 632.", ", 3+2+1=8.")
+    assert pen.asked == ["Q: 347+285: 7+5=12"] * 2 + ["Q: 347+285: 7+5=12, 4+8+1=13"] * 2
+    assert found == [RIGHT]
+
+
+def test_retries_end():
+    pen, found = led(["347+285: 7+5=13."], "7+5=11.", "7+5=14.", retries=2)
+    assert found == [] and pen.asked == ["Q: "] * 2
 
 
 @pytest.mark.parametrize("text, inserted", [

@@ -1,4 +1,4 @@
-"""Speed that changes the result does not count: the training path (bf16 products, packed rows, batched Muon, a loss without
+"""Speed that changes the result does not count: the training path (bf16 products where the machine is fast in them, packed rows, batched Muon, a loss without
 logits, micro-batches) against a plain fp32 loop that uses none of our code but the initial weights.
 
 The reference never packs (documents of one length go through together), takes PyTorch's softmax, cross entropy, Muon and AdamW, and sums one loss.
@@ -17,7 +17,8 @@ from fromnoise.model.config import ModelConfig
 from fromnoise.model.initialize import initialize
 from fromnoise.model.transformer import Transformer
 from fromnoise.optim.groups import make_optimizer
-from fromnoise.run.recipe import OptimizerSection
+from fromnoise.run.machine import choose, measure
+from fromnoise.run.recipe import OptimizerSection, Recipe
 from fromnoise.run.update import Loss, update
 
 V, T, ROWS = 128, 64, 16
@@ -94,7 +95,11 @@ def reference_curve(num_steps):
     return torch.tensor(curve)
 
 
-def fast_curve(num_steps, dtype=torch.bfloat16, compiled=False, see_other_documents=False):
+# What a stage would choose on this machine: where bf16 products are emulated they take a hundred times as long.
+DTYPE = choose(Recipe(compile="off"), measure("cpu", torch.get_num_threads()), 0.0).torch_dtype
+
+
+def fast_curve(num_steps, dtype=DTYPE, compiled=False, see_other_documents=False):
     model = initialize(Transformer(CONFIG), 0)
     if compiled:
         compile_blocks(model)

@@ -15,6 +15,7 @@ from fromnoise.model.hf import load_reward, load_scorer
 from fromnoise.run.errors import UserError
 from fromnoise.stages.reward import (
     batch_of,
+    chosen_labels,
     expected_accuracy,
     length_coefficient,
     length_difference,
@@ -50,6 +51,24 @@ def test_both_answers_of_a_pair_share_a_micro_batch_and_none_is_lost():
         lengths = [len(sequence) for name in group for sequence in sequences_of(pairs[name])]
         assert len(pack_sequences(lengths, SHAPE.row_tokens)) <= SHAPE.num_rows
     assert len(groups) < 30  # several pairs in each
+
+
+def test_only_chosen_answers_are_text_to_be_learnt():
+    pairs = [pair(2, 3, chosen=1), pair(4, 1, chosen=0), pair(1, 1, chosen=None)]
+    batch = batch_of(pairs, SHAPE)
+    labels = chosen_labels(batch, pairs)
+    assert sorted(labels[labels != -100].tolist()) == [7] * 4 + [7] + [8] * 3 + [8]
+    assert torch.equal(labels[labels != -100], batch.labels[labels != -100])
+
+
+def test_with_text_beside_the_preference(made, tmp_path):
+    run, settings, done = made
+    changed = settings.model_copy(update={"reward": settings.reward.model_copy(update={"text_coef": 1.0})})
+    found = small_run.do(small_run.copy_of(run, tmp_path / "run", without="reward"), "reward", changed)
+    steps = [line for line in found.metrics if line.get("model") == "reward"]
+    assert steps[-1]["text_loss_nats"] < steps[0]["text_loss_nats"]
+    assert all(line["text_loss_nats"] is None for line in done.metrics if "loss_nats" in line)
+    assert found.outputs != done.outputs
 
 
 def test_loss_reads_each_score_at_the_end_of_its_own_answer():

@@ -57,6 +57,11 @@ class Tokenizer:
         self.endoftext_id = self._find((ENDOFTEXT, "<|end_of_text|>", "</s>"), "eos_token", self.im_end_id)
         self.pad_id = self._find((PAD, "<|finetune_right_pad_id|>", "<pad>"), "pad_token", self.endoftext_id)
 
+    @property
+    def text_ids(self) -> np.ndarray:
+        """The ids that text can have: all but control tokens and padding of the vocabulary."""
+        return np.array([i for i in range(self._length) if i not in self._by_id], dtype=np.int64)
+
     def __len__(self) -> int:
         """The number of tokens there are; `vocab_size` is padded to a multiple of 64 and is the model's."""
         return self._length

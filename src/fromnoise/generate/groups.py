@@ -1,4 +1,4 @@
-"""Groups of answers to problems: sampled, graded, credited step by step, kept for later where there are more than needed."""
+"""Groups of answers to problems: sampled, graded, credited step by step, led to a right end, kept for later where there are more than needed."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from fromnoise.algorithms.credit import step_credit, teaches
 from fromnoise.data.tokenizer import Tokenizer
 from fromnoise.generate.engine import Engine
 from fromnoise.generate.tools import generate_with_calculator
+from fromnoise.run.seeds import seed_from
 from fromnoise.tasks.example import Example
 from fromnoise.tasks.problems import Grade, grade
 
@@ -31,14 +32,12 @@ class Written:
 
 @dataclass(slots=True)
 class Group:
-    """G answers to one problem. credit, verified, old_logprobs, ref_logprobs: one number for each token of each answer;
-    verified is 1 up to the first step that is wrong, and to the end of a right answer."""
+    """G answers to one problem. credit, old_logprobs, ref_logprobs: one number for each token of each answer."""
 
     prompt_ids: list[int]
     answer_ids: list[list[int]]
     counted: list[list[bool]]
     credit: list[list[float]]
-    verified: list[list[float]]
     iteration: int  # when it was sampled
     old_logprobs: list[list[float]] = field(default_factory=list)
     ref_logprobs: list[list[float]] = field(default_factory=list)
@@ -110,14 +109,55 @@ def make_groups(
         answers, found = written[p * size : (p + 1) * size], grades[p * size : (p + 1) * size]
         steps = [steps_of_tokens(tokenizer, answer.token_ids, len(one.right_steps)) for answer, one in zip(answers, found, strict=True)]
         values = [[float(credit[p, g, step if by_step else 0]) for step in own] for g, own in enumerate(steps)]
-        verified = [[float(one.correct or step < right_prefix(one)) for step in own] for one, own in zip(found, steps, strict=True)]
-        groups.append(Group(prompts[p * size], [a.token_ids for a in answers], [a.counted for a in answers], values, verified, iteration))
+        groups.append(Group(prompts[p * size], [a.token_ids for a in answers], [a.counted for a in answers], values, iteration))
     return groups
 
 
 def right_prefix(found: Grade) -> int:
     """How many steps are right before the first that is wrong."""
     return found.right_steps.index(False) if False in found.right_steps else len(found.right_steps)
+
+
+def led_to_right(
+    engine: Engine, tokenizer: Tokenizer, problems: Sequence[Example], prompts: Sequence[list[int]], written: Sequence[Written], grades: Sequence[Grade],
+    settings, seed: int,
+) -> list[tuple[list[int], Written]]:  # fmt: skip
+    """(prompt, right answer) of each problem that the policy can be led to answer rightly, with tokens of its own alone.
+
+    The first right answer of the group, where there is one. Else the answer that went right furthest is cut before its first
+    wrong step and gone on with from there, group_size times, and so on from the best of these, settings.retries times at most.
+    A policy that seldom does four steps right in a row learns from nearly every problem in this way, and at the steps it finds
+    hard. Imitating sampled answers that a verifier accepts: Zelikman et al. 2022 (STaR, arXiv 2203.14465); going on from a
+    checked step: Kazemnejad et al. 2024 (VinePPO, arXiv 2410.01679) for credit, here for the answer itself.
+    """
+    size = len(written) // len(problems)
+    found: dict[int, tuple[list[int], Written]] = {}
+    best: dict[int, tuple[int, list[int]]] = {}  # problem: (steps that are right, the tokens that say them)
+
+    def look_at(p: int, answers: Sequence[Written], graded: Sequence[Grade]) -> None:
+        for answer, one in zip(answers, graded, strict=True):
+            if one.correct:
+                found.setdefault(p, (prompts[p * size], answer))
+                continue
+            right = right_prefix(one)
+            if right > best.get(p, (0, []))[0]:
+                steps = steps_of_tokens(tokenizer, answer.token_ids, len(one.right_steps))
+                best[p] = (right, [token for token, step in zip(answer.token_ids, steps, strict=True) if step < right])
+
+    for p in range(len(problems)):
+        look_at(p, written[p * size : (p + 1) * size], grades[p * size : (p + 1) * size])
+    for attempt in range(0 if settings.calculator else settings.retries):
+        left = [p for p in range(len(problems)) if p not in found and problems[p].check.get("steps")]
+        if not left:
+            break
+        begun = [best.get(p, (0, []))[1] for p in left for _ in range(size)]
+        starts = [[*prompts[p * size], *best.get(p, (0, []))[1]] for p in left for _ in range(size)]
+        more = write_answers(engine, tokenizer, starts, settings.sampling, seed_from(seed, "retry", attempt), calculator=False)
+        whole = [Written([*said, *w.token_ids], [True] * (len(said) + len(w.token_ids)), [], w.stopped) for said, w in zip(begun, more, strict=True)]
+        graded = grade_all(tokenizer, [problems[p] for p in left], whole)
+        for at, p in enumerate(left):
+            look_at(p, whole[at * size : (at + 1) * size], graded[at * size : (at + 1) * size])
+    return [found[p] for p in sorted(found)]
 
 
 class Buffer:

@@ -2,9 +2,13 @@
 
 Residual output projections (`o_proj`, `down_proj`) and an untied head start at zero and norms at one, so that at step
 0 each block passes its input on and the loss is the entropy of guessing, ln V. The other matrices are normal with
-variance 1 / fan-in. A tied embedding cannot be zero and is drawn small instead: after the final norm a hidden state
-has length sqrt(D), so logits have standard deviation std * sqrt(D), which adds std^2 * D / 2 to the loss, and the
-input token's own logit would stand out by std * D.
+variance 1 / fan-in.
+
+A tied embedding cannot be zero. Drawn very small (0.002) it gives ln V as well, but the optimizer's first steps, 0.02 in
+every coordinate and nearly alike for all tokens that a batch lacks, then make rare tokens into one and the same vector, and
+a token that is hardly told apart from others cannot be copied. So it is drawn large, as an untied one is, and the final norm
+starts small instead: an input token's own logit then stands out by norm * std * D, 0.4 here at any width. (Repeated random
+tokens, docs/lab-notebook.md: copied after 250 steps; from 0.2 not after 300.)
 """
 
 from __future__ import annotations
@@ -14,8 +18,8 @@ from torch import nn
 
 from fromnoise.model.transformer import Transformer
 
-TIED_EMBEDDING_STD = 0.002
-UNTIED_EMBEDDING_STD = 1.0
+OWN_LOGIT = 0.4  # by which an input token's own logit stands out at first, when head and embedding are one
+EMBEDDING_STD = 1.0
 
 
 @torch.no_grad()
@@ -27,7 +31,7 @@ def initialize(model: Transformer, seed: int) -> Transformer:
         parameter.copy_(torch.randn(parameter.shape, generator=generator, dtype=torch.float32).mul_(std))
 
     tied = model.config.tie_embeddings
-    normal_(model.embed_tokens.weight, TIED_EMBEDDING_STD if tied else UNTIED_EMBEDDING_STD)
+    normal_(model.embed_tokens.weight, EMBEDDING_STD)
     for layer in model.layers:
         attention, ffn = layer.self_attn, layer.mlp
         for matrix in (attention.q_proj, attention.k_proj, attention.v_proj, ffn.gate_proj, ffn.up_proj):
@@ -37,6 +41,8 @@ def initialize(model: Transformer, seed: int) -> Transformer:
     for parameter in model.parameters():
         if parameter.ndim == 1:
             parameter.fill_(1.0)
-    if not tied:
+    if tied:
+        model.norm.weight.fill_(OWN_LOGIT / (EMBEDDING_STD * model.config.width))
+    else:
         model.lm_head.weight.zero_()
     return model

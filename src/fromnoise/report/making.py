@@ -111,7 +111,7 @@ def pretraining(run: RunData) -> Section:
     """The loss from ln V downwards, bits per byte by source, and the probes from noise to sense."""
     section = Section("pretraining", "From noise to language", "Random weights, then one thing over and over: read, predict the next token, compare, correct.")
     stage = run.stages["pretrain"]
-    loss = stage.series("loss_nats")
+    loss, procedural = stage.series("loss_nats"), stage.series("procedural_loss_nats")
     if not loss:
         return section.missing("pretrain has logged no loss in this run (a run may also start from a finished model).")
     ln_v = stage.value("ln_vocab_nats")
@@ -123,7 +123,10 @@ def pretraining(run: RunData) -> Section:
         ("last loss", f"{number(loss[-1][1])} nats a token"),
     ]
     if ln_v:
-        shape.insert(4, ("loss at the first step", f"{number(loss[0][1], 4)} nats (ln V = {number(ln_v, 4)})"))
+        shape.insert(4, ("loss at the first step", f"{number((procedural or loss)[0][1], 4)} nats (ln V = {number(ln_v, 4)})"))
+    if procedural:
+        shape.insert(2, ("of them in sequences without words", large(stage.value("procedural_tokens"))))
+    shown = (("text", "rlhf", loss), ("sequences without words", "sft", procedural))
     section.blocks.append(Table(["", ""], [[Cell(name, tone="label"), value] for name, value in shape]))
     drawings = [
         (
@@ -131,10 +134,8 @@ def pretraining(run: RunData) -> Section:
                 "pretrain-loss",
                 "Training loss by step",
                 lines(
-                    [("training", "rlhf", thinned([(step + 1, y) for step, y in loss]))],
-                    x="step",
-                    y="nats a token",
-                    log_x=True,
+                    [(name, colour, thinned([(step + 1, y) for step, y in points])) for name, colour, points in shown if points],
+                    x="step", y="nats a token", log_x=True,
                     level=("ln V: even guessing", ln_v) if ln_v else None,
                 ),
             ),

@@ -71,7 +71,7 @@ def expected_s(recipe: Recipe, verb: str, peak_flops: float) -> float:
         "sft": recipe.sft.max_tokens or recipe.sft.epochs * recipe.world.num_conversations_curated * 100,
         "reward": recipe.reward.epochs * recipe.prefer.num_pairs * 2 * 100,
         "rlhf": recipe.rlhf.num_iterations * recipe.rlhf.rollouts_per_iteration * 100 * (2 * recipe.rlhf.ppo_epochs + 2),
-        "reason": recipe.reason.num_iterations * recipe.reason.prompts_per_iteration * recipe.reason.group_size * 70 * (recipe.reason.passes + 1),
+        "reason": recipe.reason.num_iterations * recipe.reason.prompts_per_iteration * recipe.reason.group_size * 70 * 2,
     }.get(verb, 0)
     return 6 * num_parameters(recipe) * tokens / (ASSUMED_MFU * peak_flops)
 

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 POSITIVE = frozenset(
     "tokens batch_tokens row_tokens context_tokens micro_batch_rows batch_pairs batch_prompts rollouts_per_iteration minibatches ppo_epochs "
     "max_new_tokens num_layers width num_heads num_kv_heads head_size ffn_width num_threads num_pairs num_labelled best_of_n max_chars ensemble group_size n "
-    "prompts_per_iteration groups_per_update passes anchor_prompts validate_every validation_problems "
+    "prompts_per_iteration groups_per_update anchor_prompts validate_every validation_problems "
     "beta kl_target_nats audit_every audit_prompts".split()
 )
 
@@ -116,11 +116,14 @@ class OptimizerSection(Section):
 
 class PretrainSection(Section):
     tokens: int = 5_000_000
+    procedural_frac: float = Field(0.0, lt=1)  # of the steps, the first ones, are spent on sequences without words (data/procedural.py)
+    procedural_rows_frac: float = 0.0  # of the rows of every later step hold such sequences, so that what they teach stays
+    procedural_weight: float = 0.07  # of those rows' mean loss, beside 1 for the text's
     max_passes: float = 8.0  # a corpus smaller than `tokens` is repeated at most this often, then steps are cut
     batch_tokens: int = 8_192
     row_tokens: int = 256
     micro_batch_rows: int = 16
-    optimizer: OptimizerSection = OptimizerSection()
+    optimizer: OptimizerSection = OptimizerSection(adamw_lr=0.01)  # the tied embedding starts at 1: a hundredth of it a step
     num_evaluations: int = 8
     evaluation_tokens: int = 65_536
     num_kept_checkpoints: int = 8  # log-spaced, kept for good under base/checkpoints
@@ -183,6 +186,7 @@ class RewardSection(Section):
     num_evaluations: int = 4
     num_normalise_answers: int = 512  # answers of the SFT model whose scores set the mean and std
     rater_weights: Literal["as_given", "agreement"] = "as_given"  # agreement: votes count by how far a rater agrees with the others
+    text_coef: float = 0.0  # of the likelihood of chosen answers beside the preference loss, so that what the model knows stays
     debias_length: bool = False  # what answers' lengths explain of the choices is fitted apart and left out of the score
     ensemble: int = 1  # models of each kind, their mean the reward
     row_tokens: int = 256
@@ -258,11 +262,11 @@ class ReasonSection(Section):
     buffer_iterations: int = 2  # how long a group that was left over may wait for its turn
     sampling: SamplingSection = SamplingSection(max_new_tokens=72)
     credit: Literal["step", "answer"] = "step"  # a token is credited with what follows it, step by step; or with the whole answer
-    imitation_coef: float = 1.0  # of the likelihood of verified tokens: those before an answer's first wrong step
+    retries: int = 4  # how often a problem that no answer solved is gone on with from its last right step
+    imitation_coef: float = 1.0  # of the likelihood of right answers, one to each problem
     step_discount: float = 0.3  # of what later steps earn, in the credit of a step
     steps_coef: float = 1.0  # of the share of right steps, beside 1 for a right answer
     format_coef: float = 0.1  # of having the form
-    passes: int = 1  # over an iteration's answers
     minibatches: int = 4
     row_tokens: int = 256
     micro_batch_rows: int = 8

@@ -1,7 +1,8 @@
 """pretrain: token shards and random noise to a base model.
 
 Reads `tokenizer/` (tokens), writes `base/`. The weights start as noise; each step feeds rows of text, predicts every
-next token, compares, updates, repeats. No labels: the text is its own.
+next token, compares, updates, repeats. No labels: the text is its own. With `pretrain.procedural_frac` the first steps feed
+sequences without words instead (data/procedural.py), from which looking back is learnt.
 
 One batch from disk to weight update: data/loader.py (rows of the shuffled stream) -> this loop -> model/transformer.py
 -> run/update.py. Left out: dropout and any schedule of batch or row length.
@@ -12,9 +13,14 @@ from __future__ import annotations
 import math
 import time
 
+from torch import Tensor
+
 from fromnoise.algorithms.logprobs import linear_cross_entropy
+from fromnoise.algorithms.masking import loss_mask_of
 from fromnoise.algorithms.schedules import lr_scale
 from fromnoise.data.loader import PretrainStream, prefetch
+from fromnoise.data.packing import Batch, stack_rows
+from fromnoise.data.procedural import procedural_batch
 from fromnoise.data.shards import TokenShards
 from fromnoise.data.tokenizer import Tokenizer
 from fromnoise.evaluate.likelihood import bits_per_byte, probes
@@ -37,7 +43,7 @@ def run(ctx) -> None:
     stream = PretrainStream(train, weights, ctx.seed, tokenizer.endoftext_id)
 
     model = initialize(Transformer(ModelConfig(vocab_size=tokenizer.vocab_size, **recipe.model.model_dump())), seed=ctx.seed).to(ctx.machine.device)
-    optimizer = make_optimizer(model, settings.optimizer)
+    optimizer = make_optimizer(model, settings.optimizer, ctx.machine.torch_dtype)
     parameters = list(model.parameters())
     if ctx.machine.compile:
         compile_blocks(model)
@@ -47,27 +53,51 @@ def run(ctx) -> None:
     rows_here = rows_per_step // ctx.process.world_size
     micro_rows = min(settings.micro_batch_rows, rows_here)
     step_tokens = rows_per_step * settings.row_tokens
+    mixed_rows = round(settings.procedural_rows_frac * micro_rows)  # of each micro-batch: every batch then has one shape
+    text_ids = tokenizer.text_ids
 
-    def micro_batches(step: int):
-        first = step * rows_per_step + ctx.process.rank * rows_here
-        rows = range(first, first + rows_here, micro_rows)
-        return [stream.batch(row, micro_rows, settings.row_tokens).to(ctx.machine.device) for row in rows]
+    def micro_batches(step: int) -> list[tuple[Batch, int]]:
+        """(batch, how many of its rows are text, the first ones) of a step."""
+        text_rows = micro_rows - mixed_rows if step >= num_procedural else 0
+        found = []
+        for place in range(rows_here // micro_rows):
+            number = (step * ctx.process.world_size + ctx.process.rank) * (rows_here // micro_rows) + place  # of all micro-batches so far
+            parts = []
+            if text_rows:
+                first = (number - num_procedural * rows_per_step // micro_rows) * text_rows
+                parts.append(stream.batch(first, text_rows, settings.row_tokens))
+            if text_rows < micro_rows:
+                first, count = number * micro_rows + text_rows, micro_rows - text_rows
+                parts.append(procedural_batch(ctx.seed, first, count, settings.row_tokens, text_ids, tokenizer.pad_id, short=not text_rows))
+            found.append((stack_rows(parts).to(ctx.machine.device), text_rows))
+        return found
 
-    def losses(batch) -> dict[str, Loss]:
+    def parts_of(values: Tensor, text_rows: int) -> dict[str, Tensor]:
+        """Values by row (B, T), told apart by what the rows hold."""
+        parts = {"loss": values[:text_rows], "procedural": values[text_rows:]}
+        return {name: part for name, part in parts.items() if len(part)}
+
+    def counts(batches: list[tuple[Batch, int]]) -> dict[str, float]:
+        counted = [{name: float(mask.sum()) for name, mask in parts_of(loss_mask_of(batch.labels), rows).items()} for batch, rows in batches]
+        return {name: sum(one[name] for one in counted) for name in counted[0]}
+
+    def losses(item: tuple[Batch, int]) -> dict[str, Loss]:
+        batch, text_rows = item
         with ctx.machine.autocast():
             hidden = model(batch.input_ids, batch.position_ids, batch.segment_ids)  # (B, T, D)
-            nll = linear_cross_entropy(hidden.flatten(0, 1), model.head_weight, batch.labels.flatten())  # (B * T,)
-        return {"loss": Loss(nll.sum(), batch.num_targets, "token")}
+            nll = linear_cross_entropy(hidden, model.head_weight, batch.labels)  # (B, T)
+        masks = parts_of(loss_mask_of(batch.labels), text_rows)
+        return {name: Loss(part.sum(), float(masks[name].sum()), "token") for name, part in parts_of(nll, text_rows).items()}
 
     def measure_step_s() -> float:
         """Seconds of a step after one to warm up; weights and random state are untouched."""
         batch = micro_batches(0)
         for _ in range(3):
             start = time.perf_counter()
-            for micro_batch in batch:
-                losses(micro_batch)["loss"].sum.backward()
+            for item in batch:
+                sum(part.sum for part in losses(item).values()).backward()
             seconds = time.perf_counter() - start
-        seconds += step_seconds(model, settings.optimizer)
+        seconds += step_seconds(model, settings.optimizer, ctx.machine.torch_dtype)
         optimizer.zero_grad(set_to_none=True)
         return seconds
 
@@ -84,16 +114,21 @@ def run(ctx) -> None:
         return quality["all"]
 
     # how long: a pure function of the recipe, or of the rate measured now where a budget in time was given
-    most = int(stream.pass_tokens(0) * settings.max_passes) // step_tokens
+    text_frac = (1 - settings.procedural_frac) * (1 - mixed_rows / micro_rows)
+    most = int(stream.pass_tokens(0) * settings.max_passes / text_frac) // step_tokens
+    num_procedural = 0
     step_s = ctx.decide("step_s", measure_step_s)
     num_steps = max(1, min(steps_for(ctx, "pretrain", settings.tokens // step_tokens, step_s), most))
+    num_procedural = round(settings.procedural_frac * num_steps)
+    text_tokens = (num_steps - num_procedural) * step_tokens * (micro_rows - mixed_rows) // micro_rows
     ctx.checkpoint.plan(step_s, settings.checkpoint_every_s)
     evaluation_steps = {round(num_steps * i / settings.num_evaluations) for i in range(settings.num_evaluations + 1)}
     kept_steps = log_spaced(num_steps, settings.num_kept_checkpoints)
     total, matrix = num_parameters(model.config), num_matrix_parameters(model.config)
     ctx.info(
-        f"{total:,} parameters ({matrix:,} in matrix products), {num_steps:,} steps of {step_tokens:,} tokens, "
-        f"{num_steps * step_tokens / total:.1f} tokens per parameter, {num_steps * step_tokens / stream.pass_tokens(0):.2f} passes, "
+        f"{total:,} parameters ({matrix:,} in matrix products), {num_steps:,} steps of {step_tokens:,} tokens"
+        f"{f', the first {num_procedural:,} on sequences without words' if num_procedural else ''}, "
+        f"{text_tokens / total:.1f} tokens per parameter, {text_tokens / stream.pass_tokens(0):.2f} passes, "
         f"ln V = {math.log(tokenizer.vocab_size):.3f} nats"
     )
 
@@ -115,14 +150,14 @@ def run(ctx) -> None:
             began = time.perf_counter()
             scale = lr_scale(step, num_steps, settings.optimizer.warmup_frac, settings.optimizer.decay_frac, settings.optimizer.final_lr_frac)
             stats = update(
-                parameters, optimizer, batch, losses, {"loss": sum(b.num_targets for b in batch)},
+                parameters, optimizer, batch, losses, counts(batch), weights={"procedural": settings.procedural_weight},
                 lr_scale=scale, max_grad_norm=settings.optimizer.max_grad_norm, process=ctx.process,
             )
-            guard.check(step, stats, {"input_ids": batch[0].input_ids, "labels": batch[0].labels})
-            seconds, last_loss = time.perf_counter() - began, stats.losses["loss"]
+            guard.check(step, stats, {"input_ids": batch[0][0].input_ids, "labels": batch[0][0].labels})
+            seconds, last_loss = time.perf_counter() - began, stats.losses.get("loss", stats.losses.get("procedural"))
             ctx.log(
-                step, loss_nats=last_loss, grad_norm=stats.grad_norm, lr_scale=scale, skipped=stats.skipped,
-                tokens=(step + 1) * step_tokens, **ctx.rates(step_tokens, seconds, token_flops),
+                step, loss_nats=stats.losses.get("loss"), procedural_loss_nats=stats.losses.get("procedural"), grad_norm=stats.grad_norm, lr_scale=scale,
+                skipped=stats.skipped, tokens=(step + 1) * step_tokens, **ctx.rates(step_tokens, seconds, token_flops),
             )
             progress.advance(1, loss=last_loss, tokens_per_s=step_tokens / seconds)
             if ctx.checkpoint.due(step + 1):
@@ -136,7 +171,8 @@ def run(ctx) -> None:
     ctx.finish(
         {
             "num_parameters": total, "matrix_parameters": matrix, "num_steps": num_steps, "tokens": num_steps * step_tokens,
-            "passes": num_steps * step_tokens / stream.pass_tokens(0), "tokens_per_parameter": num_steps * step_tokens / total,
+            "procedural_tokens": num_steps * step_tokens - text_tokens,
+            "passes": text_tokens / stream.pass_tokens(0), "tokens_per_parameter": text_tokens / total,
             "flops": num_steps * step_tokens * token_flops, "vocab_size": tokenizer.vocab_size, "ln_vocab_nats": math.log(tokenizer.vocab_size),
             "final_loss_nats": last_loss, "validation_bits_per_byte": last_bpb,
         }

@@ -3,8 +3,9 @@
 Reads `rlhf/` and `prefer/` (prompts that nothing here may spoil); writes `reason/`. Each iteration: draw problems from the
 levels that are solved now and then; sample a group of answers to each; grade every answer and every step of it; credit
 each token with what followed it, against the group (GRPO); one clipped update. Groups that earned the same are left
-out and replaced by earlier ones that waited. Beside them, in every update, the rlhf model's own answers to other
-prompts: what it would say there must stay what it says.
+out and replaced by earlier ones that waited. Problems that nobody solved are tried on from the last right step, and right
+answers are imitated. Beside them, in every update, the rlhf model's own answers to other prompts: what it would say there
+must stay what it says.
 
 From problem to weight update: world/problems.py -> generate/groups.py -> this loop -> run/update.py.
 Over-long rule: a problem from a file that leaves no room for an answer is set aside and counted.
@@ -58,7 +59,7 @@ def run(ctx) -> None:
     policy, reference = (load_model(ctx.path("rlhf")).to(machine.device) for _ in range(2))
     for model in (policy, reference) if machine.compile else ():
         compile_blocks(model)
-    optimizer = make_optimizer(policy, settings.optimizer)
+    optimizer = make_optimizer(policy, settings.optimizer, ctx.machine.torch_dtype)
     engine = Engine(policy, dtype=machine.torch_dtype, max_batch=256)
     shape = RowShape(settings.row_tokens, settings.micro_batch_rows, tokenizer.pad_id, machine.device)
     problems = Problems(ctx, tokenizer)
@@ -92,7 +93,7 @@ def run(ctx) -> None:
             with machine.autocast():
                 policy(batches[0].input_ids, batches[0].position_ids, batches[0].segment_ids).float().mean().backward()
         optimizer.zero_grad()
-        trained = len(batches) * settings.passes + settings.minibatches  # anchors beside each minibatch
+        trained = len(batches) + 2 * settings.minibatches  # right answers and anchors beside each minibatch
         return sample_s + (time.perf_counter() - start) * (trained + 2 / 3 * len(batches))
 
     iteration_s = ctx.decide("iteration_s", measure)
@@ -131,24 +132,21 @@ def run(ctx) -> None:
             correct = torch.tensor([one.correct for one in grades], dtype=torch.float64).reshape(len(drawn), -1)  # (P, G)
             curriculum.learn(levels, correct.mean(dim=1).tolist())
             fresh = grouped.make_groups(tokenizer, prompts, written, grades, rewards, settings, iteration)
+            right = grouped.led_to_right(engine, tokenizer, drawn, prompts, written, grades, settings, seed_from(ctx.seed, "retries", iteration))
             sampled = time.perf_counter()
 
             add_logprobs(fresh, policy, reference, shape, settings, machine)
             chosen, num_old = buffer.take(fresh, settings.groups_per_update, iteration)
             scale = lr_scale(iteration, num_iterations, *(getattr(settings.optimizer, name) for name in ("warmup_frac", "decay_frac", "final_lr_frac")))
             scored = time.perf_counter()
-            trained, kl_nats = [], None
-            if iteration < warm_up:
-                passes = [demonstrations(drawn, tokenizer, shape)]
-            elif chosen:
+            trained, kl_nats, credited = [], None, []
+            shown = demonstrations(drawn, tokenizer, shape) if iteration < warm_up else imitated(right, shape)
+            if chosen and iteration >= warm_up:
                 answers, credit = together(chosen, shape)
                 kl_nats = float(masked_sum(credit["old_logprobs"] - credit["ref_logprobs"], answers.mask)) / len(answers.lengths)
-                orders = (shuffled_rows(len(answers.rows), seed_from(ctx.seed, "rows", iteration, number)) for number in range(settings.passes))
-                passes = [answers.batches(credit, order) for order in orders]
-            else:
-                passes = []
-            for number, minibatch in enumerate(part for batches in passes for part in split(batches, settings.minibatches)):
-                anchor = anchors[(iteration * settings.minibatches * settings.passes + number) % len(anchors)] if anchors else None
+                credited = answers.batches(credit, shuffled_rows(len(answers.rows), seed_from(ctx.seed, "rows", iteration)))
+            for number, minibatch in enumerate(shares(credited, shown, settings.minibatches)):
+                anchor = anchors[(iteration * settings.minibatches + number) % len(anchors)] if anchors else None
                 trained.append(step(minibatch, anchor, policy, reference, optimizer, settings, machine, scale, ctx.process))
                 guard.check(iteration, trained[-1].pop("stats"), {"input_ids": minibatch[0].input_ids})
                 seen_tokens += sum(int((batch.segment_ids > 0).sum()) for batch in minibatch)
@@ -158,7 +156,7 @@ def run(ctx) -> None:
                 iteration, reward=float(rewards.sum(-1).mean()), correct_frac=float(correct.mean()), steps_frac=float(np.mean([one.steps for one in grades])),
                 form_frac=float(np.mean([one.form_ok for one in grades])), false_steps=float(np.mean([one.num_false for one in grades])),
                 pass_k_frac=float((correct.amax(dim=1) > 0).double().mean()), groups_taught=len(fresh), groups_from_buffer=num_old,
-                groups_waiting=len(buffer.groups), kl_nats=kl_nats, answer_tokens=float(np.mean([len(one.token_ids) for one in written])),
+                groups_waiting=len(buffer.groups), led_to_right_frac=len(right) / len(drawn), kl_nats=kl_nats, answer_tokens=float(np.mean([len(one.token_ids) for one in written])),
                 stopped_frac=float(np.mean([one.stopped for one in written])), **averages(trained), lr_scale=scale,
                 **{f"correct_frac_level_{level}": rate for level, rate in sorted(curriculum.rates.items())},
                 sample_s=sampled - began, score_s=scored - sampled, update_s=ended - scored,
@@ -269,7 +267,7 @@ def together(groups: list[grouped.Group], shape: RowShape) -> tuple[Answers, dic
     flat = lambda name: [row for group in groups for row in getattr(group, name)]  # noqa: E731
     answers = Answers([group.prompt_ids for group in groups for _ in group.answer_ids], flat("answer_ids"), shape, flat("counted"))
     width = answers.mask.shape[1]
-    parts = {"advantages": "credit", "verified": "verified", "old_logprobs": "old_logprobs", "ref_logprobs": "ref_logprobs"}
+    parts = {"advantages": "credit", "old_logprobs": "old_logprobs", "ref_logprobs": "ref_logprobs"}
     found = {name: grouped.padded(flat(part), width) for name, part in parts.items() if flat(part)}
     found["lengths"] = answers.mask.sum(dim=1, keepdim=True).expand(-1, width).float().contiguous()
     return answers, found
@@ -287,8 +285,22 @@ def demonstrations(problems: list[Example], tokenizer: Tokenizer, shape: RowShap
     return [b.to(torch.device(shape.device)) for b in collate_all(sequences, masks, row_tokens=shape.row_tokens, num_rows=shape.num_rows, pad_id=shape.pad_id)]
 
 
+def imitated(right: list[tuple[list[int], grouped.Written]], shape: RowShape) -> list[Batch]:
+    """Right answers as batches that carry no credit; those that their tries made too long for a row are left out."""
+    fits = [(prompt, answer) for prompt, answer in right if len(prompt) + len(answer.token_ids) <= shape.row_tokens]
+    if not fits:
+        return []
+    return Answers([prompt for prompt, _ in fits], [one.token_ids for _, one in fits], shape, [one.counted for _, one in fits]).batches()
+
+
+def shares(credited: list[Batch], shown: list[Batch], count: int) -> list[list[Batch]]:
+    """An iteration's batches shared out over `count` updates, each with its part of either kind; none is empty."""
+    parts = [split(batches, count) if batches else [] for batches in (credited, shown)]
+    return [[batch for part in parts for batch in (part[at] if at < len(part) else [])] for at in range(max(map(len, parts)))]
+
+
 def step(minibatch: list[Batch], anchor: Anchor | None, policy, reference, optimizer, settings, machine, scale: float, process) -> dict:
-    """One update on practised answers (or demonstrations, which carry no credit) and on one batch of anchors; what is logged."""
+    """One update on groups of answers, on right answers to imitate (which carry no credit), and on one batch of anchors; what is logged."""
     seen: list[dict] = []
 
     def losses(item: Batch | Anchor) -> dict[str, Loss]:
@@ -300,7 +312,7 @@ def step(minibatch: list[Batch], anchor: Anchor | None, policy, reference, optim
                 kl = kl_from_hidden(hidden[mask], policy.head_weight, item.ref_hidden, reference.head_weight)
                 return {"anchor": Loss(kl.sum(), float(len(kl)), "token")}
             if "advantages" not in batch.extra:
-                return {"policy": Loss(linear_cross_entropy(hidden, policy.head_weight, batch.labels).sum(), float(mask.sum()), "token")}
+                return {"imitation": Loss(linear_cross_entropy(hidden, policy.head_weight, batch.labels).sum(), float(mask.sum()), "token")}
             logprobs, entropy = linear_logprobs_and_entropy(hidden, policy.head_weight, batch.labels, settings.sampling.temperature)
         old = batch.extra["old_logprobs"]
         seen.append({**ppo_policy_stats(logprobs.detach(), old, mask, settings.clip_ratio, settings.clip_ratio_high),
@@ -310,21 +322,22 @@ def step(minibatch: list[Batch], anchor: Anchor | None, policy, reference, optim
             aggregation=settings.aggregation, lengths=batch.extra["lengths"], max_tokens=settings.sampling.max_new_tokens,
             ref_logprobs=batch.extra["ref_logprobs"], kl_coef=settings.kl_coef,
         )  # fmt: skip
-        verified = batch.extra["verified"] * mask
-        return {"policy": Loss(*found, "token" if settings.aggregation == "token" else "sequence"),
-                "imitation": Loss(-(verified * logprobs).sum(), float(verified.sum()), "token")}  # fmt: skip
+        return {"policy": Loss(*found, "token" if settings.aggregation == "token" else "sequence")}
 
-    by_answer = settings.aggregation != "token" and "advantages" in minibatch[0].extra
-    counts = {"policy": float(sum(answers_in(batch) if by_answer else batch.num_targets for batch in minibatch))}
-    if "advantages" in minibatch[0].extra:
-        counts["imitation"] = float(sum((batch.extra["verified"] * loss_mask_of(batch.labels)).sum() for batch in minibatch))
+    credited = [batch for batch in minibatch if "advantages" in batch.extra]
+    shown = [batch for batch in minibatch if "advantages" not in batch.extra]
+    counts = {}
+    if credited:
+        counts["policy"] = float(sum(batch.num_targets if settings.aggregation == "token" else answers_in(batch) for batch in credited))
+    if shown:
+        counts["imitation"] = float(sum(batch.num_targets for batch in shown))
     if anchor is not None:
         counts["anchor"] = float(len(anchor.ref_hidden))
     micro_batches = [*minibatch, anchor] if anchor is not None else minibatch
     weights = {"anchor": settings.anchor_coef, "imitation": settings.imitation_coef}
     stats = update(list(policy.parameters()), optimizer, micro_batches, losses, counts, weights=weights,
                    lr_scale=scale, max_grad_norm=settings.optimizer.max_grad_norm, process=process)  # fmt: skip
-    return {"policy_loss": stats.losses["policy"], "imitation_loss": stats.losses.get("imitation"),
+    return {"policy_loss": stats.losses.get("policy"), "imitation_loss": stats.losses.get("imitation"),
             "anchor_kl_nats": stats.losses.get("anchor"), "grad_norm": stats.grad_norm, "stats": stats, **averages(seen)}  # fmt: skip
 
 

@@ -6,6 +6,9 @@ reward model will train the policy; the audit model only chooses among its check
 of the two is k models that saw the same pairs in other orders (Lakshminarayanan et al. 2017, arXiv 1612.01474), a folder
 each, `reward/`, `reward/member-2/`, ...; their mean is the reward, their spread how little it is to be trusted.
 
+With `reward.text_coef` the chosen answers' likelihood is learnt beside the preference (Yang et al. 2024, arXiv 2406.10216): a
+model that still knows what it would say can tell when something else was said.
+
 The weights kept are those with the best loss on a validation part of the training pairs. The held-out pairs, on
 which accuracy is reported beside the best attainable, choose nothing.
 
@@ -21,7 +24,9 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from fromnoise.algorithms.logprobs import linear_cross_entropy
 from fromnoise.algorithms.losses import bradley_terry
+from fromnoise.algorithms.masking import IGNORE_INDEX, loss_mask_of
 from fromnoise.algorithms.schedules import lr_scale
 from fromnoise.data.packing import Batch
 from fromnoise.data.pairs import batch_of, longest, pack_pairs, sequences_of
@@ -128,6 +133,8 @@ def train(ctx, plan: Plan, tokenizer, first: int, saved, guard, summaries: dict,
     """Train one of the models from the SFT model, keep the best weights by validation, save it; its summary."""
     settings, optimizer_settings = ctx.recipe.reward, ctx.recipe.reward.optimizer
     model = ScoreModel(load_model(ctx.path("sft"))).to(ctx.machine.device)
+    if settings.text_coef and not model.backbone.config.tie_embeddings:
+        raise UserError("reward.text_coef needs a model whose head is its embedding (tie_embeddings): a reward model keeps no other head")
     optimizer = make_optimizer(model, optimizer_settings, ctx.machine.torch_dtype)
     parameters = list(model.parameters())
     if ctx.machine.compile:
@@ -145,9 +152,20 @@ def train(ctx, plan: Plan, tokenizer, first: int, saved, guard, summaries: dict,
     def losses(micro_batch) -> dict[str, Loss]:
         batch, pairs = micro_batch
         with ctx.machine.autocast():
-            scores = model(batch.input_ids, batch.position_ids, batch.segment_ids)  # (B, T)
-        shift = length_coef * plan.length_differences(pairs) if settings.debias_length else None
-        return {"loss": Loss(*preference_loss(scores, batch, pairs, shift), "pair")}
+            hidden = model.backbone(batch.input_ids, batch.position_ids, batch.segment_ids)  # (B, T, D)
+            scores = model.score_hidden(hidden)  # (B, T)
+            shift = length_coef * plan.length_differences(pairs) if settings.debias_length else None
+            found = {"loss": Loss(*preference_loss(scores, batch, pairs, shift), "pair")}
+            if settings.text_coef:
+                labels = chosen_labels(batch, pairs)
+                nll = linear_cross_entropy(hidden, model.backbone.head_weight, labels)
+                found["text"] = Loss(nll.sum(), float(loss_mask_of(labels).sum()), "token")
+        return found
+
+    def counts(batches) -> dict[str, float]:
+        pairs = [pair for _, own in batches for pair in own]
+        found = {"loss": float(sum(pair["weight"] for pair in pairs))}
+        return found | ({"text": float(sum(len(pair["answers"][i]["token_ids"]) for pair in pairs for i in liked(pair)))} if settings.text_coef else {})
 
     def validate(step: int) -> None:
         nonlocal best, best_loss, best_step, length_coef
@@ -170,14 +188,13 @@ def train(ctx, plan: Plan, tokenizer, first: int, saved, guard, summaries: dict,
         batches = plan.micro_batches(step)
         scale = lr_scale(step, plan.num_steps, optimizer_settings.warmup_frac, optimizer_settings.decay_frac, optimizer_settings.final_lr_frac)
         stats = update(
-            parameters, optimizer, batches, losses, {"loss": sum(pair["weight"] for _, pairs in batches for pair in pairs)},
-            lr_scale=scale, max_grad_norm=optimizer_settings.max_grad_norm, process=ctx.process,
+            parameters, optimizer, batches, losses, counts(batches), weights={"text": settings.text_coef}, lr_scale=scale, max_grad_norm=optimizer_settings.max_grad_norm, process=ctx.process,
         )
         guard.check(first + step, stats, {"input_ids": batches[0][0].input_ids})
         tokens = sum(int((batch.segment_ids > 0).sum()) for batch, _ in batches)
         seen_tokens += tokens
         ctx.log(
-            first + step, model=plan.name, loss_nats=stats.losses["loss"], grad_norm=stats.grad_norm, lr_scale=scale, skipped=stats.skipped,
+            first + step, model=plan.name, loss_nats=stats.losses["loss"], text_loss_nats=stats.losses.get("text"), grad_norm=stats.grad_norm, lr_scale=scale, skipped=stats.skipped,
             pairs=sum(len(pairs) for _, pairs in batches), tokens=tokens, **ctx.rates(tokens, time.perf_counter() - began, token_flops),
         )
         progress.advance(1, model=plan.name, loss=stats.losses["loss"])
@@ -243,6 +260,20 @@ def length_coefficient(margins: torch.Tensor, plan: Plan, pairs: Sequence[dict],
         if abs(step) < 1e-10:
             break
     return b
+
+
+def liked(pair: dict) -> tuple[int, ...]:
+    """Which of a pair's answers were chosen: one, or both of a tie."""
+    return (0, 1) if pair["chosen"] is None else (pair["chosen"],)
+
+
+def chosen_labels(batch: Batch, pairs: Sequence[dict]) -> torch.Tensor:
+    """(B, T): the batch's labels where they belong to a chosen answer, IGNORE_INDEX elsewhere."""
+    labels, kept = batch.labels.reshape(-1), torch.full((batch.labels.numel(),), IGNORE_INDEX, device=batch.labels.device)
+    for sequence, begin, end in zip(batch.sequence_ids.tolist(), batch.start_index.tolist(), batch.last_index.tolist(), strict=True):
+        if sequence % 2 in liked(pairs[sequence // 2]):
+            kept[begin:end] = labels[begin:end]
+    return kept.reshape(batch.labels.shape)
 
 
 def preference_loss(scores: torch.Tensor, batch: Batch, pairs: Sequence[dict], shift: torch.Tensor | None = None) -> tuple[torch.Tensor, float]:

@@ -18,11 +18,11 @@ from . import conversations as cv
 from . import facts as fx
 from . import requests
 
-PROMPT_MIX = (  # what stands beside the minimal pairs (0.30 of all prompts)
-    ("context", 0.35), ("fact", 0.12), ("sum", 0.10), ("unknown", 0.05), ("summary", 0.02), ("list", 0.02), ("rewrite", 0.02),
+PROMPT_MIX = (  # what stands beside the minimal pairs (REQUEST_FRAC of all prompts)
+    ("context", 0.33), ("fact", 0.12), ("sum", 0.12), ("unknown", 0.05), ("summary", 0.02), ("list", 0.02), ("rewrite", 0.02),
     ("ambiguous", 0.02),
 )
-REQUEST_FRAC = 0.30
+REQUEST_FRAC = 0.32
 EARLIER_TURN_FRAC = 0.05  # prompts that come second in a conversation
 HELD_OUT_PROMPTS = 1_600
 HELD_REQUESTS = (("unseen_object", 0.72), ("unseen_verb", 0.12), ("unseen_pair", 0.12), ("idiom", 0.04))

@@ -1,0 +1,54 @@
+"""Sequences without words before and beside the text: counted apart, and no row of the text lost."""
+
+import math
+
+import pytest
+
+from fromnoise.data.shards import token_dtype, write_token_index, write_tokens
+from fromnoise.data.tokenizer import Tokenizer
+
+from . import small_run
+
+TEXTS = [f"The {a} {b} went {c}. Nobody saw it." for a in ("old", "red", "slow") for b in ("horse", "cart", "dog") for c in ("home", "away", "north", "on")]
+PRETRAIN = {"tokens": 40 * 512, "batch_tokens": 512, "row_tokens": 64, "micro_batch_rows": 4, "num_evaluations": 2, "evaluation_tokens": 512, "max_passes": 100.0,
+            "num_kept_checkpoints": 2, "probes": ["The old"], "optimizer": small_run.OPTIMIZER}  # fmt: skip
+MODEL = {"num_layers": 1, "width": 64, "num_heads": 1, "num_kv_heads": 1, "ffn_width": 64, "context_tokens": 64}
+
+
+@pytest.fixture(scope="module")
+def parent(tmp_path_factory):
+    run = small_run.make(tmp_path_factory.mktemp("pretrain") / "run")
+    folder, tokenizer = run.path / "tokenizer", Tokenizer.train(TEXTS * 3, 320)
+    dtype = token_dtype(tokenizer.vocab_size)
+    index = {
+        split: {"web": write_tokens(folder / "tokens", split, "web", [tokenizer.encode_batch(TEXTS * count)], dtype, tokenizer.endoftext_id)}
+        for split, count in (("train", 20), ("validation", 2))
+    }
+    write_token_index(folder / "tokens", index, dtype)
+    tokenizer.save(folder)
+    return run
+
+
+def trained(parent, folder, stop_after=None, **changes):
+    settings = small_run.recipe(pretrain={**PRETRAIN, **changes}, model=MODEL)
+    return small_run.do(small_run.copy_of(parent, folder, without="base"), "pretrain", settings, stop_after=stop_after)
+
+
+def test_they_are_logged_and_counted_apart(parent, tmp_path):
+    done = trained(parent, tmp_path / "run", procedural_frac=0.25, procedural_rows_frac=0.25)
+    steps = [line for line in done.metrics if "grad_norm" in line]
+    assert [line["loss_nats"] is None for line in steps] == [True] * 10 + [False] * 30
+    assert all(line["procedural_loss_nats"] is not None for line in steps)
+    assert steps[0]["procedural_loss_nats"] == pytest.approx(math.log(done.summary["vocab_size"]), rel=0.01)
+    assert done.summary["procedural_tokens"] == 10 * 512 + 30 * 512 // 4
+    assert done.summary["tokens"] == 40 * 512
+    plain = trained(parent, tmp_path / "plain")
+    assert done.summary["passes"] == pytest.approx(plain.summary["passes"] * 0.75 * 0.75)
+    assert plain.summary["procedural_tokens"] == 0 and all(line["procedural_loss_nats"] is None for line in plain.metrics if "grad_norm" in line)
+
+
+def test_interrupted_equals_uninterrupted_in_either_part(parent, tmp_path):
+    changes = {"procedural_frac": 0.25, "procedural_rows_frac": 0.25, "tokens": 12 * 512}
+    whole = trained(parent, tmp_path / "whole", **changes)
+    for stop in (1, 7):
+        assert trained(parent, tmp_path / f"stopped-{stop}", stop_after=stop, **changes).outputs == whole.outputs
