@@ -61,6 +61,8 @@ def make(folder: Path, num_prompts: int = 60, context_tokens: int = 64) -> RunFo
     model = initialize(Transformer(config), seed=0)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
+        model.embed_tokens.weight.mul_(0.002)  # small, and the norm at one: a model that a few updates at these rates move
+        model.norm.weight.fill_(1.0)
         for parameter in model.parameters():
             parameter.add_(0.05 * torch.randn(parameter.shape, generator=generator))
         model.embed_tokens.weight[tokenizer.im_end_id] *= 3  # stops now and then, with or without meaning to

@@ -126,7 +126,7 @@ def pretraining(run: RunData) -> Section:
         shape.insert(4, ("loss at the first step", f"{number((procedural or loss)[0][1], 4)} nats (ln V = {number(ln_v, 4)})"))
     if procedural:
         shape.insert(2, ("of them in sequences without words", large(stage.value("procedural_tokens"))))
-    shown = (("text", "rlhf", loss), ("sequences without words", "sft", procedural))
+    curves = (("text", "rlhf", loss), ("sequences without words", "sft", procedural))
     section.blocks.append(Table(["", ""], [[Cell(name, tone="label"), value] for name, value in shape]))
     drawings = [
         (
@@ -134,7 +134,7 @@ def pretraining(run: RunData) -> Section:
                 "pretrain-loss",
                 "Training loss by step",
                 lines(
-                    [(name, colour, thinned([(step + 1, y) for step, y in points])) for name, colour, points in shown if points],
+                    [(name, colour, thinned([(step + 1, y) for step, y in points])) for name, colour, points in curves if points],
                     x="step", y="nats a token", log_x=True,
                     level=("ln V: even guessing", ln_v) if ln_v else None,
                 ),

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 BF16_PAYS = 1.3  # bf16 is used where its matrix products are at least this much faster than fp32's
 COMPILE_PAYS_S = 60.0  # compiling a model takes about half a minute and saves about a third of the time
 MATRIX = 1024
+EMULATED_S = 0.5  # a large product that would take longer than this: nobody computes in that dtype, so a small one says enough
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # glibc, malloc.h
 
 _default_threads: int | None = None
@@ -127,16 +128,16 @@ def threads(wanted: int | None) -> int:
 
 
 def measure(device: str, num_threads: int) -> dict[str, Any]:
-    """{"fingerprint", "matmul_flops_per_s": {"float32", "bfloat16"}}: the best of repeated 1024 x 1024 products."""
+    """{"fingerprint", "matmul_flops_per_s": {"float32", "bfloat16"}}: the best of repeated 1024 x 1024 products; of 128 x 128
+    where a processor emulates the dtype and one large product would take seconds."""
     import torch
 
     torch.set_num_threads(num_threads)
-    speeds = {}
-    for dtype in (torch.float32, torch.bfloat16):
+
+    def product_s(dtype: torch.dtype, size: int, limit_s: float) -> float:
         generator = torch.Generator().manual_seed(0)
-        left, right = (torch.randn(MATRIX, MATRIX, generator=generator).to(device, dtype) for _ in range(2))
-        best, until = float("inf"), time.perf_counter() + 0.3
-        repeats = 0
+        left, right = (torch.randn(size, size, generator=generator).to(device, dtype) for _ in range(2))
+        best, until, repeats = float("inf"), time.perf_counter() + limit_s, 0
         while repeats < 3 or (time.perf_counter() < until and repeats < 200):
             start = time.perf_counter()
             left @ right
@@ -144,7 +145,13 @@ def measure(device: str, num_threads: int) -> dict[str, Any]:
                 getattr(torch, device).synchronize()
             best = min(best, time.perf_counter() - start)
             repeats += 1
-        speeds[str(dtype).removeprefix("torch.")] = 2 * MATRIX**3 / best
+        return best
+
+    speeds = {}
+    for dtype in (torch.float32, torch.bfloat16):
+        small_s = product_s(dtype, MATRIX // 8, 0.02)
+        emulated = small_s * 8**3 > EMULATED_S
+        speeds[str(dtype).removeprefix("torch.")] = 2 * (MATRIX // 8) ** 3 / small_s if emulated else 2 * MATRIX**3 / product_s(dtype, MATRIX, 0.3)
     return {"fingerprint": fingerprint(device, num_threads), "matmul_flops_per_s": speeds}
 
 
