@@ -58,7 +58,7 @@ def test_the_mix_of_prompts(full):
     kinds = Counter(p["kind"] for p in held)
     assert kinds["harmful"] == kinds["lookalike"]
     share = {kind: count / len(held) for kind, count in kinds.items()}
-    assert 0.28 < share["harmful"] + share["lookalike"] < 0.32
+    assert 0.30 < share["harmful"] + share["lookalike"] < 0.34
     assert 0.30 < share["context"] < 0.40 and 0.09 < share["fact"] < 0.15 and 0.07 < share["sum"] < 0.13 and 0.03 < share["unknown"] < 0.07
 
 

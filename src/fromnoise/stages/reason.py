@@ -337,8 +337,8 @@ def step(minibatch: list[Batch], anchor: Anchor | None, policy, reference, optim
     weights = {"anchor": settings.anchor_coef, "imitation": settings.imitation_coef}
     stats = update(list(policy.parameters()), optimizer, micro_batches, losses, counts, weights=weights,
                    lr_scale=scale, max_grad_norm=settings.optimizer.max_grad_norm, process=process)  # fmt: skip
-    return {"policy_loss": stats.losses.get("policy"), "imitation_loss": stats.losses.get("imitation"),
-            "anchor_kl_nats": stats.losses.get("anchor"), "grad_norm": stats.grad_norm, "stats": stats, **averages(seen)}  # fmt: skip
+    names = {"policy": "policy_loss", "imitation": "imitation_loss", "anchor": "anchor_kl_nats"}
+    return {**{names[name]: loss for name, loss in stats.losses.items()}, "grad_norm": stats.grad_norm, "stats": stats, **averages(seen)}
 
 
 def answers_in(batch: Batch) -> int:
