@@ -151,7 +151,7 @@ def led_to_right(
         if not left:
             break
         begun = [best.get(p, (0, []))[1] for p in left for _ in range(size)]
-        starts = [[*prompts[p * size], *best.get(p, (0, []))[1]] for p in left for _ in range(size)]
+        starts = [[*prompts[left[at // size] * size], *said] for at, said in enumerate(begun)]
         more = write_answers(engine, tokenizer, starts, settings.sampling, seed_from(seed, "retry", attempt), calculator=False)
         whole = [Written([*said, *w.token_ids], [True] * (len(said) + len(w.token_ids)), [], w.stopped) for said, w in zip(begun, more, strict=True)]
         graded = grade_all(tokenizer, [problems[p] for p in left], whole)

@@ -188,14 +188,15 @@ def train(ctx, plan: Plan, tokenizer, first: int, saved, guard, summaries: dict,
         batches = plan.micro_batches(step)
         scale = lr_scale(step, plan.num_steps, optimizer_settings.warmup_frac, optimizer_settings.decay_frac, optimizer_settings.final_lr_frac)
         stats = update(
-            parameters, optimizer, batches, losses, counts(batches), weights={"text": settings.text_coef}, lr_scale=scale, max_grad_norm=optimizer_settings.max_grad_norm, process=ctx.process,
+            parameters, optimizer, batches, losses, counts(batches), weights={"text": settings.text_coef},
+            lr_scale=scale, max_grad_norm=optimizer_settings.max_grad_norm, process=ctx.process,
         )
         guard.check(first + step, stats, {"input_ids": batches[0][0].input_ids})
         tokens = sum(int((batch.segment_ids > 0).sum()) for batch, _ in batches)
         seen_tokens += tokens
         ctx.log(
-            first + step, model=plan.name, loss_nats=stats.losses["loss"], text_loss_nats=stats.losses.get("text"), grad_norm=stats.grad_norm, lr_scale=scale, skipped=stats.skipped,
-            pairs=sum(len(pairs) for _, pairs in batches), tokens=tokens, **ctx.rates(tokens, time.perf_counter() - began, token_flops),
+            first + step, model=plan.name, loss_nats=stats.losses["loss"], text_loss_nats=stats.losses.get("text"), grad_norm=stats.grad_norm,
+            lr_scale=scale, skipped=stats.skipped, pairs=sum(len(pairs) for _, pairs in batches), tokens=tokens, **ctx.rates(tokens, time.perf_counter() - began, token_flops),
         )
         progress.advance(1, model=plan.name, loss=stats.losses["loss"])
         if step + 1 < plan.num_steps and ctx.checkpoint.due(first + step + 1):
