@@ -5,6 +5,7 @@ The reference never packs (documents of one length go through together), takes P
 """
 
 import math
+from functools import cache
 
 import pytest
 import torch
@@ -95,11 +96,15 @@ def reference_curve(num_steps):
     return torch.tensor(curve)
 
 
-# What a stage would choose on this machine: where bf16 products are emulated they take a hundred times as long.
-DTYPE = choose(Recipe(compile="off"), measure("cpu", torch.get_num_threads()), 0.0).torch_dtype
+@cache
+def machine_dtype():
+    """What a stage would choose on this machine: where bf16 products are emulated they take a hundred times as long. Measured
+    when a test asks, not while tests are collected."""
+    return choose(Recipe(compile="off"), measure("cpu", torch.get_num_threads()), 0.0).torch_dtype
 
 
-def fast_curve(num_steps, dtype=DTYPE, compiled=False, see_other_documents=False):
+def fast_curve(num_steps, compiled=False, see_other_documents=False):
+    dtype = machine_dtype()
     model = initialize(Transformer(CONFIG), 0)
     if compiled:
         compile_blocks(model)

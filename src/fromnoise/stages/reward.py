@@ -196,7 +196,8 @@ def train(ctx, plan: Plan, tokenizer, first: int, saved, guard, summaries: dict,
         seen_tokens += tokens
         ctx.log(
             first + step, model=plan.name, loss_nats=stats.losses["loss"], text_loss_nats=stats.losses.get("text"), grad_norm=stats.grad_norm,
-            lr_scale=scale, skipped=stats.skipped, pairs=sum(len(pairs) for _, pairs in batches), tokens=tokens, **ctx.rates(tokens, time.perf_counter() - began, token_flops),
+            lr_scale=scale, skipped=stats.skipped, pairs=sum(len(pairs) for _, pairs in batches), tokens=tokens,
+            **ctx.rates(tokens, time.perf_counter() - began, token_flops),
         )
         progress.advance(1, model=plan.name, loss=stats.losses["loss"])
         if step + 1 < plan.num_steps and ctx.checkpoint.due(first + step + 1):
