@@ -41,21 +41,32 @@ def test_bradley_terry_by_hand():
 
 
 def test_bradley_terry_at_zero_is_ln_2_with_and_without_ties():
-    for ties in (None, torch.tensor([True, False, True])):
-        total, count = bradley_terry(torch.zeros(3), torch.zeros(3), ties=ties)
+    for against in (None, torch.tensor([0.5, 0.0, 0.2])):
+        total, count = bradley_terry(torch.zeros(3), torch.zeros(3), against=against)
         assert float(total) / count == pytest.approx(math.log(2), rel=1e-6)
     twin = F.softplus(torch.zeros(3)).sum() * 2 / 3  # counts each pair in both directions
     assert float(twin) != pytest.approx(math.log(2))
 
 
 def test_bradley_terry_ties_and_weights_by_hand():
-    total, count = bradley_terry(tensor(1.0, 1.0), tensor(0.0, 0.0), weights=tensor(0.5, 3.0), ties=torch.tensor([True, False]))
+    total, count = bradley_terry(tensor(1.0, 1.0), tensor(0.0, 0.0), weights=tensor(0.5, 3.0), against=tensor(0.5, 0.0))
     tie = -0.5 * (math.log(sigmoid(1.0)) + math.log(sigmoid(-1.0)))
     assert float(total) == pytest.approx(0.5 * tie - 3.0 * math.log(sigmoid(1.0)), rel=1e-12)
     assert count == 3.5
     scores = torch.zeros(1, dtype=f64, requires_grad=True)
-    bradley_terry(scores, torch.zeros(1, dtype=f64), ties=torch.tensor([True]))[0].backward()
+    bradley_terry(scores, torch.zeros(1, dtype=f64), against=tensor(0.5))[0].backward()
     assert scores.grad == 0  # a tie pulls two equal scores nowhere
+
+
+def test_several_votes_on_a_pair_cost_the_mean_of_each_alone():
+    chosen, rejected = tensor(0.3, 0.3, 0.3, 0.3, 0.3), tensor(-0.4, -0.4, -0.4, -0.4, -0.4)
+    one_by_one = float(bradley_terry(chosen[:4], rejected[:4])[0]) + float(bradley_terry(rejected[:1], chosen[:1])[0])
+    total, count = bradley_terry(chosen[:1], rejected[:1], against=tensor(0.2))
+    assert count == 1 and float(total) == pytest.approx(one_by_one / 5, rel=1e-12)
+    assert float(bradley_terry(chosen[:1], rejected[:1])[0]) != pytest.approx(one_by_one / 5)  # the majority alone
+    zeros = torch.zeros(5, dtype=f64)
+    one_by_one = float(dpo(chosen[:4], rejected[:4], zeros[:4], zeros[:4], 0.1)[0]) + float(dpo(rejected[:1], chosen[:1], zeros[:1], zeros[:1], 0.1)[0])
+    assert float(dpo(chosen[:1], rejected[:1], zeros[:1], zeros[:1], 0.1, against=tensor(0.2))[0]) == pytest.approx(one_by_one / 5, rel=1e-12)
 
 
 def test_bradley_terry_is_finite_far_out():
@@ -251,7 +262,7 @@ def test_dpo_variants_by_hand():
     assert float(total) == pytest.approx(-0.8 * logsig(0.15) - 0.2 * logsig(-0.15), rel=1e-12) and count == 1
     total, _ = dpo(chosen[:1], rejected[:1], ref[0][:1], ref[1][:1], 0.5, variant="ipo")
     assert float(total) == pytest.approx((1.5 - 1.0) ** 2, rel=1e-12)
-    total, count = dpo(chosen, rejected, *ref, 0.1, weights=tensor(1.0, 1.0, 0.5), ties=torch.tensor([False, True, False]))
+    total, count = dpo(chosen, rejected, *ref, 0.1, weights=tensor(1.0, 1.0, 0.5), against=tensor(0.0, 0.5, 0.0))
     expected = -logsig(0.15) - 0.5 * (logsig(0.15) + logsig(-0.15)) - 0.5 * logsig(-0.1)
     assert float(total) == pytest.approx(expected, rel=1e-12) and count == 2.5
     total, _ = dpo(chosen, rejected, chosen, rejected, 0.1, label_smoothing=0.3)

@@ -9,6 +9,8 @@ import torch
 
 from fromnoise.algorithms.losses import bradley_terry
 from fromnoise.data.packing import pack_sequences
+from fromnoise.data.pairs import against, tallied, votes_of
+from fromnoise.data.preferences import read_preferences
 from fromnoise.evaluate.records import read_jsonl, write_jsonl
 from fromnoise.generate.rollout import RowShape
 from fromnoise.model.hf import load_reward, load_scorer
@@ -78,11 +80,43 @@ def test_loss_reads_each_score_at_the_end_of_its_own_answer():
     last = dict(zip(batch.sequence_ids.tolist(), scores.reshape(-1)[batch.last_index].tolist(), strict=True))
     first, second = torch.tensor([last[0], last[2], last[4]]), torch.tensor([last[1], last[3], last[5]])
     chosen, rejected = torch.stack([first[0], second[1], first[2]]), torch.stack([second[0], first[1], second[2]])
-    expected, _ = bradley_terry(chosen, rejected, torch.tensor([1.0, 0.5, 1.0]), torch.tensor([False, False, True]))
+    expected, _ = bradley_terry(chosen, rejected, torch.tensor([1.0, 0.5, 1.0]), torch.tensor([0.0, 0.0, 0.5]))
     total, count = preference_loss(scores, batch, pairs)
     assert total == pytest.approx(float(expected)) and count == 2.5
     flipped = [{**p, "chosen": None if p["chosen"] is None else 1 - p["chosen"]} for p in pairs]  # the broken twin
     assert preference_loss(scores, batch, flipped)[0] != pytest.approx(float(expected))
+
+
+def test_votes_are_counted_with_or_without_weights():
+    one = {**pair(chosen=1), "rater": "a"}
+    assert votes_of(one) == [("a", 1)] and tallied(one)["chosen"] == 1 and against(tallied(one)) == 0
+    several = {**one, "rater": None, "votes": [["a", 0], ["b", 1], ["c", 1], ["d", 1], ["e", 0]]}
+    counted = tallied(several)
+    assert counted["chosen"] == 1 and against(counted) == pytest.approx(0.4) and counted["weight"] == 1.0
+    heard = tallied(several, {"a": 3.0, "b": 0.5, "c": 0.5, "d": 0.5, "e": 0.5})
+    assert heard["chosen"] == 0 and against(heard) == pytest.approx(1.5 / 5) and heard["weight"] == pytest.approx(1.0)
+    tie = tallied({**several, "votes": [["a", 0], ["b", 1], ["c", None]]})
+    assert tie["chosen"] is None and against(tie) == 0.5
+
+
+def test_several_raters_compare_training_pairs_and_one_a_held_out_pair(made, tmp_path):
+    run, settings, done = made
+    changed = settings.model_copy(update={"prefer": settings.prefer.model_copy(update={"raters_per_pair": 5})})
+    copy = small_run.copy_of(run, tmp_path / "run", without="prefer")
+    small_run.do(copy, "prefer", changed)
+    pairs = read_jsonl(copy.path / "prefer" / "pairs.jsonl")
+    for one in pairs:
+        if one["split"] == "held_out":
+            assert "votes" not in one and one["rater"] and one["chosen"] in (0, 1)
+            continue
+        who, choices = zip(*one["votes"], strict=True)
+        assert len(set(who)) == 5 and {name.split("-")[0] for name in who} == {one["share"]}
+        assert one["chosen"] == int(sum(choices) > 2) and one["rater"] is None
+    assert len({sum(choice for _, choice in one["votes"]) for one in pairs if one["split"] == "train"}) > 2  # people differ
+    found = small_run.do(copy, "reward", changed)
+    assert found.outputs["reward/model.safetensors"] != done.outputs["reward/model.safetensors"]
+    read = read_preferences(copy.path / "prefer" / "pairs.jsonl", lambda bad: pytest.fail(str(bad)))
+    assert len(read) == sum(len(votes_of(one)) for one in pairs) and sum(one.weight for one in read) == pytest.approx(len(pairs))
 
 
 def test_quality_by_hand():

@@ -25,19 +25,19 @@ def next_token(hidden: Tensor, weight: Tensor, labels: Tensor, chunk_tokens: int
     return nll.sum(), float((labels != IGNORE_INDEX).sum())
 
 
-def bradley_terry(chosen_scores: Tensor, rejected_scores: Tensor, weights: Tensor | None = None, ties: Tensor | None = None) -> tuple[Tensor, float]:
+def bradley_terry(chosen_scores: Tensor, rejected_scores: Tensor, weights: Tensor | None = None, against: Tensor | None = None) -> tuple[Tensor, float]:
     """-log P(chosen preferred), P = sigmoid(chosen_score - rejected_score). All (P,); unit: pair; count = sum of weights.
 
-    ties (bool): a tie is half a vote each way, -(log sigmoid(d) + log sigmoid(-d)) / 2, least at d = 0, where it is
-    ln 2. Bradley and Terry 1952; as a reward model's loss: Ouyang et al. 2022 (arXiv 2203.02155), equation 1.
+    against: the share of the votes that went the other way, 0 where all agree. A tie is half a vote each way,
+    -(log sigmoid(d) + log sigmoid(-d)) / 2, least at d = 0, where it is ln 2. Bradley and Terry 1952; as a reward model's loss: Ouyang et al. 2022 (arXiv 2203.02155), equation 1.
 
     >>> float(bradley_terry(torch.zeros(1), torch.zeros(1))[0])  # doctest: +ELLIPSIS
     0.693147...
     """
     margin = chosen_scores - rejected_scores
     nll = -F.logsigmoid(margin)
-    if ties is not None:
-        nll = torch.where(ties, 0.5 * (nll - F.logsigmoid(-margin)), nll)
+    if against is not None:
+        nll = (1.0 - against) * nll - against * F.logsigmoid(-margin)
     if weights is None:
         return nll.sum(), float(len(nll))
     return (weights * nll).sum(), float(weights.sum())
@@ -156,7 +156,7 @@ def dpo(
     variant: Literal["sigmoid", "ipo"] = "sigmoid",
     label_smoothing: float = 0.0,
     weights: Tensor | None = None,
-    ties: Tensor | None = None,
+    against: Tensor | None = None,
 ) -> tuple[Tensor, float]:
     """Direct preference optimization on m = (log pi - log ref)(chosen) - (log pi - log ref)(rejected). All (P,); unit: pair.
 
@@ -164,13 +164,13 @@ def dpo(
     equal. ipo: (m - 1 / (2 beta))^2, Azar et al. 2023 (arXiv 2310.12036), equation 17. The log-probabilities are sums over
     an answer's tokens, or means over them for the length-normalised form, which is also how IPO's authors use theirs.
     label_smoothing e: the choice was the other way round with probability e, so (1 - e) loss(m) + e loss(-m) (conservative
-    DPO: Mitchell 2023, https://ericmitchell.ai/cdpo.pdf). ties (bool): half a vote each way, whatever e is. count = sum of
-    weights.
+    DPO: Mitchell 2023, https://ericmitchell.ai/cdpo.pdf). against: as in `bradley_terry`; a tie, 1/2, is half a vote each way,
+    whatever e is. count = sum of weights.
     """
     margin = (chosen_logprobs - ref_chosen_logprobs) - (rejected_logprobs - ref_rejected_logprobs)
     flipped = torch.full_like(margin, label_smoothing)
-    if ties is not None:
-        flipped = torch.where(ties, torch.full_like(flipped, 0.5), flipped)
+    if against is not None:
+        flipped = flipped + against * (1.0 - 2.0 * label_smoothing)
     if variant == "ipo":
         as_chosen, reversed_ = (margin - 0.5 / beta) ** 2, (margin + 0.5 / beta) ** 2
     else:

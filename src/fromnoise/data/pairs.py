@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import torch
@@ -22,6 +22,29 @@ class Shape(Protocol):
 def sequences_of(pair: dict) -> list[list[int]]:
     """The two token sequences of a pair (a line of prefer/pairs.jsonl), prompt and answer, in the order of its answers."""
     return [[*pair["prompt_ids"], *answer["token_ids"]] for answer in pair["answers"]]
+
+
+def votes_of(pair: dict) -> list[tuple[str | None, int | None]]:
+    """(rater, choice) of everybody who compared a pair: `votes` where several did."""
+    return [tuple(vote) for vote in pair["votes"]] if pair.get("votes") else [(pair["rater"], pair["chosen"])]
+
+
+def tallied(pair: dict, weight_of: Mapping[str | None, float] | None = None) -> dict:
+    """The pair with its votes counted: `chosen` by most of them (None for a tie), `against` the share that went the other way.
+
+    weight_of: what each rater's vote counts for; the pair's weight is then multiplied by their mean. A vote for neither is half
+    a vote each way.
+    """
+    votes = votes_of(pair)
+    weights = [weight_of[rater] if weight_of else 1.0 for rater, _ in votes]
+    first = sum(weight * {0: 1.0, 1: 0.0, None: 0.5}[choice] for weight, (_, choice) in zip(weights, votes, strict=True)) / sum(weights)
+    chosen = None if first == 0.5 else int(first < 0.5)
+    return {**pair, "chosen": chosen, "against": min(first, 1.0 - first), "weight": pair["weight"] * sum(weights) / len(weights)}
+
+
+def against(pair: dict) -> float:
+    """The share of a pair's votes that its `chosen` answer did not get; half for a tie."""
+    return 0.5 if pair["chosen"] is None else pair.get("against", 0.0)
 
 
 def longest(pair: dict) -> int:

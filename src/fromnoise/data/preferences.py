@@ -9,7 +9,7 @@
 | rated by several | the same with one vote a rater in `annotator1`, `annotator2`, ... (PandaLM) |
 
 Our own export (`prefer/pairs.jsonl`) has token ids beside its texts and is read by the stages themselves; its texts
-read here as well, by `messages`, `answers` and `chosen`.
+read here as well, by `messages`, `answers` and `chosen`, or `votes` where several people compared a pair.
 """
 
 from __future__ import annotations
@@ -193,12 +193,15 @@ def rated(record: dict, first_key: str, second_key: str, weight: float, rater: s
 def own_export(record: dict, rater: str | None, source: str, meta: dict) -> list[Pair]:
     """A line of `prefer/pairs.jsonl`: `messages`, two `answers` with `text`, `chosen` 0, 1 or null for a tie."""
     texts = [one.get("text") if isinstance(one, dict) else None for one in record["answers"]]
-    chosen = record.get("chosen")
-    if len(texts) != 2 or not all(isinstance(text, str) for text in texts) or chosen not in (0, 1, None):
-        raise ValueError("an exported pair needs two `answers` with `text` and `chosen` 0, 1 or null")
-    first = 1 if chosen == 1 else 0
+    votes = [tuple(vote) for vote in record["votes"]] if record.get("votes") else [(rater, record.get("chosen"))]
+    if len(texts) != 2 or not all(isinstance(text, str) for text in texts) or any(len(vote) != 2 or vote[1] not in (0, 1, None) for vote in votes):
+        raise ValueError("an exported pair needs two `answers` with `text`, and `chosen` 0, 1 or null (or `votes`: rater and choice of each)")
     prompt = checked(messages_of(record["messages"]), ends_with="user")
-    return [Pair(prompt, texts[first], texts[1 - first], float(record.get("weight", 1.0)), chosen is None, rater, source, meta)]
+    weight = float(record.get("weight", 1.0)) / len(votes)
+    return [
+        Pair(prompt, texts[chosen or 0], texts[1 - (chosen or 0)], weight, chosen is None, None if who is None else str(who), source, meta)
+        for who, chosen in votes
+    ]  # fmt: skip
 
 
 def rater_weights(pairs: Sequence[dict]) -> list[dict]:

@@ -169,6 +169,7 @@ class BiasSection(Section):
 class PreferSection(Section):
     num_pairs: int = 4_000
     raters: Literal["world", "people"] = "world"
+    raters_per_pair: int = Field(1, ge=1, le=12)  # raters = "world": so many people compare each training pair; a held-out pair always one
     num_labelled: int | None = None  # raters = "people": go on when so many of the pairs are labelled; None: all of them
     bias: BiasSection = BiasSection()
     batch_prompts: int = 256

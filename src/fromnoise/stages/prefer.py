@@ -18,6 +18,7 @@ from collections import Counter
 import numpy as np
 
 from fromnoise.data.conversation import fit_prompt
+from fromnoise.data.pairs import tallied
 from fromnoise.data.people import comparable, compared_of, labelled
 from fromnoise.data.preferences import encoded, read_preferences
 from fromnoise.data.prompts import pair_prompts, read_prompts, world_prompts
@@ -167,8 +168,9 @@ def pair_record(ctx, number: int, prompt: dict, answers: list[dict]) -> dict:
 
 
 def choose_by_world(ctx, pairs: list[dict], prompts: list[dict]) -> list[dict]:
-    """One simulated rater a pair, drawn from the pair's share of the raters; what it chooses is all that training sees.
+    """Simulated raters for every pair, drawn from the pair's share of them; what they choose is all that training sees.
 
+    `prefer.raters_per_pair` different people compare a training pair, one a held-out pair: accuracy is about a single choice.
     `prefer.bias` bends the reward model's raters, and the audit's only where it is shared; the third share is never bent.
     `pool_prob_first`, how likely a rater drawn from that share is to choose the first answer, is kept for the best
     attainable accuracy alone; no training stage reads it.
@@ -185,9 +187,12 @@ def choose_by_world(ctx, pairs: list[dict], prompts: list[dict]) -> list[dict]:
         prompt, pool = by_id[pair["prompt_id"]], pools[pair["share"]]
         first, second = (judge(prompt, answer["text"], answer["stopped"]) for answer in pair["answers"])
         rng = np.random.default_rng(seed_from(ctx.seed, "choice", pair["id"]))
-        rater = pool[int(rng.integers(len(pool)))]
-        pair["chosen"] = 0 if rng.random() < rater.prob_first(prompt, first, second) else 1
-        pair["rater"] = rater.rater_id
+        count = ctx.recipe.prefer.raters_per_pair if pair["split"] == "train" else 1
+        people = [pool[i] for i in rng.permutation(len(pool))[:count]]
+        votes = [(rater.rater_id, 0 if rng.random() < rater.prob_first(prompt, first, second) else 1) for rater in people]
+        pair["rater"], pair["chosen"] = votes[0]
+        if count > 1:
+            pair.update(rater=None, votes=votes, chosen=tallied({**pair, "votes": votes})["chosen"])
         pair["pool_prob_first"] = round(float(pool_prob(pool, prompt, first, second)), 6)
         pair["differ"] = {name: getattr(first, name) != getattr(second, name) for name in ("correct", "relevant")}
     return pairs

@@ -29,7 +29,7 @@ from fromnoise.algorithms.losses import bradley_terry
 from fromnoise.algorithms.masking import IGNORE_INDEX, loss_mask_of
 from fromnoise.algorithms.schedules import lr_scale
 from fromnoise.data.packing import Batch
-from fromnoise.data.pairs import batch_of, longest, pack_pairs, sequences_of
+from fromnoise.data.pairs import against, batch_of, longest, pack_pairs, sequences_of, tallied, votes_of
 from fromnoise.data.preferences import rater_weights
 from fromnoise.data.tokenizer import Tokenizer
 from fromnoise.evaluate.intervals import wilson
@@ -93,10 +93,9 @@ class Plan:
         pairs = [pair for pair in pairs if longest(pair) <= settings.row_tokens]
         training = [pair for pair in pairs if pair["split"] == "train"]
         self.held_out = [pair for pair in pairs if pair["split"] == "held_out"]
-        self.raters = rater_weights(training) if settings.rater_weights == "agreement" else []
-        if self.raters:
-            by_rater = {one["rater"]: one["weight"] for one in self.raters}
-            training = [{**pair, "weight": pair["weight"] * by_rater[pair["rater"]]} for pair in training]
+        cast = [{**pair, "rater": rater, "chosen": chosen} for pair in training for rater, chosen in votes_of(pair)]
+        self.raters = rater_weights(cast) if settings.rater_weights == "agreement" else []
+        training = [tallied(pair, {one["rater"]: one["weight"] for one in self.raters} or None) for pair in training]
         drawn = [np.random.default_rng(seed_from(ctx.seed, "validation", pair["prompt_id"])).random() for pair in training]
         self.validation = [pair for pair, draw in zip(training, drawn, strict=True) if draw < settings.validation_frac]
         self.train = [pair for pair, draw in zip(training, drawn, strict=True) if draw >= settings.validation_frac]
@@ -252,11 +251,11 @@ def length_coefficient(margins: torch.Tensor, plan: Plan, pairs: Sequence[dict],
     `expected` for few pairs.
     """
     x, weights = plan.length_differences(pairs).double().cpu(), torch.tensor([pair["weight"] for pair in pairs], dtype=torch.float64)
-    chosen = torch.tensor([{0: 1.0, 1: 0.0, None: 0.5}[pair["chosen"]] for pair in pairs], dtype=torch.float64)
+    first_share = torch.tensor([against(pair) if pair["chosen"] == 1 else 1.0 - against(pair) for pair in pairs], dtype=torch.float64)
     b = expected
     for _ in range(50):
         probs = torch.sigmoid(margins.double() + b * x)
-        slope = (weights * x * (chosen - probs)).sum() - (b - expected)
+        slope = (weights * x * (first_share - probs)).sum() - (b - expected)
         step = float(slope / ((weights * x * x * probs * (1 - probs)).sum() + 1))
         b += max(-1.0, min(1.0, step))
         if abs(step) < 1e-10:
@@ -286,11 +285,11 @@ def preference_loss(scores: torch.Tensor, batch: Batch, pairs: Sequence[dict], s
     if shift is not None:
         ordered = torch.stack([ordered[:, 0] + shift, ordered[:, 1]], dim=1)
     first_chosen = torch.tensor([pair["chosen"] != 1 for pair in pairs], device=scores.device)
-    ties = torch.tensor([pair["chosen"] is None for pair in pairs], device=scores.device)
+    other_way = torch.tensor([against(pair) for pair in pairs], device=scores.device)
     weights = torch.tensor([pair["weight"] for pair in pairs], device=scores.device)
     chosen = torch.where(first_chosen, ordered[:, 0], ordered[:, 1])
     rejected = torch.where(first_chosen, ordered[:, 1], ordered[:, 0])
-    total, _ = bradley_terry(chosen, rejected, weights, ties)
+    total, _ = bradley_terry(chosen, rejected, weights, other_way)
     return total, sum(pair["weight"] for pair in pairs)
 
 
@@ -310,9 +309,9 @@ def quality(scores: torch.Tensor, pairs: Sequence[dict]) -> dict[str, float | in
     margin = scores[:, 0] - scores[:, 1]
     first_chosen = torch.tensor([pair["chosen"] != 1 for pair in pairs])
     ties = torch.tensor([pair["chosen"] is None for pair in pairs])
-    weights = torch.tensor([pair["weight"] for pair in pairs])
+    weights, other_way = (torch.tensor(values) for values in ([pair["weight"] for pair in pairs], [against(pair) for pair in pairs]))
     towards_chosen = torch.where(first_chosen, margin, -margin)
-    total, count = bradley_terry(towards_chosen, torch.zeros_like(margin), weights, ties)
+    total, count = bradley_terry(towards_chosen, torch.zeros_like(margin), weights, other_way)
     hits = ((towards_chosen > 0).float() + 0.5 * (towards_chosen == 0).float())[~ties]
     accuracy = wilson(float(hits.sum()), len(hits))
     known = [pair["pool_prob_first"] for pair in pairs if pair["chosen"] is not None and pair["pool_prob_first"] is not None]

@@ -22,7 +22,7 @@ from fromnoise.algorithms.losses import dpo
 from fromnoise.algorithms.masking import loss_mask_of, sequence_sums
 from fromnoise.algorithms.schedules import lr_scale
 from fromnoise.data.loader import PackedEpochs
-from fromnoise.data.pairs import batch_of, longest, pack_pairs, sequences_of
+from fromnoise.data.pairs import against, batch_of, longest, pack_pairs, sequences_of, tallied
 from fromnoise.data.tokenizer import Tokenizer
 from fromnoise.evaluate.records import read_jsonl, write_jsonl
 from fromnoise.generate.audit import Audits
@@ -126,7 +126,7 @@ class Pairs:
     def __init__(self, ctx, shape: RowShape, reference):
         self.ctx, self.shape, self.settings = ctx, shape, ctx.recipe.rlhf.dpo
         found = [pair for pair in read_jsonl(ctx.path("prefer") / "pairs.jsonl") if pair["share"] == "reward" and pair["split"] == "train"]
-        self.pairs = [pair for pair in found if longest(pair) <= shape.row_tokens]
+        self.pairs = [tallied(pair) for pair in found if longest(pair) <= shape.row_tokens]
         self.num_too_long = len(found) - len(self.pairs)
         if not self.pairs:
             raise UserError("rlhf.method = dpo found no pair to learn from in prefer/pairs.jsonl; raise prefer.num_pairs or rlhf.row_tokens")
@@ -172,13 +172,13 @@ class Pairs:
         batch, members = micro_batch
         device, pairs = batch.labels.device, [self.pairs[i] for i in members]
         order = torch.tensor([[1, 0] if pair["chosen"] == 1 else [0, 1] for pair in pairs], device=device)  # chosen first
-        ties = torch.tensor([pair["chosen"] is None for pair in pairs], device=device)
+        other_way = torch.tensor([against(pair) for pair in pairs], device=device)
         weights = torch.tensor([pair["weight"] for pair in pairs], device=device)
         logprobs = self._answer_logprobs(policy, batch).gather(1, order)
         ref = self.reference[members].to(device).gather(1, order)
         total, count = dpo(
             logprobs[:, 0], logprobs[:, 1], ref[:, 0], ref[:, 1], self.settings.beta, variant=self.settings.variant,
-            label_smoothing=self.settings.label_smoothing_frac, weights=weights, ties=ties,
+            label_smoothing=self.settings.label_smoothing_frac, weights=weights, against=other_way,
         )  # fmt: skip
         ratios = (logprobs - ref).detach()
         margin = self.settings.beta * (ratios[:, 0] - ratios[:, 1])
