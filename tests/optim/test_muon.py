@@ -87,6 +87,19 @@ def test_the_rest_equals_adamw_with_decay_on_tables_only():
         torch.testing.assert_close(ours[name], theirs[name], rtol=1e-6, atol=1e-6)
 
 
+def test_the_embedding_may_have_a_rate_of_its_own():
+    for tied in (True, False):
+        model = random_model(tie_embeddings=tied)
+        start = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+        optimizer = make_optimizer(model, OptimizerSection(muon_lr=0.0, adamw_lr=0.001, embedding_lr=0.1), torch.float32)
+        for parameter in model.parameters():
+            parameter.grad = torch.ones_like(parameter)
+        optimizer.step(0.5)
+        moved = {name: float((start[name] - parameter).abs().max()) for name, parameter in model.named_parameters()}
+        assert moved.pop("embed_tokens.weight") == pytest.approx(0.05, rel=1e-4)  # AdamW's first step is the rate itself
+        assert all(distance == pytest.approx(0.0005, rel=1e-3) for name, distance in moved.items() if not ("layers." in name and start[name].ndim == 2))
+
+
 def test_matrices_of_the_layers_go_to_muon_and_nothing_else():
     for model in (random_model(tie_embeddings=False), ScoreModel(random_model())):
         optimizer = make_optimizer(model, OptimizerSection(), torch.float32)

@@ -27,6 +27,7 @@ def make_optimizer(model: nn.Module, section: OptimizerSection, matrix_dtype: to
         {name: parameter for name, parameter in trained.items() if name not in muon},
         muon_lr=section.muon_lr,
         adamw_lr=section.adamw_lr,
+        embedding_lr=section.embedding_lr,
         muon_momentum=section.muon_momentum,
         adamw_betas=section.adamw_betas,
         weight_decay=section.weight_decay,

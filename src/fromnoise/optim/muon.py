@@ -22,6 +22,7 @@ from torch import Tensor
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 NUM_STEPS = 5
 NORM_EPS = 1e-7
+EMBEDDING = "embed_tokens.weight"
 
 
 def orthogonalize(matrices: Tensor, dtype: torch.dtype = torch.bfloat16) -> Tensor:
@@ -67,7 +68,8 @@ class MatrixGroup:
 class MuonAdamW:
     """One object for all parameters of a model, stepped together.
 
-    muon, adamw: parameters by name. Weight decay is decoupled and falls on everything with two axes; vectors (norms)
+    muon, adamw: parameters by name. embedding_lr: AdamW's rate for the embedding where it is not that of all the rest; a
+    table that starts at 1 and moves by a hundredth a step is all but fixed (docs/lab-notebook.md). Weight decay is decoupled and falls on everything with two axes; vectors (norms)
     are never decayed. Every parameter must have a gradient at `step`.
     """
 
@@ -78,6 +80,7 @@ class MuonAdamW:
         *,
         muon_lr: float,
         adamw_lr: float,
+        embedding_lr: float | None = None,
         muon_momentum: float = 0.95,
         adamw_betas: tuple[float, float] = (0.9, 0.95),
         weight_decay: float = 0.0,
@@ -93,11 +96,11 @@ class MuonAdamW:
         self.matrix_dtype = matrix_dtype
         self.parameters = [*muon.values(), *adamw.values()]
         self.adamw_names = {parameter: name for name, parameter in adamw.items()}
-        self.adamw_lr = adamw_lr
-        tables = [parameter for parameter in adamw.values() if parameter.ndim > 1]
-        vectors = [parameter for parameter in adamw.values() if parameter.ndim <= 1]
-        groups = [{"params": tables, "weight_decay": weight_decay}, {"params": vectors, "weight_decay": 0.0}]
-        groups = [group for group in groups if group["params"]]
+        by_setting: dict[tuple[float, float], list[Tensor]] = {}
+        for name, parameter in adamw.items():
+            lr = embedding_lr if embedding_lr is not None and name.endswith(EMBEDDING) else adamw_lr
+            by_setting.setdefault((lr, weight_decay if parameter.ndim > 1 else 0.0), []).append(parameter)
+        groups = [{"params": parameters, "weight_decay": decay, "peak_lr": lr} for (lr, decay), parameters in by_setting.items()]
         self.adamw = torch.optim.AdamW(groups, lr=adamw_lr, betas=adamw_betas, fused=True) if groups else None
 
     def zero_grad(self, set_to_none: bool = True) -> None:
@@ -109,12 +112,12 @@ class MuonAdamW:
 
     @torch.no_grad()
     def step(self, lr_scale: float = 1.0) -> None:
-        """One update with both learning rates multiplied by `lr_scale`, the schedule's value."""
+        """One update with all learning rates multiplied by `lr_scale`, the schedule's value."""
         for group in self.groups:
             group.step(self.muon_lr * lr_scale, self.muon_momentum, self.weight_decay, self.matrix_dtype)
         if self.adamw is not None:
             for group in self.adamw.param_groups:
-                group["lr"] = self.adamw_lr * lr_scale
+                group["lr"] = group["peak_lr"] * lr_scale
             self.adamw.step()
 
     def state_tensors(self) -> dict[str, Tensor]:

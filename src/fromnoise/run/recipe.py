@@ -105,6 +105,7 @@ class OptimizerSection(Section):
 
     muon_lr: float = 0.02
     adamw_lr: float = 0.003
+    embedding_lr: float | None = None  # AdamW's for the embedding (tied: the head as well); None: adamw_lr
     muon_momentum: float = 0.95
     adamw_betas: tuple[float, float] = (0.9, 0.95)
     weight_decay: float = 0.0
@@ -123,7 +124,7 @@ class PretrainSection(Section):
     batch_tokens: int = 8_192
     row_tokens: int = 256
     micro_batch_rows: int = 16
-    optimizer: OptimizerSection = OptimizerSection(adamw_lr=0.01)  # the tied embedding starts at 1: a hundredth of it a step
+    optimizer: OptimizerSection = OptimizerSection(adamw_lr=0.01, embedding_lr=0.1)  # embeddings start at 1
     num_evaluations: int = 8
     evaluation_tokens: int = 65_536
     num_kept_checkpoints: int = 8  # log-spaced, kept for good under base/checkpoints
