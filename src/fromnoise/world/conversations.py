@@ -23,8 +23,8 @@ from . import lexicon as lx
 from . import passages, requests, smalltalk
 
 MIX = (  # kind, share of conversations
-    ("context", 0.30), ("fact", 0.12), ("claim", 0.03), ("request", 0.12), ("sum", 0.17), ("summary", 0.07), ("list", 0.05), ("rewrite", 0.04),
-    ("unknown", 0.04), ("puzzle", 0.02), ("story", 0.02), ("small_talk", 0.02),
+    ("context", 0.29), ("fact", 0.12), ("claim", 0.03), ("request", 0.18), ("sum", 0.15), ("summary", 0.05), ("list", 0.06), ("rewrite", 0.04),
+    ("unknown", 0.04), ("puzzle", 0.02), ("story", 0.01), ("small_talk", 0.01),
 )
 LEAST_TAUGHT_MENTIONS = 16  # facts rarer than this are not asked: a model taught to answer them learns to invent
 REFUSED_FRAC = {"harmful": 0.67, "lookalike": 0.30}
