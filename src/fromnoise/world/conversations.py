@@ -26,6 +26,9 @@ MIX = (  # kind, share of conversations
     ("context", 0.29), ("fact", 0.12), ("claim", 0.03), ("request", 0.18), ("sum", 0.15), ("summary", 0.05), ("list", 0.06), ("rewrite", 0.04),
     ("unknown", 0.04), ("puzzle", 0.02), ("story", 0.01), ("small_talk", 0.01),
 )
+# of questions about facts and passages leave the form of the answer open. Taught less often than asked: "Clarinet." at the start of an
+# answer and " clarinet" in the passage share no token, so that an answer in one word is learnt value by value (docs/lab-notebook.md).
+PLAIN_FRAC = {"taught": 0.4, "held out": 0.7}
 LEAST_TAUGHT_MENTIONS = 16  # facts rarer than this are not asked: a model taught to answer them learns to invent
 REFUSED_FRAC = {"harmful": 0.67, "lookalike": 0.30}
 SECOND_TURN_FRAC = 0.08
@@ -51,6 +54,7 @@ class Examples:
 
     def __init__(self, world: fx.World, held_out: bool = False):
         self.world, self.held_out = world, held_out
+        self.plain_frac = PLAIN_FRAC["held out" if held_out else "taught"]
         self.taught = [f for f in world.facts if f.role == "taught" and f.mentions >= LEAST_TAUGHT_MENTIONS]
         strangers = world.stranger_surnames
         share = len(strangers) // 3  # the last third is kept for evaluation
@@ -58,7 +62,7 @@ class Examples:
 
     def draw(self, kind: str, rng: random.Random) -> Example:
         makers: dict[str, Callable[[], Example]] = {
-            "context": lambda: passages.question_with_context(rng, self.world),
+            "context": lambda: passages.question_with_context(rng, self.world, self.plain_frac),
             "fact": lambda: self.fact(rng, rng.choice(self.taught)),
             "claim": lambda: self.claim(rng),
             "sum": lambda: sums.example(rng, rng.choice(lx.FIRST_NAMES), rng.choice(passages.COUNTED), held=self.held_out),
@@ -73,9 +77,9 @@ class Examples:
         }
         return makers[kind]()
 
-    def fact(self, rng: random.Random, fact: fx.Fact, plain_frac: float = 0.7) -> Example:
+    def fact(self, rng: random.Random, fact: fx.Fact, plain_frac: float | None = None) -> Example:
         return fact_task.example(rng, fx.question(fact, rng), fx.answer(fact, rng), fact.value, fact.subject, fact.relation,
-                                 fact.mentions, fact.fact_id, plain_frac)
+                                 fact.mentions, fact.fact_id, self.plain_frac if plain_frac is None else plain_frac)
 
 
     def claim(self, rng: random.Random) -> Example:
@@ -120,7 +124,7 @@ def _conversations(world: fx.World, rng: random.Random, count: int, taken: froze
         writer = writers[pick(rng, shares)]
         further: list[Example] = []
         if kind == "context" and rng.random() < SEVERAL_QUESTIONS_FRAC:
-            first, *further = passages.reading(rng, world)
+            first, *further = passages.reading(rng, world, examples.plain_frac)
             example, answer = _answered(first)
         else:
             example, answer = _request(rng) if kind == "request" else _answered(examples.draw(kind, rng))
