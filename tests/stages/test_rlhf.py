@@ -163,6 +163,9 @@ def test_audit_prompts_are_never_practised_on(parents):
     kept_back = sum(record["split"] == "held_out" for record in records) + sum(p["split"] != "held_out" for p in audit_prompts)
     assert len(prompts) + kept_back == len(records) and counts["prompts_set_aside"] == 0
     assert all(p["split"] != "held_out" for p in prompts)  # their pairs measure the models later
+    held_out = sum(record["split"] == "held_out" for record in records)
+    # held-out pairs first: what no pair was made of are the prompts that are always answered alike, which audit nothing
+    assert sum(p["split"] == "held_out" for p in audit_prompts) == min(6, held_out) > 0
     assert all(p["split"] != "train" for p in audit_prompts)  # none of a pair that trained a reward model, while others are left
 
 

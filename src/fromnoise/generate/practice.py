@@ -15,9 +15,11 @@ from fromnoise.run.seeds import seed_from
 
 def divide_prompts(ctx, tokenizer: Tokenizer) -> tuple[list[dict], list[dict], dict[str, int]]:
     """(prompts to practise on, prompts for the audits, counts). No audit prompt is ever practised on, nor one whose pairs
-    are held out: those measure the models later. A prompt is {"id", "ids", "split"}.
+    are held out. A prompt is {"id", "ids", "split"}.
 
-    Audits take prompts that no pair was made of, where there are any left; else those of held-out pairs.
+    Audits take the prompts of held-out pairs, which neither model has learnt from and which are a fair draw; only then others. Not
+    first those that no pair was made of: where there are as many pairs as prompts, these are the prompts that the SFT model
+    always answers alike, and an audit on them sees nothing of what is learnt.
     """
     settings = ctx.recipe.rlhf
     counts = {"prompts_cut": 0, "prompts_set_aside": 0}
@@ -30,7 +32,7 @@ def divide_prompts(ctx, tokenizer: Tokenizer) -> tuple[list[dict], list[dict], d
         counts["prompts_cut"] += len(fit[1]) < len(record["messages"])
         kept.append({"id": record["id"], "ids": fit[0], "split": record["split"]})
     order = np.random.default_rng(seed_from(ctx.seed, "audit prompts")).permutation(len(kept)).tolist()
-    order.sort(key=lambda i: {None: 0, "held_out": 1, "train": 2}[kept[i]["split"]])  # stable: shuffled within each
+    order.sort(key=lambda i: {"held_out": 0, None: 1, "train": 2}[kept[i]["split"]])  # stable: shuffled within each
     count = min(settings.audit_prompts, len(kept) // 4)
     if count < 1:
         raise UserError(f"rlhf needs at least 4 prompts that leave room for an answer in rows of {settings.row_tokens} tokens; there are {len(kept)}")
