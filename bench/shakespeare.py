@@ -11,6 +11,7 @@ window's first token being predicted from the one before it alone. Nats a charac
 from __future__ import annotations
 
 import argparse
+import tempfile
 import time
 from pathlib import Path
 
@@ -129,7 +130,7 @@ def main() -> None:
         step, step_s, last = step + 1, 0.9 * step_s + 0.1 * (now - last) if step else 0.0, now
         if step % 200 == 0:
             print(f"step {step}, {now:.0f} s, loss {stats.losses['loss']:.3f} nats a token", flush=True)
-    out = options.out or Path("/tmp") / f"shakespeare-{options.seed}"
+    out = options.out or Path(tempfile.gettempdir()) / f"shakespeare-{options.seed}"
     save_model(out, model, tokenizer)
     done_s = process_age_s()
     passes, flops = step * step_tokens / len(train), step * step_tokens * training_flops_per_token(config, options.row_tokens)

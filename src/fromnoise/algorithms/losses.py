@@ -29,7 +29,8 @@ def bradley_terry(chosen_scores: Tensor, rejected_scores: Tensor, weights: Tenso
     """-log P(chosen preferred), P = sigmoid(chosen_score - rejected_score). All (P,); unit: pair; count = sum of weights.
 
     against: the share of the votes that went the other way, 0 where all agree. A tie is half a vote each way,
-    -(log sigmoid(d) + log sigmoid(-d)) / 2, least at d = 0, where it is ln 2. Bradley and Terry 1952; as a reward model's loss: Ouyang et al. 2022 (arXiv 2203.02155), equation 1.
+    -(log sigmoid(d) + log sigmoid(-d)) / 2, least at d = 0, where it is ln 2. Bradley and Terry 1952; as a reward model's
+    loss: Ouyang et al. 2022 (arXiv 2203.02155), equation 1.
 
     >>> float(bradley_terry(torch.zeros(1), torch.zeros(1))[0])  # doctest: +ELLIPSIS
     0.693147...

@@ -4,8 +4,8 @@ Trained on for some hundred steps before the first document, they teach a small 
 before and to take over what followed. Text teaches the same, but late: in text nearly every token can be guessed from its
 neighbours, so that attention has little to gain for a long time, while here looking back is all there is. What is learnt
 stays where a row of them goes on beside the text, and is lost within some hundred steps where none does (docs/lab-notebook.md).
-Training on such sequences first: Hu et al. 2025 (arXiv
-2502.19249, formal languages), Shinnick et al. 2025 (arXiv 2505.22308, repetition among others). Two kinds:
+Training on such sequences first: Hu et al. 2025 (arXiv 2502.19249, formal languages), Shinnick et al. 2025 (arXiv
+2505.22308, repetition among others). Two kinds:
 
 - repetition: a pattern of random tokens, again and again; the first of its repeats on counts;
 - recall: pairs of a key and a value, then the keys once more in another order; the values asked for count.

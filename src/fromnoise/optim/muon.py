@@ -69,8 +69,8 @@ class MuonAdamW:
     """One object for all parameters of a model, stepped together.
 
     muon, adamw: parameters by name. embedding_lr: AdamW's rate for the embedding where it is not that of all the rest; a
-    table that starts at 1 and moves by a hundredth a step is all but fixed (docs/lab-notebook.md). Weight decay is decoupled and falls on everything with two axes; vectors (norms)
-    are never decayed. Every parameter must have a gradient at `step`.
+    table that starts at 1 and moves by a hundredth a step is all but fixed (docs/lab-notebook.md). Weight decay is decoupled
+    and falls on everything with two axes; vectors (norms) are never decayed. Every parameter must have a gradient at `step`.
     """
 
     def __init__(

@@ -190,9 +190,11 @@ def choose_by_world(ctx, pairs: list[dict], prompts: list[dict]) -> list[dict]:
         count = ctx.recipe.prefer.raters_per_pair if pair["split"] == "train" else 1
         people = [pool[i] for i in rng.permutation(len(pool))[:count]]
         votes = [(rater.rater_id, 0 if rng.random() < rater.prob_first(prompt, first, second) else 1) for rater in people]
-        pair["rater"], pair["chosen"] = votes[0]
         if count > 1:
-            pair.update(rater=None, votes=votes, chosen=tallied({**pair, "votes": votes})["chosen"])
+            pair["votes"] = votes
+            pair["chosen"] = tallied(pair)["chosen"]
+        else:
+            pair["rater"], pair["chosen"] = votes[0]
         pair["pool_prob_first"] = round(float(pool_prob(pool, prompt, first, second)), 6)
         pair["differ"] = {name: getattr(first, name) != getattr(second, name) for name in ("correct", "relevant")}
     return pairs

@@ -93,8 +93,9 @@ class Plan:
         pairs = [pair for pair in pairs if longest(pair) <= settings.row_tokens]
         training = [pair for pair in pairs if pair["split"] == "train"]
         self.held_out = [pair for pair in pairs if pair["split"] == "held_out"]
-        cast = [{**pair, "rater": rater, "chosen": chosen} for pair in training for rater, chosen in votes_of(pair)]
-        self.raters = rater_weights(cast) if settings.rater_weights == "agreement" else []
+        self.raters = []
+        if settings.rater_weights == "agreement":
+            self.raters = rater_weights([{**pair, "rater": rater, "chosen": chosen} for pair in training for rater, chosen in votes_of(pair)])
         training = [tallied(pair, {one["rater"]: one["weight"] for one in self.raters} or None) for pair in training]
         drawn = [np.random.default_rng(seed_from(ctx.seed, "validation", pair["prompt_id"])).random() for pair in training]
         self.validation = [pair for pair, draw in zip(training, drawn, strict=True) if draw < settings.validation_frac]
