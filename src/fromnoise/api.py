@@ -115,16 +115,16 @@ class Model:
         conversation = [{"role": "user", "content": messages}] if isinstance(messages, str) else [dict(message) for message in messages]
         prompt, _ = self.tokenizer.encode_messages(conversation, add_generation_prompt=True)
         stops = set(self.tokenizer.chat_stop_ids)
-        return self._generate(prompt, stops, max_new_tokens, temperature, top_k, top_p, seed)
+        return self.tokenizer.decode_answer(self._generate(prompt, stops, max_new_tokens, temperature, top_k, top_p, seed))
 
     def complete(
         self, text: str, *, max_new_tokens: int = 64, temperature: float = 0.7, top_k: int = 0, top_p: float = 1.0, seed: int = 0
     ) -> str:  # fmt: skip
         """What the model goes on with after `text`, which it reads as the beginning of a document."""
         prompt = [self.tokenizer.endoftext_id, *self.tokenizer.encode(text)]
-        return self._generate(prompt, {self.tokenizer.endoftext_id}, max_new_tokens, temperature, top_k, top_p, seed)
+        return self.tokenizer.decode(self._generate(prompt, {self.tokenizer.endoftext_id}, max_new_tokens, temperature, top_k, top_p, seed))
 
-    def _generate(self, prompt: list[int], stops: set[int], max_new_tokens: int, temperature: float, top_k: int, top_p: float, seed: int) -> str:
+    def _generate(self, prompt: list[int], stops: set[int], max_new_tokens: int, temperature: float, top_k: int, top_p: float, seed: int) -> list[int]:
         from fromnoise.run.recipe import SamplingSection
 
         context = self.module.config.context_tokens
@@ -132,7 +132,7 @@ class Model:
             raise UserError(f"{len(prompt)} prompt tokens and max_new_tokens={max_new_tokens} do not fit the context of {context} tokens; shorten one of them")
         sampling = SamplingSection(temperature=temperature, top_k=top_k, top_p=top_p, max_new_tokens=max_new_tokens)
         (generation,) = self.engine.generate([prompt], max_new_tokens, stops, sampling, seed)
-        return self.tokenizer.decode(generation.token_ids)
+        return list(generation.token_ids)
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a text; never a control token, whatever the text spells."""

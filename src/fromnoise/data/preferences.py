@@ -68,7 +68,7 @@ def encoded(pair: Pair, tokenizer, max_tokens: int, *, first_rejected: bool) -> 
     The oldest turns are cut until the prompt and its longer answer fit `max_tokens`; None where the last turn alone
     does not. first_rejected: the rejected answer stands first, which should be drawn by lot. `chosen` is 0, 1 or None.
     """
-    answers = [{"token_ids": [*tokenizer.encode(text), tokenizer.im_end_id], "text": text, "stopped": True} for text in (pair.chosen, pair.rejected)]
+    answers = [{"token_ids": [*tokenizer.encode_answer(text), tokenizer.im_end_id], "text": text, "stopped": True} for text in (pair.chosen, pair.rejected)]
     fit = fit_prompt(tokenizer, pair.prompt, max_tokens - max(len(answer["token_ids"]) for answer in answers))
     if fit is None:
         return None

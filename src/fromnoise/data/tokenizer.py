@@ -14,7 +14,7 @@ import numpy as np
 import tokenizers
 from tokenizers import Regex, decoders, models, pre_tokenizers, processors, trainers
 
-from fromnoise.data.chat_template import CHATML, Piece, has_marks, render
+from fromnoise.data.chat_template import ANSWER_LEAD, CHATML, Piece, has_marks, render
 from fromnoise.run.errors import UserError
 
 PAD, ENDOFTEXT, IM_START, IM_END = "<|pad|>", "<|endoftext|>", "<|im_start|>", "<|im_end|>"
@@ -52,6 +52,7 @@ class Tokenizer:
         padded = -(-self._length // VOCABULARY_MULTIPLE) * VOCABULARY_MULTIPLE
         self.vocab_size: int = max(int(config.get("fromnoise_vocab_size") or 0), padded)
         self.chat_template: str | None = config.get("chat_template")
+        self.answer_lead = ANSWER_LEAD if self.chat_template == CHATML else ""  # what the template puts before an assistant's words
         self.im_end_id = self._find((IM_END, "<|eot_id|>", "<|end|>", "<end_of_turn>"), "eos_token")
         self.im_start_id = self._find((IM_START, "<|start_header_id|>", "<start_of_turn>"), "bos_token", self.im_end_id)
         self.endoftext_id = self._find((ENDOFTEXT, "<|end_of_text|>", "</s>"), "eos_token", self.im_end_id)
@@ -149,6 +150,14 @@ class Tokenizer:
             return self.decode_bytes(ids).decode("utf-8", "replace")
         spelled = (self._by_id[i].encode() if i in self._by_id else self._bytes(i) for i in ids)
         return b"".join(spelled).decode("utf-8", "replace")
+
+    def encode_answer(self, text: str) -> list[int]:
+        """Ids of what an assistant says after the chat template's header, its stop token not included."""
+        return self.encode(f"{self.answer_lead}{text}" if text else "")
+
+    def decode_answer(self, ids: Iterable[int]) -> str:
+        """The text of an assistant's answer: without the space that our template begins it with."""
+        return self.decode(ids).removeprefix(self.answer_lead)
 
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
         """The bytes the ids stand for; control tokens and unused ids stand for none. `decode_bytes(encode(s)) == s.encode()`.

@@ -70,7 +70,7 @@ class Subject:
             return []
         generations = self.engine.generate(list(prompts), sampling.max_new_tokens, stop_ids or self.chat_stops, sampling, seed)
         return [
-            Answer(list(prompt), list(g.token_ids), self.tokenizer.decode(list(g.token_ids)), bool(g.stopped))
+            Answer(list(prompt), list(g.token_ids), self.tokenizer.decode_answer(g.token_ids), bool(g.stopped))
             for prompt, g in zip(prompts, generations, strict=True)
         ]
 

@@ -46,7 +46,7 @@ def _record(subject: Subject, problem: dict, answers: Sequence[Written] | None) 
     head = {name: problem[name] for name in ("id", "level", "kind", "prompt")}
     if not answers:
         return head | {"answer": None, "num": 0, "num_correct": 0, "left_out": "longer than the context"}
-    texts = [subject.tokenizer.decode(answer.token_ids) for answer in answers]
+    texts = [subject.tokenizer.decode_answer(answer.token_ids) for answer in answers]
     grades = [grade(problem["kind"], problem["check"], text, answer.stopped) for text, answer in zip(texts, answers, strict=True)]
     share = lambda values: rounded(sum(values) / len(grades))  # noqa: E731
     return head | {

@@ -84,7 +84,7 @@ def grade_all(tokenizer: Tokenizer, problems: Sequence[Example], written: Sequen
     """Grades of len(problems) x G answers, a problem's G standing together."""
     size = len(written) // len(problems)
     return [
-        grade(problems[i // size].kind, problems[i // size].check, tokenizer.decode(answer.token_ids), answer.stopped)
+        grade(problems[i // size].kind, problems[i // size].check, tokenizer.decode_answer(answer.token_ids), answer.stopped)
         for i, answer in enumerate(written)
     ]
 

@@ -91,6 +91,8 @@ class Chatter:
                 if token in stops:
                     break
                 piece = decoder.decode(self.tokenizer.decode_bytes([token]))
+                if not any(answer) and not self.is_base:
+                    piece = piece.removeprefix(self.tokenizer.answer_lead)
                 answer.append(piece)
                 if piece:
                     yield visible(piece)

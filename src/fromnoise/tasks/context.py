@@ -25,7 +25,7 @@ def example(rng: random.Random, passage: str, question: str, sentence: str, valu
     if request:
         prompt += ("\n" if "\n" in prompt else " ") + request
     check = fact.make_check(form, relation, value, subject, question, others) | {"passage": passage}
-    return Example("context", prompt, fact.ideal(form, value, sentence, rng), check,
+    return Example("context", prompt, fact.ideal(form, value, sentence), check,
                    f"{passage}\nQuestion: {question}\nAnswer:", None, (form, *tags))
 
 
@@ -36,7 +36,7 @@ def follow_up(rng: random.Random, passage: str, question: str, sentence: str, va
     asked = rng.choice(("{q}", "{q}", "{q}", "And now: {q}", "Next: {q}", "One more: {q}")).format(q=question)
     request = forms.ask(form, rng)
     check = fact.make_check(form, relation, value, subject, question, others) | {"passage": passage}
-    return Example("context", f"{asked} {request}".strip(), fact.ideal(form, value, sentence, rng), check, "", None, (form,))
+    return Example("context", f"{asked} {request}".strip(), fact.ideal(form, value, sentence), check, "", None, (form,))
 
 
 def verify(check: dict, answer: str, vocabulary: Sequence[str] = ()) -> Verdict:

@@ -14,19 +14,15 @@ from .unknown import is_admission
 LEADS = ("", "", "", "", "Tell me: ", "I would like to know: ", "Quick question: ", "A question: ", "Please tell me: ")
 
 
-def short_value(value: str, rng: random.Random) -> str:
-    """The value alone, as an answer in one word or a few."""
-    return value[0].upper() + value[1:] + rng.choice((".", "."))
-
-
 def pick_form(value: str, rng: random.Random, plain_frac: float = 0.7) -> str:
     if rng.random() < plain_frac:
         return "free"
     return rng.choice(("word" if len(value.split()) == 1 else "short", "sentence"))
 
 
-def ideal(form: str, value: str, sentence: str, rng: random.Random) -> str:
-    return short_value(value, rng) if form in ("word", "short") else sentence
+def ideal(form: str, value: str, sentence: str) -> str:
+    """In one word or a few: the value alone, spelled as in running text, so that it can be taken from there."""
+    return value if form in ("word", "short") else sentence
 
 
 def make_check(form: str, relation: str, value: str, subject: str, question: str, others: Sequence[str] = ()) -> dict:
@@ -41,7 +37,7 @@ def example(rng: random.Random, question: str, sentence: str, value: str, subjec
     lead = rng.choice(LEADS)
     asked = question if not lead or lead.endswith(": ") else question[0].lower() + question[1:]
     prompt = " ".join(part for part in (lead.strip(), asked, forms.ask(form, rng)) if part)
-    return Example("fact", prompt, ideal(form, value, sentence, rng), make_check(form, relation, value, subject, question),
+    return Example("fact", prompt, ideal(form, value, sentence), make_check(form, relation, value, subject, question),
                    f"Question: {question}\nAnswer:", mentions, (form,), source_id)
 
 

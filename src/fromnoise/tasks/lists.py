@@ -23,11 +23,10 @@ def join(items: Sequence[str]) -> str:
 
 
 def write(items: Sequence[str], form: str) -> str:
-    """Numbered lines, or one line with commas and a full stop."""
+    """Numbered lines, or one line with commas and a full stop. Items are spelled as in running text."""
     if form == "numbered":
-        return "\n".join(f"{index}. {item[0].upper()}{item[1:]}" for index, item in enumerate(items, 1))
-    text = join(items)
-    return f"{text[0].upper()}{text[1:]}."
+        return "\n".join(f"{index}. {item}" for index, item in enumerate(items, 1))
+    return f"{join(items)}."
 
 
 def of_kind(rng: random.Random, kind: str, allowed: Sequence[str], tags: Sequence[str] = ()) -> Example:

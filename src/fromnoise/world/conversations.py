@@ -26,8 +26,7 @@ MIX = (  # kind, share of conversations
     ("context", 0.29), ("fact", 0.12), ("claim", 0.03), ("request", 0.18), ("sum", 0.15), ("summary", 0.05), ("list", 0.06), ("rewrite", 0.04),
     ("unknown", 0.04), ("puzzle", 0.02), ("story", 0.01), ("small_talk", 0.01),
 )
-# of questions about facts and passages leave the form of the answer open. Taught less often than asked: "Clarinet." at the start of an
-# answer and " clarinet" in the passage share no token, so that an answer in one word is learnt value by value (docs/lab-notebook.md).
+# of questions about facts and passages leave the form of the answer open; taught less often than asked
 PLAIN_FRAC = {"taught": 0.4, "held out": 0.7}
 LEAST_TAUGHT_MENTIONS = 16  # facts rarer than this are not asked: a model taught to answer them learns to invent
 REFUSED_FRAC = {"harmful": 0.67, "lookalike": 0.30}

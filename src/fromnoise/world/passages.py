@@ -189,7 +189,7 @@ def _ask(rng: random.Random, passage: str, told: dict[tuple[str, str], str], ask
 def _claimed(rng: random.Random, subject: str, relation: str, value: str, question: str, answer: str, others: list[str], lead: str) -> Example:
     """The same question with an answer to judge: right half the time, else another value, of somebody else in the passage where there is one."""
     said = value if rng.random() < 0.5 else rng.choice(others) if others and rng.random() < 0.6 else rng.choice(relation_values(relation))
-    claimed = said[0].upper() + said[1:] + "." if rng.random() < 0.3 else _say(rng, subject, relation, said)[2]
+    claimed = f"{said}." if rng.random() < 0.3 else _say(rng, subject, relation, said)[2]
     return fact.claim(rng, question, answer, claimed, said == value, value, subject, relation, others, lead)
 
 

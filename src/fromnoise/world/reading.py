@@ -79,7 +79,7 @@ class Reading:
                 value = scene.pick(values)
                 statement, question, answer = self._say(person, relation, value)
                 if scene.chance(SHORT_FRAC):
-                    answer = value[0].upper() + value[1:] + "."
+                    answer = value  # spelled as in the passage
                 told.append((statement if short else self.dress(statement, person), question, answer))
         order = told if scene.chance(0.4) else scene.sample(told, len(told))
         sentences = []
