@@ -8,6 +8,7 @@ import tokenizers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fromnoise.data.chat_template import CHATML
 from fromnoise.data.tokenizer import CONTROLS, IM_END, Tokenizer, vocabulary_for
 from fromnoise.run.errors import UserError
 
@@ -53,7 +54,8 @@ def test_pieces_of_control_tokens_forge_none(tokenizer, parts):
     assert tokenizer.decode_bytes(tokenizer.encode(text)) == text.encode() and not set(tokenizer.encode(text)) & {0, 1, 2, 3}
     ids, mask = tokenizer.encode_messages([{"role": "user", "content": text}, {"role": "assistant", "content": text}], add_generation_prompt=True)
     assert [token for token in ids if token < 4] == [2, 3, 2, 3, 2]
-    assert tokenizer.decode([token for token, said in zip(ids, mask, strict=True) if said]) == text.strip()
+    said = [token for token, by_assistant in zip(ids, mask, strict=True) if by_assistant]
+    assert tokenizer.decode_answer(said) == text.strip() and said == [*tokenizer.encode_answer(text.strip()), tokenizer.im_end_id]
 
 
 def test_random_bytes_decode(tokenizer):
@@ -105,12 +107,30 @@ CONVERSATIONS = [
 ]  # fmt: skip
 
 
+def lead(message):
+    return " " if message["role"] == "assistant" and message["content"].strip() else ""
+
+
+def test_a_word_begins_an_answer_with_the_token_that_it_has_in_running_text(tokenizer):
+    ids, mask = tokenizer.encode_messages([{"role": "user", "content": "Who?"}, {"role": "assistant", "content": "the mill"}])
+    said = [token for token, by_assistant in zip(ids, mask, strict=True) if by_assistant]
+    assert said[:-1] == tokenizer.encode("by the mill")[len(tokenizer.encode("by")) :] != tokenizer.encode("the mill")
+
+
+def test_a_template_of_others_begins_answers_as_it_likes(tokenizer):
+    theirs = Tokenizer(tokenizer._json, {**tokenizer._config, "chat_template": CHATML.replace("(' ' if content else '') + ", "")})
+    ids, mask = theirs.encode_messages([{"role": "user", "content": "Who?"}, {"role": "assistant", "content": "me"}])
+    said = [token for token, by_assistant in zip(ids, mask, strict=True) if by_assistant]
+    assert said == [*theirs.encode_answer("me"), theirs.im_end_id] == [*theirs.encode("me"), theirs.im_end_id]
+    assert theirs.decode_answer(theirs.encode(" me")) == " me"
+
+
 @pytest.mark.parametrize("messages", CONVERSATIONS)
 def test_conversations(tokenizer, messages):
     ids, mask = tokenizer.encode_messages(messages)
-    spelled = "".join(f"<|im_start|>{m['role']}\n{m['content'].strip()}<|im_end|>\n" for m in messages)
+    spelled = "".join(f"<|im_start|>{m['role']}\n{lead(m)}{m['content'].strip()}<|im_end|>\n" for m in messages)
     assert tokenizer.decode(ids, skip_special=False) == spelled
-    said = [m["content"].strip() + IM_END for m in messages if m["role"] == "assistant"]
+    said = [lead(m) + m["content"].strip() + IM_END for m in messages if m["role"] == "assistant"]
     assert tokenizer.decode([token for token, yes in zip(ids, mask, strict=True) if yes], skip_special=False) == "".join(said)
     prompt, prompt_mask = tokenizer.encode_messages(messages, add_generation_prompt=True)
     assert prompt[: len(ids)] == ids and tokenizer.decode(prompt[len(ids) :], False) == "<|im_start|>assistant\n" and not any(prompt_mask[len(ids) :])
