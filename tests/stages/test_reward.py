@@ -9,8 +9,8 @@ import torch
 
 from fromnoise.algorithms.losses import bradley_terry
 from fromnoise.data.packing import pack_sequences
-from fromnoise.data.pairs import against, tallied, votes_of
-from fromnoise.data.preferences import read_preferences
+from fromnoise.data.pairs import against, tallied
+from fromnoise.data.preferences import read_preferences, votes_of
 from fromnoise.evaluate.records import read_jsonl, write_jsonl
 from fromnoise.generate.rollout import RowShape
 from fromnoise.model.hf import load_reward, load_scorer

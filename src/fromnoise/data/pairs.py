@@ -8,6 +8,7 @@ from typing import Protocol
 import torch
 
 from fromnoise.data.packing import Batch, collate, pack_sequences
+from fromnoise.data.preferences import FOR_FIRST, votes_of
 
 
 class Shape(Protocol):
@@ -24,11 +25,6 @@ def sequences_of(pair: dict) -> list[list[int]]:
     return [[*pair["prompt_ids"], *answer["token_ids"]] for answer in pair["answers"]]
 
 
-def votes_of(pair: dict) -> list[tuple[str | None, int | None]]:
-    """(rater, choice) of everybody who compared a pair: `votes` where several did."""
-    return [tuple(vote) for vote in pair["votes"]] if pair.get("votes") else [(pair["rater"], pair["chosen"])]
-
-
 def tallied(pair: dict, weight_of: Mapping[str | None, float] | None = None) -> dict:
     """The pair with its votes counted: `chosen` by most of them (None for a tie), `against` the share that went the other way.
 
@@ -37,7 +33,7 @@ def tallied(pair: dict, weight_of: Mapping[str | None, float] | None = None) -> 
     """
     votes = votes_of(pair)
     weights = [weight_of[rater] if weight_of else 1.0 for rater, _ in votes]
-    first = sum(weight * {0: 1.0, 1: 0.0, None: 0.5}[choice] for weight, (_, choice) in zip(weights, votes, strict=True)) / sum(weights)
+    first = sum(weight * FOR_FIRST[choice] for weight, (_, choice) in zip(weights, votes, strict=True)) / sum(weights)
     chosen = None if first == 0.5 else int(first < 0.5)
     return {**pair, "chosen": chosen, "against": min(first, 1.0 - first), "weight": pair["weight"] * sum(weights) / len(weights)}
 

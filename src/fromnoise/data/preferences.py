@@ -190,10 +190,18 @@ def rated(record: dict, first_key: str, second_key: str, weight: float, rater: s
     return pairs
 
 
+FOR_FIRST = {0: 1.0, 1: 0.0, None: 0.5}  # of a vote, by what it chose; None: neither
+
+
+def votes_of(pair: dict) -> list[tuple[str | None, int | None]]:
+    """(rater, choice) of everybody who compared a pair: `votes` where several did."""
+    return [tuple(vote) for vote in pair["votes"]] if pair.get("votes") else [(pair["rater"], pair["chosen"])]
+
+
 def own_export(record: dict, rater: str | None, source: str, meta: dict) -> list[Pair]:
     """A line of `prefer/pairs.jsonl`: `messages`, two `answers` with `text`, `chosen` 0, 1 or null for a tie."""
     texts = [one.get("text") if isinstance(one, dict) else None for one in record["answers"]]
-    votes = [tuple(vote) for vote in record["votes"]] if record.get("votes") else [(rater, record.get("chosen"))]
+    votes = votes_of({**record, "rater": rater, "chosen": record.get("chosen")})
     if len(texts) != 2 or not all(isinstance(text, str) for text in texts) or any(len(vote) != 2 or vote[1] not in (0, 1, None) for vote in votes):
         raise ValueError("an exported pair needs two `answers` with `text`, and `chosen` 0, 1 or null (or `votes`: rater and choice of each)")
     prompt = checked(messages_of(record["messages"]), ends_with="user")
@@ -217,7 +225,7 @@ def rater_weights(pairs: Sequence[dict]) -> list[dict]:
     votes: Counter[str | None] = Counter()
     for pair in pairs:
         ids = [tuple(answer["token_ids"]) for answer in pair["answers"]]
-        vote = {0: 1.0, 1: 0.0, None: 0.5}[pair["chosen"]]
+        vote = FOR_FIRST[pair["chosen"]]
         by_pair.setdefault((pair["prompt_id"], *sorted(ids)), []).append((pair["rater"], vote if ids[0] <= ids[1] else 1.0 - vote))
         votes[pair["rater"]] += 1
     agreed, compared = Counter(), Counter()

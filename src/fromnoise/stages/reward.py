@@ -29,8 +29,8 @@ from fromnoise.algorithms.losses import bradley_terry
 from fromnoise.algorithms.masking import IGNORE_INDEX, loss_mask_of
 from fromnoise.algorithms.schedules import lr_scale
 from fromnoise.data.packing import Batch
-from fromnoise.data.pairs import against, batch_of, longest, pack_pairs, sequences_of, tallied, votes_of
-from fromnoise.data.preferences import rater_weights
+from fromnoise.data.pairs import against, batch_of, longest, pack_pairs, sequences_of, tallied
+from fromnoise.data.preferences import rater_weights, votes_of
 from fromnoise.data.tokenizer import Tokenizer
 from fromnoise.evaluate.intervals import wilson
 from fromnoise.evaluate.records import read_jsonl, write_jsonl
