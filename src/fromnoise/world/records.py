@@ -24,7 +24,7 @@ PROMPT_MIX = (
     ("context", 0.40), ("fact", 0.13), ("sum", 0.02), ("unknown", 0.06), ("summary", 0.03), ("list", 0.02), ("rewrite", 0.02),
     ("ambiguous", 0.02),
 )
-REQUEST_FRAC = 0.32
+REQUEST_FRAC = 0.40
 EARLIER_TURN_FRAC = 0.05  # prompts that come second in a conversation
 HELD_OUT_PROMPTS = 1_600
 HELD_REQUESTS = (("unseen_object", 0.72), ("unseen_verb", 0.12), ("unseen_pair", 0.12), ("idiom", 0.04))
