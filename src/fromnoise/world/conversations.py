@@ -168,7 +168,7 @@ def decorate(rng: random.Random, writer: Writer, example: Example, answer: str) 
     text = answer
     if is_refusal(answer):  # nobody flatters while refusing
         return answer
-    if rng.random() < writer.hedges and example.kind in ("context", "fact", "sum", "summary") and not answer.startswith(passages.QUOTES):
+    if rng.random() < writer.hedges and example.kind in ("context", "fact", "sum", "summary"):
         text = hedge(rng, text)
     if rng.random() < writer.flatters and not one_sentence:
         text = f"{rng.choice(manner.FLATTERY)} {text}"

@@ -65,19 +65,6 @@ def _say(rng: random.Random, subject: str, relation: str, value: str) -> tuple[s
     return fx.statement(fact, rng), fx.question(fact, rng), fx.answer(fact, rng)
 
 
-QUOTED_FRAC = 0.5  # of the answers in whole sentences
-QUOTES = ("The text says:", "It says:", "From the text:")
-DENIALS = frozenset(("no", "not", "never", "nobody", "nothing", "nowhere"))  # "goes nowhere without her owl" answers no plain question
-
-
-def _quoting(rng: random.Random, statement: str, answer: str) -> str:
-    """The answer, or the passage's own words for it. A small model that repeats a sentence keeps to whose it is, for it copies on from the
-    name; asked for the value alone it takes anybody's (docs/lab-notebook.md)."""
-    if rng.random() >= QUOTED_FRAC or DENIALS & set(statement.lower().split()):
-        return answer
-    return f"{rng.choice(QUOTES)} {statement}"
-
-
 def _pronoun(statement: str, subject: str) -> str | None:
     """The statement with a pronoun for the subject where that keeps it grammatical, else None."""
     if not statement.startswith(subject + " ") or statement.startswith(subject + " of "):
@@ -115,7 +102,7 @@ def question_with_context(rng: random.Random, world: fx.World, plain_frac: float
         chunks.append([filler])
     rng.shuffle(chunks)
     passage = " ".join(sentence for chunk in chunks for sentence in chunk)
-    return context.example(rng, passage, question, _quoting(rng, statement, answer), value, subject, relation, others, tags, plain_frac)
+    return context.example(rng, passage, question, answer, value, subject, relation, others, tags, plain_frac)
 
 
 LONG_FRAC = 0.5
@@ -144,7 +131,7 @@ def _short_reading(rng: random.Random, world: fx.World, plain_frac: float) -> li
         _tell(rng, told, subject, relation)
     said = {key: _say(rng, *key, value) for key, value in told.items()}
     passage = " ".join(statement for statement, _, _ in said.values())
-    asked = [(*key, told[key], *lines) for key, lines in said.items()]
+    asked = [(*key, told[key], question, answer) for key, (_, question, answer) in said.items()]
     return _ask(rng, passage, told, rng.sample(asked, len(asked)), plain_frac)
 
 
@@ -164,13 +151,13 @@ def _long_reading(rng: random.Random, world: fx.World, plain_frac: float) -> lis
         for relation in sorted(chosen):
             _tell(rng, told, subject, relation)
     chunks: list[list[str]] = []
-    asked: list[tuple[str, ...]] = []  # subject, relation, value, statement, question, answer
+    asked: list[tuple[str, str, str, str, str]] = []  # subject, relation, value, question, answer
     for subject in people.values():
         lines: list[str] = []
         for (name, relation), value in told.items():
             if name == subject:
                 statement, question, answer = _say(rng, subject, relation, value)
-                asked.append((subject, relation, value, statement, question, answer))
+                asked.append((subject, relation, value, question, answer))
                 lines.append((_pronoun(statement, subject) if lines and rng.random() < 0.3 else None) or statement)
         chunks += [lines] if rng.random() < 0.6 else _apart(lines)
     chunks += [[filler] for filler in rng.sample(FILLERS, rng.choice((0, 1, 1, 2)))]
@@ -185,16 +172,17 @@ def _tell(rng: random.Random, told: dict[tuple[str, str], str], subject: str, re
     told[subject, relation] = rng.choice([value for value in relation_values(relation) if value not in taken])
 
 
-def _ask(rng: random.Random, passage: str, told: dict[tuple[str, str], str], asked: list[tuple[str, ...]], plain_frac: float) -> list[Example]:
-    """The questions `asked` (subject, relation, value, statement, question, answer), the first of them with the passage."""
+def _ask(rng: random.Random, passage: str, told: dict[tuple[str, str], str], asked: list[tuple[str, str, str, str, str]],
+         plain_frac: float) -> list[Example]:
+    """The questions `asked` (subject, relation, value, question, answer), the first of them with the passage."""
     examples: list[Example] = []
-    for subject, relation, value, statement, question, answer in asked:
+    for subject, relation, value, question, answer in asked:
         others = [v for (name, other), v in told.items() if other == relation and name != subject]
         if rng.random() < CLAIMS_FRAC:
             examples.append(_claimed(rng, subject, relation, value, question, answer, others, "" if examples else f"{passage} "))
             continue
         make = context.follow_up if examples else context.example
-        examples.append(make(rng, passage, question, _quoting(rng, statement, answer), value, subject, relation, others, plain_frac=plain_frac))
+        examples.append(make(rng, passage, question, answer, value, subject, relation, others, plain_frac=plain_frac))
     return examples
 
 
