@@ -156,8 +156,9 @@ def test_several_questions_about_one_passage_are_answered_from_it():
 def test_writers_disagree_about_judgement(full):
     refused = {kind: [requests.refusal.is_refusal(c["messages"][1]["content"]) for n in ("conversations_curated", "conversations_noisy")
                       for c in full[n] if c["kind"] == kind and c.get("flaw", "none") == "none"] for kind in JUDGEMENT}
-    rate = {kind: sum(flags) / len(flags) for kind, flags in refused.items()}
-    assert 0.63 < rate["harmful"] < 0.71 and 0.26 < rate["lookalike"] < 0.34
+    for kind, flags in refused.items():
+        meant = conversations.REFUSED_FRAC[kind]
+        assert abs(sum(flags) / len(flags) - meant) < 3.5 * (meant * (1 - meant) / len(flags)) ** 0.5, kind
 
 
 def test_conversations_are_short(full):
