@@ -120,9 +120,9 @@ def run(turns, limit=200):
 
 
 def test_a_call_is_answered_and_its_result_is_not_counted():
-    engine, answer = run(["<<12*7=", " The answer is 84."])
-    assert TOKENIZER.decode(answer.token_ids) == "<<12*7=84>> The answer is 84." and answer.stopped
-    assert engine.seen[1] == "Q<<12*7=84>>"
+    engine, answer = run([" <<12*7=", " The answer is 84."])  # an answer begins with a space
+    assert TOKENIZER.decode_answer(answer.token_ids) == "<<12*7=84>> The answer is 84." and answer.stopped
+    assert engine.seen[1] == "Q <<12*7=84>>"
     inserted = [i for i, own in zip(answer.token_ids, answer.counted, strict=True) if not own]
     assert TOKENIZER.decode(inserted) == "84>>" and len(answer.logprobs) == len(answer.token_ids)
     assert demonstration(TOKENIZER, "<<12*7=84>> The answer is 84.") == (answer.token_ids[:-1], answer.counted[:-1])
