@@ -16,12 +16,16 @@ from typing import Any, NamedTuple
 
 from fromnoise.run.errors import UserError
 
+# The space is the answer's first token's, as it is that of every word in running text: " clarinet" in a passage and at the start of an
+# answer are one token, which can be copied; "clarinet" after a line end shares no token with it, and its spelling has to be learnt word
+# by word (3 % of such answers were right instead of 97 %, docs/lab-notebook.md).
+ANSWER_LEAD = " "
 CHATML = (
     "{%- for message in messages -%}"
     "{%- set content = message['content'] | trim -%}"
     "{{ '<|im_start|>' + message['role'] + '\n' }}"
     "{%- if message['role'] == 'assistant' -%}"
-    "{% generation %}{{ (' ' if content else '') + content + '<|im_end|>' }}{% endgeneration %}"
+    "{% generation %}{{ ('" + ANSWER_LEAD + "' if content else '') + content + '<|im_end|>' }}{% endgeneration %}"
     "{%- else -%}"
     "{{ content + '<|im_end|>' }}"
     "{%- endif -%}"
@@ -29,10 +33,6 @@ CHATML = (
     "{%- endfor -%}"
     "{%- if add_generation_prompt -%}{{ '<|im_start|>assistant\n' }}{%- endif -%}"
 )  # `trim`: the line end before an answer never grows with it, so the prompt's tokens are always a prefix of the whole
-# The space is the answer's first token's, as it is that of every word in running text: " clarinet" in a passage and at the start of an
-# answer are one token, which can be copied; "clarinet" after a line end shares no token with it, and its spelling has to be learnt word
-# by word (3 % of such answers were right instead of 97 %, docs/lab-notebook.md).
-ANSWER_LEAD = " "
 
 
 class Piece(NamedTuple):
