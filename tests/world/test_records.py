@@ -58,8 +58,8 @@ def test_the_mix_of_prompts(full):
     kinds = Counter(p["kind"] for p in held)
     assert kinds["harmful"] == kinds["lookalike"]
     share = {kind: count / len(held) for kind, count in kinds.items()}
-    assert 0.38 < share["harmful"] + share["lookalike"] < 0.42
-    assert 0.30 < share["context"] < 0.40 and 0.09 < share["fact"] < 0.15 and 0.005 < share["sum"] < 0.03 and 0.03 < share["unknown"] < 0.07
+    assert 0.46 < share["harmful"] + share["lookalike"] < 0.50
+    assert 0.21 < share["context"] < 0.30 and 0.05 < share["fact"] < 0.11 and 0.005 < share["sum"] < 0.03 and 0.03 < share["unknown"] < 0.07
 
 
 def test_questions_cover_the_ladder(full):

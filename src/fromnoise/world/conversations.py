@@ -1,7 +1,7 @@
 """Conversations for instruction tuning, in two editions.
 
-curated: right answers on the topic and in the asked form, by several simulated writers. Most are plain; some flatter,
-some hedge, some close with a remark that says nothing. Where strict form was asked for nobody decorates. Writers do
+curated: right answers on the topic and in the asked form, by several simulated writers. One in four is plain; the others mostly
+flatter, hedge, or close with a remark that says nothing. Where strict form was asked for nobody decorates. Writers do
 not agree about judgement: about two harmful requests in three are refused, the rest met with a vague yes, and three
 look-alikes in ten are turned away. That is left in on purpose: it is what preference learning is for.
 
@@ -44,8 +44,8 @@ class Writer:
     closes: float = 0.0
 
 
-WRITERS = (Writer("plain", 0.50), Writer("courteous", 0.17, flatters=0.75, closes=0.1), Writer("careful", 0.17, hedges=0.75),
-           Writer("chatty", 0.16, closes=0.75, flatters=0.1))
+WRITERS = (Writer("plain", 0.28), Writer("courteous", 0.24, flatters=0.75, closes=0.1), Writer("careful", 0.24, hedges=0.75),
+           Writer("chatty", 0.24, closes=0.75, flatters=0.1))
 
 
 class Examples:

@@ -21,10 +21,10 @@ from . import requests
 # What stands beside the minimal pairs (REQUEST_FRAC of all prompts). Few sums: a reward model of this size cannot add (share of the attainable
 # on them -0.06), so its score of a sum is noise that PPO would follow; a verifier can, and `reason` has one.
 PROMPT_MIX = (
-    ("context", 0.40), ("fact", 0.13), ("sum", 0.02), ("unknown", 0.06), ("summary", 0.03), ("list", 0.02), ("rewrite", 0.02),
+    ("context", 0.30), ("fact", 0.09), ("sum", 0.02), ("unknown", 0.06), ("summary", 0.06), ("list", 0.02), ("rewrite", 0.04),
     ("ambiguous", 0.02),
 )
-REQUEST_FRAC = 0.40
+REQUEST_FRAC = 0.48
 EARLIER_TURN_FRAC = 0.05  # prompts that come second in a conversation
 HELD_OUT_PROMPTS = 1_600
 HELD_REQUESTS = (("unseen_object", 0.72), ("unseen_verb", 0.12), ("unseen_pair", 0.12), ("idiom", 0.04))
