@@ -29,7 +29,7 @@ bench: .venv/installed $(if $(filter .venv-peers/%,$(PEERS)),.venv-peers/install
 	@touch $@
 
 lint: .venv/installed-dev
-	$(BIN)/ruff check src tests && $(BIN)/ruff format --check src tests
+	$(BIN)/ruff check src tests bench
 
 # torch comes first and alone: its pin then takes a CPU build that lies at hand before anything else asks for another.
 .venv/torch: constraints.txt

@@ -17,7 +17,7 @@ class Shards:
         self._tokens, self._offsets = {}, {}
         for s, (name, count) in enumerate(zip(self.sources, counts, strict=True)):
             documents = [[100 * (s + 1) + d] * (d + 1) + [EOT] for d in range(count)]
-            self._tokens[name] = np.array(sum(documents, []), dtype=np.uint16)
+            self._tokens[name] = np.concatenate(documents).astype(np.uint16)
             self._offsets[name] = np.cumsum([0] + [len(d) for d in documents])
 
     def tokens(self, source):

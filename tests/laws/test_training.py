@@ -77,7 +77,7 @@ def test_the_model_learns_to_stop_and_does_not_where_the_stop_token_is_left_out_
 
     with_stop, without_stop = tiny(), tiny()
     train(with_stop, [batch_of(found)], 120)
-    broken = [(ids, mask[:-1] + [False]) for ids, mask in found]
+    broken = [(ids, [*mask[:-1], False]) for ids, mask in found]
     train(without_stop, [batch_of(broken)], 120)
     assert stop_probability(with_stop) > 0.9
     assert stop_probability(without_stop) < 0.2

@@ -144,5 +144,5 @@ def test_clipping_bounds_the_step_and_reports_the_norm_before_it():
 
 def test_a_wrong_count_is_refused():
     inputs, targets, mask, weight = problem()
-    with pytest.raises(ValueError, match="counted .* announced"):
+    with pytest.raises(ValueError, match=r"counted .* announced"):
         update([weight], Sgd([weight]), [(inputs, targets, mask)], squared_error(weight), {"loss": 1.0}, lr_scale=0.1, max_grad_norm=1.0)

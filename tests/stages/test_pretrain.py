@@ -11,8 +11,8 @@ from . import small_run
 
 TEXTS = [f"The {a} {b} went {c}. Nobody saw it."
          for a in ("old", "red", "slow") for b in ("horse", "cart", "dog") for c in ("home", "away", "north", "on")]
-PRETRAIN = {"tokens": 40 * 512, "batch_tokens": 512, "row_tokens": 64, "micro_batch_rows": 4, "num_evaluations": 2, "evaluation_tokens": 512, "max_passes": 100.0,
-            "num_kept_checkpoints": 2, "probes": ["The old"], "optimizer": small_run.OPTIMIZER}  # fmt: skip
+PRETRAIN = {"tokens": 40 * 512, "batch_tokens": 512, "row_tokens": 64, "micro_batch_rows": 4, "num_evaluations": 2, "evaluation_tokens": 512,
+            "max_passes": 100.0, "num_kept_checkpoints": 2, "probes": ["The old"], "optimizer": small_run.OPTIMIZER}  # fmt: skip
 MODEL = {"num_layers": 1, "width": 64, "num_heads": 1, "num_kv_heads": 1, "ffn_width": 64, "context_tokens": 64}
 
 

@@ -24,7 +24,7 @@ def test_a_long_conversation_loses_whole_turns_and_one_that_never_fits_is_counte
 
 def test_the_stop_token_is_a_target_and_the_prompt_is_not():
     tok = tokenizer()
-    train, validation, _ = encode([talk("one two", "three"), talk("four", "five")], tok, row_tokens=64, validation_frac=0.0, seed=0)
+    train, _, _ = encode([talk("one two", "three"), talk("four", "five")], tok, row_tokens=64, validation_frac=0.0, seed=0)
     ids, mask = train[0][0].tolist(), train[1][0]
     counted = [token for token, counts in zip(ids, mask, strict=True) if counts]
     assert counted[-1] == tok.im_end_id and tok.im_start_id not in counted

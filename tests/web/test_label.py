@@ -353,7 +353,8 @@ def test_the_reward_model_says_where_it_is_least_sure(tmp_path):
     assert set(margins) == set(short)  # the third is longer than the model's context
     for key in short:
         ids, _ = tokenizer.encode_messages(found[key]["messages"], add_generation_prompt=True)
-        one, two = (scorer(torch.tensor([[*ids, *tokenizer.encode_answer(answer["text"]), tokenizer.im_end_id]]))[0, -1].item() for answer in found[key]["answers"])
+        whole = ([*ids, *tokenizer.encode_answer(answer["text"]), tokenizer.im_end_id] for answer in found[key]["answers"])
+        one, two = (scorer(torch.tensor([token_ids]))[0, -1].item() for token_ids in whole)
         assert margins[key] == pytest.approx(abs(one - two), rel=1e-4)
     with pytest.raises(UserError, match="no reward model"):
         margins_for(run.path, small_run.recipe(), found, Options("127.0.0.1", 0, (), "unsure", tmp_path, 0.1, 0.2, 2, ()))

@@ -101,7 +101,7 @@ class PretrainStream:
 
 def stream_batch(input_ids: np.ndarray, labels: np.ndarray, endoftext_id: int) -> Batch:
     """A (B, T) window of a document stream as a Batch: a new segment begins at each `<|endoftext|>` input."""
-    num_rows, row_tokens = input_ids.shape
+    row_tokens = input_ids.shape[1]
     starts = input_ids == endoftext_id
     starts[:, 0] = True
     positions = np.broadcast_to(np.arange(row_tokens), input_ids.shape)

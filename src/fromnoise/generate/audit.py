@@ -50,7 +50,8 @@ class Audits:
         if self.ctx.process.is_main:
             write_jsonl(
                 self.parts / f"iteration-{iteration:06d}.jsonl",
-                ({"iteration": iteration, "prompt_id": prompt["id"], "token_ids": answers.answer_ids[i], "text": self.tokenizer.decode_answer(answers.answer_ids[i]),
+                ({"iteration": iteration, "prompt_id": prompt["id"], "token_ids": answers.answer_ids[i],
+                  "text": self.tokenizer.decode_answer(answers.answer_ids[i]),
                   "stopped": bool(found.stopped[i]), "reward": round(float(reward[i]), 6), "audit": round(float(audit[i]), 6),
                   "kl_nats": round(float(kl[i]), 6)} for i, prompt in enumerate(self.prompts)),
             )  # fmt: skip

@@ -133,7 +133,8 @@ def score_margins(folder: Path, recipe: Recipe, pairs: Mapping[str, dict]) -> di
     for key, pair in pairs.items():
         # Encoded by the reward model's own tokenizer: with another run's model the run's own token ids would mean something else.
         prompt, _ = tokenizer.encode_messages(pair["messages"], add_generation_prompt=True)
-        encoded[key] = (prompt, [[*tokenizer.encode_answer(answer["text"]), tokenizer.im_end_id][: None if answer["stopped"] else -1] for answer in pair["answers"]])
+        answers = [[*tokenizer.encode_answer(answer["text"]), tokenizer.im_end_id][: None if answer["stopped"] else -1] for answer in pair["answers"]]
+        encoded[key] = (prompt, answers)
     longest = model.backbone.config.context_tokens
     kept = [key for key, (prompt, answers) in encoded.items() if len(prompt) + max(map(len, answers)) <= longest]
     shape = RowShape(min(longest, 1024), 8, tokenizer.pad_id)

@@ -138,7 +138,8 @@ def run(ctx) -> None:
             seconds = time.perf_counter() - began
             real_tokens = sum(int((b.segment_ids > 0).sum()) for b in batch)
             ctx.log(
-                step, loss_nats=stats.losses["loss"], replay_loss_nats=stats.losses.get("replay"), grad_norm=stats.grad_norm, lr_scale=scale, skipped=stats.skipped,
+                step, loss_nats=stats.losses["loss"], replay_loss_nats=stats.losses.get("replay"), grad_norm=stats.grad_norm, lr_scale=scale,
+                skipped=stats.skipped,
                 tokens=real_tokens, **ctx.rates(real_tokens, seconds, token_flops),
             )
             progress.advance(1, loss=stats.losses["loss"], tokens_per_s=real_tokens / seconds)
