@@ -188,12 +188,15 @@ def _execute(recipe: Recipe, run: RunFolder, verb: str | None, rerun: bool, quie
     from fromnoise.run.console import Console
     from fromnoise.run.execute import execute, make_report
     from fromnoise.run.machine import prepare_environment
+    from fromnoise.run.verdict import missing_data, stages_of
 
     prepare_environment()
     console, process = Console(quiet), Process.from_environment()
     execute(recipe, run, verb, rerun=rerun, allow_different_numerics=allow_different_numerics, console=console, process=process)
     if verb is None and process.is_main:
         report = make_report(run, console)
+        if missing := missing_data(recipe):
+            print(f"\nthe run ends with {stages_of(recipe)[-1].writes[0]}/: to go on, give {missing}")
         print(f"\ntalk to it:       fromnoise chat {run.path}\nside by side:     fromnoise chat {run.path} --compare\nread the report:  {report}")
     process.leave()
 
@@ -219,14 +222,16 @@ def _print_machine(recipe: Recipe) -> None:
 def _print_sizes(recipe: Recipe) -> None:
     from fromnoise.run.budget import SHARES, num_parameters, share_s
     from fromnoise.run.console import duration
+    from fromnoise.run.verdict import stages_of
 
+    stages = {stage.verb for stage in stages_of(recipe)}
     total = num_parameters(recipe)
     shape = recipe.model
     print(f"model: about {total:,} parameters, {shape.num_layers} layers x {shape.width}")
     if recipe.budget is None:
         print(f"pretraining: {recipe.pretrain.tokens:,} tokens at most, {recipe.pretrain.tokens / total:.1f} a parameter")
     else:
-        print("time: " + ", ".join(f"{verb} {duration(share_s(recipe, verb))}" for verb in SHARES))
+        print("time: " + ", ".join(f"{verb} {duration(share_s(recipe, verb))}" for verb in SHARES if verb in stages))
 
 
 def _need_run(folder: Path) -> None:

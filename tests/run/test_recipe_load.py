@@ -118,5 +118,14 @@ def test_budgets():
         with pytest.raises(UserError, match=reason):
             parse_budget(text)
     assert abs(sum(SHARES.values()) - 1) < 1e-9
-    assert share_s(load_recipe(None), "pretrain") is None
-    assert share_s(load_recipe(None, ["budget=100s"]), "pretrain") == pytest.approx(36)
+    assert share_s(load_recipe("world"), "pretrain") is None
+    assert share_s(load_recipe("world", ["budget=100s"]), "pretrain") == pytest.approx(36)
+
+
+@pytest.mark.parametrize(("setting", "message"), [
+    ("rlhf.sampling.top_p=0.9", "compares probabilities over the whole vocabulary"), ("reason.sampling.top_k=5", "over the whole vocabulary"),
+    ("evaluate.sampling.top_p=1.5", "less than or equal to 1"), ("rlhf.dpo.beta=0", "must be more than 0"), ("sft.batch_tokens=0", "must be at least 1"),
+])  # fmt: skip
+def test_values_that_cannot_be_meant_are_refused(setting, message):
+    with pytest.raises(UserError, match=message):
+        load_recipe("world", [setting])

@@ -7,7 +7,9 @@ import os
 
 import pytest
 
+from fromnoise.run.budget import SHARES, share_s
 from fromnoise.run.errors import UserError
+from fromnoise.run.execute import check_recipe
 from fromnoise.run.files import sha256_file
 from fromnoise.run.folder import RunFolder
 from fromnoise.run.recipe_load import load_recipe
@@ -150,7 +152,28 @@ def test_user_files_count_by_content_not_by_place(tmp_path):
     assert "data.path" not in config_of(load_recipe(None, [f"data.path={one}"]), stages["prepare"])
 
 
+def test_a_run_goes_as_far_as_there_is_data_for(tmp_path):
+    path = f"data.path={tmp_path}"
+
+    def verbs(*settings):
+        return [stage.verb for stage in stages_of(load_recipe("text", [path, *settings]))]
+
+    tuned = ["prepare", "tokenizer", "pretrain", "sft"]
+    assert verbs() == tuned[:3] and verbs('data.conversations=["a.jsonl"]') == tuned
+    assert verbs('data.conversations=["a.jsonl"]', "data.preferences=b.jsonl") == [*tuned, "prefer", "reward", "rlhf", "evaluate"]
+    with pytest.raises(UserError, match=r"no data for sft: give data\.conversations=FILE"):
+        check_recipe(load_recipe("text", [path]), "sft")
+    with pytest.raises(UserError, match=r"no data for any stage: give data\.conversations=FILE"):
+        check_recipe(load_recipe(None, ["from=some/model"]), None)
+    assert sum(share_s(load_recipe("text", [path, "budget=100s"]), verb) for verb in SHARES if verb in verbs()) == pytest.approx(100.0)
+
+
+def test_levels_that_do_not_exist_are_refused_at_once():
+    with pytest.raises(UserError, match=r"reason\.levels: there is no level 99; the world's are 1, 2"):
+        check_recipe(load_recipe("world", ["reason.levels=[1, 99]"]), None)
+
+
 def test_starting_from_a_model_needs_no_base(tmp_path):
-    recipe = load_recipe(None, ["from=some/model", "data.conversations=[]"])
+    recipe = load_recipe(None, ["from=some/model", 'data.conversations=["chats.jsonl"]', "data.preferences=pairs.jsonl"])
     assert [stage.verb for stage in stages_of(recipe)] == ["sft", "prefer", "reward", "rlhf", "evaluate"]
     assert all(item.state == "missing" for item in verdicts(RunFolder(tmp_path), recipe))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from fromnoise.run.errors import UserError
 from fromnoise.run.recipe import Recipe
+from fromnoise.run.verdict import stages_of
 
 if TYPE_CHECKING:
     from fromnoise.run.context import StageContext
@@ -37,10 +38,12 @@ def parse_budget(text: str) -> float:
 
 
 def share_s(recipe: Recipe, verb: str) -> float | None:
-    """Seconds of the budget that belong to a stage; None without a budget or for a stage that takes what it takes."""
+    """Seconds of the budget that belong to a stage; None without a budget or for a stage that takes what it takes. What would
+    belong to stages that the recipe does not have is shared out among the others."""
     if recipe.budget is None or verb not in SHARES:
         return None
-    return parse_budget(recipe.budget) * SHARES[verb]
+    stages = {stage.verb for stage in stages_of(recipe)}
+    return parse_budget(recipe.budget) * SHARES[verb] / sum(share for other, share in SHARES.items() if other in stages)
 
 
 def steps_for(ctx: StageContext, verb: str, default_steps: int, seconds_per_step: float, more: bool = True) -> int:

@@ -18,7 +18,8 @@ from fromnoise.run.interrupts import Interrupts
 from fromnoise.run.machine import prepare_environment, release_memory, resolve_device
 from fromnoise.run.recipe import Recipe
 from fromnoise.run.recipe_load import to_toml
-from fromnoise.run.verdict import Verdict, check_user_files, config_of, has_documents, inputs_of, reads, required, stages_of, verdict, verdicts
+from fromnoise.run.verdict import Verdict, check_user_files, config_of, has_documents, inputs_of, missing_data, reads, required, stages_of, verdict, verdicts
+from fromnoise.tasks.problems import BY_NUMBER
 
 
 def execute(
@@ -151,11 +152,16 @@ def check_recipe(recipe: Recipe, verb: str | None) -> None:
         parse_budget(recipe.budget)
     if not has_documents(recipe) and (verb in ("prepare", "tokenizer", "pretrain") or (verb is None and recipe.sft_from is None)):
         raise UserError(f"recipe {recipe.name!r} has no text to train on: give data.path=FOLDER (txt, md, html, jsonl, csv, parquet), or data.world=true")
-    if verb is not None and verb not in {stage.verb for stage in stages_of(recipe)}:
+    stages = {stage.verb for stage in stages_of(recipe)}
+    if not stages or (verb is not None and verb not in stages):
+        if missing := missing_data(recipe):
+            raise UserError(f"recipe {recipe.name!r} has no data for {verb or 'any stage'}: give {missing}, or data.world=true")
         if verb == "reason":
             raise UserError("reason has no problems to practise on: give reason.problems=FILE (question and answer records), or data.world=true")
         raise UserError(f"{verb} has nothing to do here: with from={recipe.sft_from} the model and its tokenizer are made already")
     check_user_files(recipe)
+    if recipe.data.world and (unknown := set(recipe.reason.levels) - (known := set(BY_NUMBER))):
+        raise UserError(f"reason.levels: there is no level {', '.join(map(str, sorted(unknown)))}; the world's are {', '.join(map(str, sorted(known)))}")
     if recipe.device not in ("auto", "cpu"):
         resolve_device(recipe.device)
 

@@ -9,9 +9,9 @@ recorded in `stage.json`, never written back here.
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 # Settings for which 0 cannot be meant.
 POSITIVE = frozenset(
@@ -35,7 +35,7 @@ class Section(BaseModel):
             if info.field_name.endswith("_frac") and value > 1:
                 raise ValueError("is a fraction, so between 0 and 1")
             if value == 0 and info.field_name in POSITIVE:
-                raise ValueError("must be at least 1")
+                raise ValueError("must be more than 0" if isinstance(value, float) else "must be at least 1")
         return value
 
 
@@ -150,8 +150,18 @@ class SftSection(Section):
 class SamplingSection(Section):
     temperature: float = 1.0
     top_k: int = 0  # 0: no limit
-    top_p: float = 1.0
+    top_p: float = Field(1.0, gt=0, le=1)
     max_new_tokens: int = 64
+
+
+def whole_distribution(sampling: SamplingSection) -> SamplingSection:
+    """What a policy is updated by must have been drawn from all of it: probabilities are compared over the whole vocabulary."""
+    if sampling.top_k or sampling.top_p != 1.0:
+        raise ValueError("top_k and top_p cannot be set here: the update compares probabilities over the whole vocabulary; temperature can")
+    return sampling
+
+
+WholeSampling = Annotated[SamplingSection, AfterValidator(whole_distribution)]
 
 
 class BiasSection(Section):
@@ -224,7 +234,7 @@ class RlhfSection(Section):
     seed: int = 0  # another one draws orders and answers anew, all else being the same: how much of a result is luck
     num_iterations: int = 40
     rollouts_per_iteration: int = 128
-    sampling: SamplingSection = SamplingSection()
+    sampling: WholeSampling = SamplingSection()
     ppo_epochs: int = 2  # passes over an iteration's answers; of grpo and rloo too
     minibatches: int = 2
     row_tokens: int = 256
@@ -262,7 +272,7 @@ class ReasonSection(Section):
     group_size: int = 8  # answers to each
     groups_per_update: int = 24  # of them, or of earlier ones, learnt from: groups of equal reward teach nothing
     buffer_iterations: int = 2  # how long a group that was left over may wait for its turn
-    sampling: SamplingSection = SamplingSection(max_new_tokens=72)
+    sampling: WholeSampling = SamplingSection(max_new_tokens=72)
     credit: Literal["step", "answer"] = "step"  # a token is credited with what follows it, step by step; or with the whole answer
     retries: int = 4  # how often a problem that no answer solved is gone on with from its last right step
     imitation_coef: float = 1.0  # of the likelihood of right answers, one to each problem
@@ -288,7 +298,7 @@ class ReasonSection(Section):
 
 
 class EvaluateSection(Section):
-    num_questions: int = 1_000  # held-out questions put to base, sft and rlhf
+    num_questions: int = 1_000  # held-out questions put to base, sft, rlhf and reason
     num_prompts: int = 512  # held-out prompts for sft against rlhf
     num_requests: int = 400  # held-out harmful requests and look-alikes for the safety table
     best_of_n: int = 16
@@ -296,7 +306,7 @@ class EvaluateSection(Section):
     num_problems: int = 40  # held-out problems of each level, and of the harder ones
     pass_k: int = 8  # answers to each of these
     best_of_n_prompts: int = 160  # each costs best_of_n answers
-    num_samples: int = 24  # prompts answered side by side by base, sft and rlhf
+    num_samples: int = 24  # prompts answered side by side by base, sft, rlhf and reason
     bits_per_byte_tokens: int = 65_536
     reward_sets: tuple[str, ...] = ()  # files or folders of pairs on which the reward models are measured besides
     seed: int = 1234

@@ -42,9 +42,14 @@ class Verdict:
 
 
 def stages_of(recipe: Recipe) -> list[Stage]:
-    """The stages a recipe has. A run that starts `from` a finished model makes no tokenizer and no base model; one without
-    problems to reason about has nothing to practise on."""
+    """The stages a recipe has. A run that starts `from` a finished model makes no tokenizer and no base model; one on text alone
+    ends with the base model, one without preferences or prompts with the tuned one; one without problems to reason about
+    has nothing to practise on."""
     left_out: set[str] = set()
+    if missing_data(recipe):
+        left_out |= {"prefer", "reward", "rlhf", "reason", "evaluate"}
+        if not recipe.data.conversations:
+            left_out.add("sft")
     if recipe.sft_from is not None:
         left_out |= {"tokenizer", "pretrain"}
         if not has_documents(recipe):
@@ -52,6 +57,16 @@ def stages_of(recipe: Recipe) -> list[Stage]:
     if not recipe.data.world and recipe.reason.problems is None:
         left_out.add("reason")
     return [stage for stage in STAGES if stage.verb not in left_out]
+
+
+def missing_data(recipe: Recipe) -> str | None:
+    """What would have to be given for the stages that a run of the user's own data cannot have without it."""
+    data = recipe.data
+    if data.world:
+        return None
+    if not data.conversations:
+        return "data.conversations=FILE to tune on (and data.preferences=FILE or data.prompts=FILE for RLHF)"
+    return None if data.preferences or data.prompts else "data.preferences=FILE (pairs) or data.prompts=FILE for RLHF"
 
 
 def has_documents(recipe: Recipe) -> bool:
@@ -213,4 +228,5 @@ def required(run: RunFolder, recipe: Recipe, verb: str, found: list[Verdict]) ->
     for name in reads(recipe, stage_of(verb)):
         writer = writer_of(name).verb
         if states.get(writer) != "done":
-            raise UserError(f"{verb} needs {run.stage_dir(name)}, which is {states[writer]}: make it with `fromnoise {writer}`, or all with `fromnoise run`")
+            how = f"make it with `fromnoise {writer}` and the same recipe, or all with `fromnoise run`"
+            raise UserError(f"{verb} needs {run.stage_dir(name)}, which is {states[writer]}: {how}")
