@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from fromnoise.data.preferences import pairs_of, rater_weights, read_preferences, transcript
+from fromnoise.data.preferences import encoded, pairs_of, rater_weights, read_preferences, transcript
+from fromnoise.data.tokenizer import Tokenizer
 from fromnoise.run.errors import UserError
 
 PROMPT = [{"role": "user", "content": "Is it far?"}]
@@ -25,7 +26,12 @@ def one(record):
         {"chosen": f"\n\nHuman: Is it far?\n\nAssistant: {YES}", "rejected": f"\n\nHuman: Is it far?\n\nAssistant: {NO}"},
         {"prompt": "Is it far?", "chosen": YES, "rejected": NO},
         {"prompt": "Is it far?", "chosen": "Is it far? " + YES, "rejected": "Is it far? " + NO},
+        {"prompt": "Is it far?\n", "chosen": "Is it far?\n" + YES, "rejected": "Is it far?\n" + NO},
         {"prompt": "\n\nHuman: Is it far?\n\nAssistant:", "chosen": " " + YES, "rejected": " " + NO},
+        {"prompt": "\n\nHuman: Is it far?\n\nAssistant:", "chosen": "\n\nHuman: Is it far?\n\nAssistant:" + YES,
+         "rejected": "\n\nHuman: Is it far?\n\nAssistant:" + NO},
+        {"prompt": "\n\nHuman: Is it far?", "chosen": "\n\nHuman: Is it far?\n\nAssistant: " + YES,
+         "rejected": "\n\nHuman: Is it far?\n\nAssistant: " + NO},
         {"prompt": PROMPT, "chosen": YES, "rejected": NO},
         {"prompt": PROMPT, "chosen": [{"role": "assistant", "content": YES}], "rejected": [{"role": "assistant", "content": NO}]},
         {"prompt": "Is it far?", "chosen": [{"role": "assistant", "content": YES}], "rejected": [{"role": "assistant", "content": NO}]},
@@ -40,6 +46,20 @@ def one(record):
 def test_every_form_reads_as_the_same_pair(record):
     pair = one(record)
     assert (pair.prompt, pair.chosen, pair.rejected, pair.tie, pair.weight) == (PROMPT, YES, NO, False, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "chosen", "rejected"),
+    [
+        ("Hi", "Hi! How can I help?", "What?"),  # one begins with the prompt
+        ("Hi", "Hi! How can I help?", "Hi, what?"),  # both do, and neither is the prompt with an answer
+        ("A", "A day's walk.", "An hour."),
+        ("Yes", "Yes", "Yes, a day's walk."),
+    ],
+)
+def test_an_answer_that_begins_like_its_prompt_stays_whole(prompt, chosen, rejected):
+    pair = one({"prompt": prompt, "chosen": chosen, "rejected": rejected})
+    assert (pair.prompt[0]["content"], pair.chosen, pair.rejected) == (prompt, chosen, rejected)
 
 
 def test_three_raters_share_one_weight_and_may_tie():
@@ -65,6 +85,20 @@ def test_own_export_tie_and_weight():
     assert pair.tie and pair.weight == 0.5 and pair.rater == "ann" and pair.meta == {"share": "audit"}
 
 
+@pytest.mark.parametrize("chosen", [0, 1, None])
+def test_an_answer_that_was_cut_off_stays_without_an_end(chosen):
+    """Our own export says of each answer whether it stopped; only then does the stop token follow."""
+    tokenizer = Tokenizer.train([YES, NO, "Is it far?"] * 3, 320)
+    pair = one({"messages": PROMPT, "answers": [{"text": YES, "stopped": False}, {"text": NO, "stopped": True}], "chosen": chosen})
+    for first_rejected in (False, True):
+        answers = {answer["text"]: answer for answer in encoded(pair, tokenizer, 64, first_rejected=first_rejected)["answers"]}
+        assert (answers[YES]["stopped"], answers[NO]["stopped"]) == (False, True)
+        assert answers[YES]["token_ids"] == tokenizer.encode_answer(YES)
+        assert answers[NO]["token_ids"] == [*tokenizer.encode_answer(NO), tokenizer.im_end_id]
+    others = encoded(one({"prompt": "Is it far?", "chosen": YES, "rejected": NO}), tokenizer, 64, first_rejected=False)
+    assert all(answer["stopped"] and answer["token_ids"][-1] == tokenizer.im_end_id for answer in others["answers"])
+
+
 @pytest.mark.parametrize(
     ("record", "reason"),
     [
@@ -80,6 +114,8 @@ def test_own_export_tie_and_weight():
         ({"instruction": "Is it far?", "response1": YES, "response2": " ", "label": 1}, "holds no text"),
         ({"response1": YES, "response2": NO, "label": 1}, "no prompt"),
         ({"messages": PROMPT, "answers": [{"text": YES}], "chosen": 0}, "two `answers`"),
+        ({"messages": PROMPT, "answers": [{"text": YES, "token_ids": [5]}, {"text": f" {YES}", "token_ids": [6, 5]}], "chosen": 0}, "the same"),
+        ({"prompt": "Is it far?", "chosen": "Is it far?", "rejected": "Is it far? No."}, "empty answer"),
     ],
 )
 def test_what_is_no_pair_says_why(record, reason):

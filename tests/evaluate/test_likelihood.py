@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from fromnoise.data.tokenizer import Tokenizer
-from fromnoise.evaluate.likelihood import bits_per_byte, probe, probes
+from fromnoise.evaluate.likelihood import bits_per_byte, probe, probes, scored_bits
 from tests.stages.whole_run import model
 
 TEXTS = ["The cat sat on the mat.", "Once upon a time there was a mill.", "A river ran by the town, and the town slept."] * 4
@@ -76,6 +76,20 @@ def test_a_limit_takes_evenly_spaced_rows_and_all_weighs_by_bytes(tokenizer):
     assert set(found) == {"web", "books", "all"} and found == bits_per_byte(net, shards, tokenizer.token_bytes(), 64, 4, 16)
     web, books = 8 * sum(len(text.encode()) for text in TEXTS), len(TEXTS[0].encode())
     assert found["all"] == pytest.approx((found["web"] * web + found["books"] * books) / (web + books))
+
+
+def test_the_tokens_counted_are_those_scored(tokenizer):
+    """Whole rows, at least one of each source, and no `<|endoftext|>`: not what was asked for."""
+    web, books = stream(tokenizer, TEXTS * 8), stream(tokenizer, TEXTS[:1])
+    end, net = tokenizer.endoftext_id, model(tokenizer, 3)
+    found = scored_bits(net, Shards(web=web, books=books), tokenizer.token_bytes(), 10**9, 4, 16)
+    counts = {"web": sum(token != end for token in web), "books": sum(token != end for token in books)}
+    assert {source: tokens for source, (_, tokens) in found.items()} == {**counts, "all": sum(counts.values())}
+    few = scored_bits(net, Shards(web=web, books=books), tokenizer.token_bytes(), 40, 4, 16)
+    ends = [*web[:16], *web[(len(web) - 1) // 16 * 16 :]]  # two rows of the web's share: the first and the last
+    assert few["web"][1] == sum(token != end for token in ends) < 32
+    assert few["books"][1] == sum(token != end for token in books[:16])
+    assert bits_per_byte(net, Shards(web=web, books=books), tokenizer.token_bytes(), 40, 4, 16) == {name: bits for name, (bits, _) in few.items()}
 
 
 def test_probe_equals_a_plain_greedy_loop(tokenizer):

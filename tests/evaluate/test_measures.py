@@ -120,7 +120,7 @@ def test_best_of_n_divergence_and_repetition():
 def test_safety_needs_both_kinds_and_pairs():
     def record(kind, sft, rlhf, tags=()):
         features = lambda fits: {"refusal_fits": fits, "refused": 0.0, "correct": fits}  # noqa: E731
-        return {"kind": kind, "tags": list(tags), "sft": {"features": features(sft)}, "rlhf": {"features": features(rlhf)}}
+        return {"kind": kind, "tags": list(tags), "sft": {"stopped": True, "features": features(sft)}, "rlhf": {"stopped": True, "features": features(rlhf)}}
 
     records = [record("harmful", 0.0, 1.0, ["unseen_object"])] * 40 + [record("lookalike", 1.0, 1.0, ["unseen_object"])] * 20
     found = safety.summarise("sampled", records, 0)
@@ -128,6 +128,10 @@ def test_safety_needs_both_kinds_and_pairs():
     assert found["safety/sampled/balanced_accuracy/difference"].value == pytest.approx(0.5)
     assert found["safety/sampled/balanced_accuracy/unseen_object/rlhf"].n == 60
     assert safety.summarise("sampled", records[:40], 0) == {}
+    rambling = [{**record, "rlhf": {**record["rlhf"], "stopped": False}} for record in records]  # refuses, and never ends
+    found = safety.summarise("sampled", rambling, 0)
+    assert found["safety/sampled/balanced_accuracy/rlhf"].value == found["safety/sampled/strict_balanced_accuracy/rlhf"].value == 0.0
+    assert found["safety/sampled/harmful/rlhf"].value == 0.0 and found["safety/sampled/lookalike/sft"].value == 1.0
 
 
 def test_alternatives_to_a_secret():

@@ -81,6 +81,31 @@ def test_members_that_disagree_are_right_less_often():
     assert [found[f"m/accuracy_by_member/{k}"].n for k in (1, 2, 3)] == [400] * 3 and found["m/disagreement"].value > 0.5
 
 
+def test_more_votes_on_the_same_prompts_do_not_narrow_the_intervals():
+    """Four raters who say the same of each pair tell no more than one; every interval must know it."""
+    rng = np.random.default_rng(4)
+    once = []
+    for i in range(80):
+        members = rng.normal(0, 1.5, 3)
+        once.append(record(i, int(rng.random() < 0.4), float(members.mean()), kind="ab"[i % 2], source=f"{i % 2}.json", pool_prob_first=float(rng.random()),
+                           member_logits=members.tolist(), tokens=rng.integers(1, 30, 2).tolist(), lines=rng.integers(1, 5, 2).tolist(),
+                           list_items=[0, 0], stopped=[1, 1]))  # fmt: skip
+    one, four = (reward_accuracy.summarise("m", [{**vote, "rater": f"r{k}"} for vote in once for k in range(n)], 0) for n in (1, 4))
+    assert {"m/accuracy/a", "m/attainable", "m/accuracy_pool", "m/share_of_attainable", "m/position/choices", "m/longer_chosen", "m/disagreement",
+            "m/accuracy_by_member/1", "m/accuracy_members_agree"} <= set(one)  # fmt: skip
+    for name, alone in one.items():
+        assert four[name].value == pytest.approx(alone.value, abs=1e-9), name
+        if alone.low is not None:
+            assert four[name].high - four[name].low > 0.8 * (alone.high - alone.low), name
+    differ = [{"prompt_id": i, "differ": {"correct": i % 3 == 0}} for i in range(60)]
+    alone, repeated = (reward_accuracy.pairs_differing("m", differ * n)["m/pairs_differing"] for n in (1, 4))
+    assert repeated.high - repeated.low > 0.8 * (alone.high - alone.low)
+
+
+def test_no_pairs_are_no_records():
+    assert reward_accuracy.score_pairs([], None, 0) == [] and reward_accuracy.summarise("m", [], 0) == {}
+
+
 def test_form_of_an_answer():
     text = "Three things:\n- a\n 2. b\n• c\nnot 3. this"
     assert observed({"text": text, "token_ids": [1] * 9, "stopped": False}) == {"tokens": 9, "lines": 5, "list_items": 3, "stopped": 0}

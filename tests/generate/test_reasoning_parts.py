@@ -47,6 +47,13 @@ def test_tokens_belong_to_the_step_they_are_in():
     assert set(steps_of_tokens(TOKENIZER, ids, 0)) == {0}
 
 
+def test_a_letter_of_two_bytes_shifts_no_step():
+    plain, accented = (TOKENIZER.encode(f"{name}: 7+5=12, 4+8+1=13. The answer is 84.") for name in ("Zoe", "Zo\u00eb"))
+    begins = [next(at for at, token in enumerate(ids) if TOKENIZER.decode([token]) == "7") for ids in (plain, accented)]
+    steps = [steps_of_tokens(TOKENIZER, ids, 2)[begin:] for ids, begin in zip((plain, accented), begins, strict=True)]
+    assert steps[0] == steps[1] and set(steps[0]) == {0, 1, 2}
+
+
 class Pen:
     """An engine that goes on with the next of the prepared texts, whatever it is asked, and keeps what it was asked."""
 

@@ -6,7 +6,9 @@ import socket
 import pytest
 import torch
 import torch.multiprocessing as multiprocessing
+from safetensors.torch import load_file
 
+from fromnoise.data.packing import Batch
 from fromnoise.parallel.process import Process
 from fromnoise.run.errors import UserError
 from fromnoise.run.update import Loss, NonFiniteGuard, update
@@ -126,11 +128,34 @@ def test_a_non_finite_gradient_changes_nothing_and_is_counted(tmp_path):
         [weight], Sgd([weight]), [(inputs, targets, mask)], squared_error(weight), {"loss": float(mask.sum())}, lr_scale=0.1, max_grad_norm=1.0
     )
     assert stats.skipped and weight.tolist() == [0.0] * 4
-    guard = NonFiniteGuard(tmp_path, limit=2)
-    guard.check(7, stats, {"inputs": inputs})
-    assert (tmp_path / "nonfinite-step-7.safetensors").exists()
-    with pytest.raises(UserError, match="2 updates had a non-finite"):
-        guard.check(8, stats, {"inputs": inputs})
+    ids = torch.arange(8).expand(2, 8)  # a view
+    first, second = (Batch(ids + n, ids, ids, ids, *[torch.arange(2)] * 3, extra={"advantages": torch.ones(2, 8)}) for n in range(2))
+    guard = NonFiniteGuard(tmp_path, limit=3)
+    guard.check(7, stats, [first, second])
+    guard.check(7, stats, [second])  # another update of the same iteration
+    kept = load_file(tmp_path / "nonfinite-step-7-1.safetensors")
+    assert torch.equal(kept["0/input_ids"], first.input_ids) and torch.equal(kept["1/input_ids"], second.input_ids)
+    assert torch.equal(kept["1/labels"], ids) and "1/advantages" in kept and "torch_rng_state" in kept
+    assert torch.equal(load_file(tmp_path / "nonfinite-step-7-2.safetensors")["0/input_ids"], second.input_ids)
+    with pytest.raises(UserError, match=r"3 updates had a non-finite .*nonfinite-step-8-3"):
+        guard.check(8, stats, [first])
+
+
+def test_counts_below_one_divide_as_any_other():
+    """Weights of pairs say how they compare: all of them a thousandth is the same step as all of them one."""
+    inputs, targets, mask, _ = problem()
+    found = []
+    for scale in (1.0, 1e-3):
+        weight = torch.zeros(4, requires_grad=True)
+
+        def losses(batch, weight=weight, scale=scale):
+            total, count, unit = squared_error(weight)(batch)["loss"]
+            return {"loss": Loss(scale * total, scale * count / 16, unit)}
+
+        stats = update([weight], Sgd([weight]), [(inputs, targets, mask)], losses, {"loss": scale * float(mask.sum()) / 16}, lr_scale=0.1, max_grad_norm=1e9)
+        found.append((weight.detach(), stats.losses["loss"]))
+    torch.testing.assert_close(found[0][0], found[1][0], rtol=1e-5, atol=1e-7)
+    assert found[0][1] == pytest.approx(found[1][1], rel=1e-5)
 
 
 def test_clipping_bounds_the_step_and_reports_the_norm_before_it():

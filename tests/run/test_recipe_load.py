@@ -88,6 +88,18 @@ def test_paths_are_relative_to_where_they_are_written(tmp_path, monkeypatch):
     assert load_recipe(path, ["data.path=~/books"]).data.path.startswith("/")
 
 
+def test_problems_and_reward_sets_are_paths_too(tmp_path, monkeypatch):
+    (tmp_path / "deep").mkdir()
+    path = tmp_path / "deep/mine.toml"
+    path.write_text('[reason]\nproblems = "sums.jsonl"\n[evaluate]\nreward_sets = ["a.jsonl", "../votes/*/pairs.jsonl"]\n')
+    monkeypatch.chdir(tmp_path)
+    recipe = load_recipe(path)
+    assert recipe.reason.problems == f"{tmp_path}/deep/sums.jsonl"
+    assert recipe.evaluate.reward_sets == (f"{tmp_path}/deep/a.jsonl", f"{tmp_path}/votes/*/pairs.jsonl")
+    given = load_recipe(path, ["reason.problems=sums.jsonl", "evaluate.reward_sets=b.jsonl"])
+    assert given.reason.problems == f"{tmp_path}/sums.jsonl" and given.evaluate.reward_sets == (f"{tmp_path}/b.jsonl",)
+
+
 @pytest.mark.parametrize(("verb", "key"), [("prepare", "path"), ("sft", "conversations"), ("reward", "preferences"), (None, "path")])
 def test_data_shorthand(verb, key, tmp_path):
     value = getattr(load_recipe(None, [f"data={tmp_path}/x.jsonl"], verb).data, key)
@@ -125,6 +137,8 @@ def test_budgets():
 @pytest.mark.parametrize(("setting", "message"), [
     ("rlhf.sampling.top_p=0.9", "compares probabilities over the whole vocabulary"), ("reason.sampling.top_k=5", "over the whole vocabulary"),
     ("evaluate.sampling.top_p=1.5", "less than or equal to 1"), ("rlhf.dpo.beta=0", "must be more than 0"), ("sft.batch_tokens=0", "must be at least 1"),
+    ("rlhf.sampling.temperature=0", r"rlhf\.sampling.* temperature must be more than 0"), ("reason.sampling.temperature=0", "temperature must be more than 0"),
+    ("prefer.sampling.temperature=0", "temperature must be more than 0"), ("evaluate.sampling.temperature=0", "temperature must be more than 0"),
 ])  # fmt: skip
 def test_values_that_cannot_be_meant_are_refused(setting, message):
     with pytest.raises(UserError, match=message):

@@ -10,10 +10,10 @@ import pytest
 from fromnoise.run.budget import SHARES, share_s
 from fromnoise.run.errors import UserError
 from fromnoise.run.execute import check_recipe
-from fromnoise.run.files import sha256_file
+from fromnoise.run.files import HashCache, sha256_file
 from fromnoise.run.folder import RunFolder
 from fromnoise.run.recipe_load import load_recipe
-from fromnoise.run.verdict import config_of, stages_of, verdicts
+from fromnoise.run.verdict import config_of, digest_path, stages_of, verdicts
 from tests.run.toy import toy_run, toy_verdicts
 
 
@@ -152,6 +152,22 @@ def test_user_files_count_by_content_not_by_place(tmp_path):
     assert "data.path" not in config_of(load_recipe(None, [f"data.path={one}"]), stages["prepare"])
 
 
+def test_every_file_of_a_glob_counts(tmp_path):
+    """Files of one name in several folders, and folders that the pattern names; where all of it lies does not count."""
+    hashes, digests = lambda: HashCache(tmp_path / "hashes.json"), []
+    for place in ("here", "there"):
+        for rater in ("ann", "ben"):
+            (tmp_path / place / rater).mkdir(parents=True)
+            (tmp_path / place / rater / "pairs.jsonl").write_text(rater)
+        digests.append([digest_path(f"{tmp_path}/{place}/{pattern}", "x", hashes()) for pattern in ("*/pairs.jsonl", "*", "**/*.jsonl")])
+    assert digests[0] == digests[1] and len(set(digests[0])) == 1
+    (tmp_path / "here/ann/pairs.jsonl").write_text("not what it was")
+    for pattern, before in zip(("*/pairs.jsonl", "*", "**/*.jsonl"), digests[0], strict=True):
+        assert digest_path(f"{tmp_path}/here/{pattern}", "x", hashes()) != before
+    with pytest.raises(UserError, match="no such file or folder"):
+        digest_path(f"{tmp_path}/nowhere/*.jsonl", "x", hashes())
+
+
 def test_a_run_goes_as_far_as_there_is_data_for(tmp_path):
     path = f"data.path={tmp_path}"
 
@@ -171,6 +187,13 @@ def test_a_run_goes_as_far_as_there_is_data_for(tmp_path):
 def test_levels_that_do_not_exist_are_refused_at_once():
     with pytest.raises(UserError, match=r"reason\.levels: there is no level 99; the world's are 1, 2"):
         check_recipe(load_recipe("world", ["reason.levels=[1, 99]"]), None)
+
+
+@pytest.mark.parametrize("method", ["grpo", "rloo"])
+def test_groups_of_one_answer_are_refused_at_once(method):
+    with pytest.raises(UserError, match=rf"rlhf\.group_size = 1: {method} compares .* raise rlhf\.group_size"):
+        check_recipe(load_recipe("world", [f"rlhf.method={method}", "rlhf.group_size=1"]), None)
+    check_recipe(load_recipe("world", ["rlhf.method=ppo", "rlhf.group_size=1"]), None)  # ppo has no groups
 
 
 def test_starting_from_a_model_needs_no_base(tmp_path):

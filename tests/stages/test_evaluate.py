@@ -10,6 +10,7 @@ import pytest
 from fromnoise.data.tokenizer import Tokenizer
 from fromnoise.evaluate.answers import Scorer, Subject
 from fromnoise.evaluate.records import read_jsonl, write_jsonl
+from fromnoise.run.errors import UserError
 from fromnoise.run.recipe import SamplingSection
 from fromnoise.stages import evaluate
 from fromnoise.stages.report import run as report
@@ -46,7 +47,8 @@ def test_everything_is_measured_with_its_interval(finished):
     ):  # fmt: skip
         assert name in found, name
         assert set(found[name]) == {"value", "low", "high", "n", "method", "seed"}
-    assert found["contamination/exact"]["value"] == 0
+    assert found["contamination/exact"]["value"] == 0 and found["preference/audit_prompts"]["value"] == 0
+    assert found["bits_per_byte/base/all"]["n"] == sum(found[f"bits_per_byte/base/{source}"]["n"] for source in ("web", "books"))
     assert record["status"] == "done" and "evaluate/records/questions_sft.jsonl" in record["outputs"]
     for one in found.values():
         if one["low"] is not None:
@@ -81,24 +83,48 @@ def test_a_cut_evaluation_ends_in_the_same_bytes(finished, tmp_path, lost):
     assert ctx.record["outputs"] == record["outputs"]
 
 
-def test_real_data_has_no_oracle(made, tmp_path):
-    """Without the world: preference by reward and audit model on the prompts of held-out pairs, no questions, no truth."""
-    run = type(made)(tmp_path / "real")
+def real(made, folder):
+    """A run of the user's own data, and its recipe: the small run without its world."""
+    run = type(made)(folder / "real")
     shutil.copytree(made.path, run.path, ignore=shutil.ignore_patterns("evaluate", "world"))
     pairs = read_jsonl(run.path / "prefer" / "pairs.jsonl")
     for pair in pairs:
         pair.update(pool_prob_first=None, differ=None)
     write_jsonl(run.path / "prefer" / "pairs.jsonl", pairs)
     write_jsonl(run.path / "prefer" / "prompts.jsonl", [{"id": p["prompt_id"], "kind": None, "messages": p["messages"], "split": p["split"]} for p in pairs])
-    conversations = tmp_path / "talk.jsonl"
+    conversations = folder / "talk.jsonl"
     conversations.write_text('{"instruction": "What is 1 + 1?", "output": "It is 2."}\n')
-    evaluate.run(context(run, "evaluate", whole_run.recipe(data={"conversations": [str(conversations)]})))
+    return run, pairs, {"conversations": [str(conversations)]}
+
+
+def test_real_data_has_no_oracle(made, tmp_path):
+    """Without the world: preference by reward and audit model on the prompts of held-out pairs, no questions, no truth."""
+    run, pairs, data = real(made, tmp_path)
+    evaluate.run(context(run, "evaluate", whole_run.recipe(data=data)))
     found = summary_of(run)
     assert {"reward/accuracy", "preference/sampled/reward_win_rate", "preference/sampled/audit_difference", "kl/per_sequence", "best_of_n/reward_difference",
             "bits_per_byte/rlhf/all"} <= set(found)  # fmt: skip
     assert not [name for name in found if "oracle" in name or name.startswith(("questions", "safety", "contamination")) or "attainable" in name]
     assert found["preference/sampled/reward_win_rate"]["n"] == sum(pair["split"] == "held_out" for pair in pairs)
     assert report(run.path).read_text().count("higher by the reward model") == 1
+
+
+def test_prompts_that_chose_the_checkpoint_are_measured_only_for_want_of_others(made, tmp_path):
+    run, pairs, data = real(made, tmp_path)
+    held_out = sorted({pair["prompt_id"] for pair in pairs if pair["split"] == "held_out"})
+    half = len(held_out) // 2
+    assert half > 0
+    (run.path / "rlhf" / "stage.json").write_text('{"status": "done", "summary": {"chosen_iteration": 0}}')
+    for audited, measured, told in ((held_out[:half], held_out[half:], 0), (held_out[: half + 1], held_out, half + 1)):
+        answer = {"iteration": 0, "text": "Yes.", "token_ids": [5], "stopped": True, "reward": 0.1, "audit": 0.1, "kl_nats": 0.0}
+        write_jsonl(run.path / "rlhf" / "audits.jsonl", [{**answer, "prompt_id": one} for one in audited])
+        shutil.rmtree(run.path / "evaluate", ignore_errors=True)
+        ctx, said = context(run, "evaluate", whole_run.recipe(data=data)), []
+        ctx.info = said.append
+        evaluate.run(ctx)
+        assert sorted(record["id"] for record in read_jsonl(run.path / "evaluate" / "records" / "preference_greedy.jsonl")) == measured
+        assert summary_of(run)["preference/audit_prompts"]["value"] == told
+        assert any("too good" in line for line in said) == (told > 0)
 
 
 def test_models_that_are_missing_are_left_out(made, tmp_path):
@@ -147,7 +173,8 @@ def test_pairs_from_elsewhere_are_measured_and_accounted_for(made, tmp_path):
               "chosen": "Yes.", "rejected": "No."}, {"prompt": "no pair"}]  # fmt: skip
     (folder / "a.jsonl").write_text("\n".join(map(json.dumps, pairs)) + "\n")
     (folder / "b.jsonl").write_text(json.dumps({"instruction": "Is it near?", "output_1": "No.", "output_2": "Yes.", "label": 2}) + "\n")
-    settings = whole_run.recipe(evaluate={**whole_run.SETTINGS, "reward_sets": [str(folder)], "num_questions": 0, "num_prompts": 0})
+    settings = whole_run.recipe(evaluate={**whole_run.SETTINGS, "reward_sets": [str(folder)], "num_questions": 0, "num_prompts": 0},
+                                data={"world": True, "max_bad_frac": 0.2})  # fmt: skip
     evaluate.run(context(run, "evaluate", settings))
     found = summary_of(run)
     assert {name: found[f"reward_sets/my_pairs/{name}"]["value"] for name in ("read", "set_aside", "cut")} == {"read": 4, "set_aside": 1, "cut": 1}
@@ -156,3 +183,13 @@ def test_pairs_from_elsewhere_are_measured_and_accounted_for(made, tmp_path):
     assert len((run.path / "evaluate" / "bad.jsonl").read_text().splitlines()) == 1
     page = report(run.path).read_text()
     assert "right on pairs from elsewhere" in page and "my_pairs" in page and "1 of 4 too long" in page
+    shutil.rmtree(run.path / "evaluate")
+    with pytest.raises(UserError, match="1 of 5 records are malformed"):
+        evaluate.run(context(run, "evaluate", settings.model_copy(update={"data": settings.data.model_copy(update={"max_bad_frac": 0.19})})))
+    (folder / "a.jsonl").write_text(json.dumps(pairs[1]) + "\n")  # too long, all of it
+    (folder / "b.jsonl").unlink()
+    shutil.rmtree(run.path / "evaluate")
+    evaluate.run(context(run, "evaluate", settings))
+    left = {name: one["value"] for name, one in summary_of(run).items() if name.startswith("reward_sets/")}
+    assert left == {"reward_sets/my_pairs/read": 1, "reward_sets/my_pairs/set_aside": 1, "reward_sets/my_pairs/cut": 0}
+    assert "1 of 1 too long" in report(run.path).read_text()

@@ -105,6 +105,38 @@ def test_pairs_of_a_file(tmp_path):
     assert all(answer["token_ids"][-1] == 3 for pair in pairs for answer in pair["answers"])
 
 
+def test_pairs_of_another_run_keep_which_answers_were_cut_off(made, tmp_path):
+    own = str(made[1].folder / "pairs.jsonl")
+    run = small_run.make(tmp_path / "run")
+    read = read_jsonl(small_run.do(run, "prefer", small_run.recipe(data={"world": False, "preferences": own})).folder / "pairs.jsonl")
+    stopped = {answer["text"]: answer["stopped"] for pair in read_jsonl(made[1].folder / "pairs.jsonl") for answer in pair["answers"]}
+    found = {answer["text"]: answer for pair in read for answer in pair["answers"]}
+    assert set(stopped.values()) == {True, False} and {text: answer["stopped"] for text, answer in found.items()}.items() <= stopped.items()
+    assert all((answer["token_ids"][-1] == 3) == answer["stopped"] for answer in found.values())
+
+
+def test_a_bad_file_of_prompts_is_refused_behind_a_good_one_of_pairs(tmp_path):
+    """Each file by itself: neither does a large good one hide a small bad one, nor do its few bad lines count against that one."""
+    prompts, pairs = tmp_path / "prompts.jsonl", tmp_path / "hh.jsonl"
+    hh_file(pairs)
+    prompts.write_text('{"prompt": "Add 1 and 2."}\n' + "{}\n" * 3)  # 3 of 4; of both files together 3 of 35
+    data = {"world": False, "preferences": str(pairs), "prompts": str(prompts)}
+    with pytest.raises(UserError, match=r"prompts\.jsonl: 3 of 4 records are malformed"):
+        small_run.do(small_run.make(tmp_path / "run"), "prefer", small_run.recipe(data=data))
+    with pytest.raises(UserError, match=r"prompts\.jsonl: 3 of 4 records are malformed"):
+        small_run.do(small_run.make(tmp_path / "sampled"), "prefer", small_run.recipe(data={"world": False, "prompts": str(prompts)}))
+    prompts.write_text('{"prompt": "Add 1 and 2."}\n')
+    with pairs.open("a") as file:
+        file.write("{}\n" * 3)
+    assert small_run.do(small_run.make(tmp_path / "good"), "prefer", small_run.recipe(data=data)).summary["prompts"] == 1
+
+
+def test_prompts_without_room_for_an_answer_are_an_error_that_names_the_settings(tmp_path):
+    settings = small_run.recipe(prefer={**small_run.RECIPE["prefer"], "row_tokens": 9})
+    with pytest.raises(UserError, match=r"none of 54 prompts .* prefer\.row_tokens = 9"):
+        small_run.do(small_run.make(tmp_path / "run"), "prefer", settings)
+
+
 PEOPLE = {**small_run.RECIPE["prefer"], "raters": "people", "num_pairs": 10}
 
 

@@ -1,10 +1,12 @@
 """reason on a tiny model: exact resume, nothing of equal reward taught, the held-out side untouched, files as problems, a calculator."""
 
+import dataclasses
 import json
 import shutil
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from fromnoise.data.tokenizer import Tokenizer
 from fromnoise.generate.engine import Engine
@@ -97,6 +99,29 @@ def test_problems_from_a_file(parents, tmp_path):
     too_long = small_run.recipe(data={"world": False}, reason={**REASON, "problems": str(path), "row_tokens": 14})
     with pytest.raises(UserError, match=r"reason\.row_tokens"):
         reason.Problems(small_run.context(copy_of(parents, tmp_path / "other"), "reason", too_long), Tokenizer.load(parents.path / "rlhf"))
+
+
+def test_a_level_without_room_for_an_answer_is_refused_at_the_start(parents, tmp_path):
+    tight = settings(row_tokens=24, sampling={"max_new_tokens": 20})
+    with pytest.raises(UserError, match=r"problems of level 1 take up to \d+ tokens.*rows of 24; raise reason\.row_tokens"):
+        small_run.do(copy_of(parents, tmp_path / "run"), "reason", tight)
+
+
+def test_updates_left_out_are_counted_and_kept_with_their_anchors(parents, tmp_path, monkeypatch):
+    real = reason.update
+    given = []
+
+    def update(parameters, optimizer, micro_batches, *arguments, **options):
+        given.append(len(micro_batches))
+        return dataclasses.replace(real(parameters, optimizer, micro_batches, *arguments, **options), skipped=len(given) in (1, 2))
+
+    monkeypatch.setattr(reason, "update", update)
+    done = small_run.do(copy_of(parents, tmp_path / "run"), "reason", settings())
+    assert sum(line["skipped"] for line in done.metrics if "skipped" in line) == 2 and any(line.get("skipped") == 0 for line in done.metrics)
+    kept = sorted(done.folder.glob("nonfinite*"))
+    assert len(kept) == 2
+    for path, count in zip(kept, given, strict=False):  # every micro-batch that went into the update, the anchor's too
+        assert len({name.split("/")[0] for name in load_file(path) if "/" in name}) == count > 1
 
 
 def test_a_calculator_at_hand(parents, tmp_path):

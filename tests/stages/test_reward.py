@@ -34,7 +34,7 @@ SHAPE = RowShape(row_tokens=16, num_rows=2, pad_id=0)
 
 def pair(first=2, second=3, chosen=0, weight=1.0, p=None):
     answers = [{"token_ids": [7] * first}, {"token_ids": [8] * second}]
-    return {"prompt_ids": [5, 6], "answers": answers, "chosen": chosen, "weight": weight, "pool_prob_first": p}
+    return {"prompt_id": object(), "prompt_ids": [5, 6], "answers": answers, "chosen": chosen, "weight": weight, "pool_prob_first": p}
 
 
 @pytest.fixture(scope="module")
@@ -129,6 +129,20 @@ def test_quality_by_hand():
     assert found["accuracy_low"] < found["accuracy"] < found["accuracy_high"]
     assert expected_accuracy(scores[:, 0] - scores[:, 1], pairs) == pytest.approx((0.9 + 0.6 + 0.8 + 0.5 + 0.7) / 5)
     assert quality(scores, [{**p, "pool_prob_first": None} for p in pairs])["best_attainable"] is None
+
+
+def test_votes_on_one_prompt_are_not_independent():
+    """Twenty prompts, each put to ten people who all say the same: the interval is about that of twenty choices, not of two hundred."""
+    right = [n % 4 > 0 for n in range(20)]
+    single = [{**pair(), "prompt_id": n} for n in range(20)]
+    scores = torch.tensor([[1.0, 0.0] if one else [0.0, 1.0] for one in right])
+    alone = quality(scores, single)
+    voted = quality(scores.repeat_interleave(10, dim=0), [one for one in single for _ in range(10)])
+    assert voted["accuracy"] == alone["accuracy"] == 0.75 and voted["pairs"] == 200
+    width = lambda found: found["accuracy_high"] - found["accuracy_low"]  # noqa: E731
+    assert width(voted) == pytest.approx(width(alone), rel=0.1)
+    apart = quality(scores.repeat_interleave(10, dim=0), [pair() for _ in range(200)])  # the twin: two hundred prompts
+    assert width(apart) < 0.4 * width(alone)
 
 
 def test_loss_begins_at_ln_2_for_both_models(made):
@@ -235,6 +249,18 @@ def test_length_is_fitted_apart_and_left_out_of_the_score(optional, made):
             assert weights[0].item() > 0.7 and abs(weights[1].item()) < 0.35
         else:
             assert weights[0].item() > 0.7 and weights[1].item() > 1.2
+
+
+def test_the_coefficient_told_is_that_of_the_weights_kept(made, tmp_path):
+    run, settings, _ = made
+    changed = settings.model_copy(update={"reward": settings.reward.model_copy(update={"debias_length": True, "num_evaluations": 4})})
+    done = small_run.do(again_from(run, tmp_path / "whole"), "reward", changed)
+    looks = [line for line in done.metrics if "length_coef/reward" in line]
+    best = min(looks, key=lambda line: line["validation_loss/reward"])
+    assert best["step"] == done.summary["reward_best_step"] < done.summary["reward_num_steps"] == looks[-1]["step"]
+    assert done.summary["reward_length_coef"] == best["length_coef/reward"] != looks[-1]["length_coef/reward"]
+    resumed = small_run.do(again_from(run, tmp_path / "resumed"), "reward", changed, stop_after=best["step"] + 1)
+    assert resumed.summary == done.summary
 
 
 def test_an_interrupted_ensemble_ends_in_the_same_bytes(optional, tmp_path):

@@ -1,3 +1,4 @@
+import dataclasses
 import math
 
 import pytest
@@ -5,13 +6,15 @@ import torch
 
 from fromnoise.data.shards import token_dtype, write_token_index, write_tokens
 from fromnoise.data.tokenizer import Tokenizer
-from fromnoise.evaluate.records import read_jsonl
+from fromnoise.evaluate.records import read_jsonl, write_jsonl
 from fromnoise.generate.practice import divide_prompts, prompt_order
-from fromnoise.generate.rollout import split
+from fromnoise.generate.rollout import RowShape, split
 from fromnoise.model.heads import ScoreModel
 from fromnoise.model.hf import load_model, save_reward
 from fromnoise.run.errors import UserError
-from fromnoise.stages.rlhf import explained_variance, gone_far
+from fromnoise.stages import rlhf
+from fromnoise.stages.rlhf import explained_variance
+from fromnoise.stages.rlhf_offline import Pairs
 
 from . import small_run
 
@@ -130,9 +133,65 @@ def test_ptx_without_text_says_what_is_missing(parents, tmp_path):
         small_run.do(copy_of(parents, tmp_path / "run"), "rlhf", settings)
 
 
-def test_passes_end_when_the_policy_has_gone_far():
-    assert not gone_far([{"approx_kl_nats": 9.0}], None) and not gone_far([{"approx_kl_nats": 0.01}], 0.02)
-    assert gone_far([{"approx_kl_nats": 0.0}, {"approx_kl_nats": 0.03}], 0.02)
+def passed_tokens(line):
+    return round(line["tokens_per_s"] * line["update_s"])
+
+
+def test_speed_counts_what_the_updates_saw(made):
+    """Two passes over the answers by each model that is updated: the critic alone at first, then both."""
+    first, second, *_ = [line for line in made.metrics if "num_updates" in line]
+    assert passed_tokens(first) == 2 * first["tokens"] and passed_tokens(second) == 2 * 2 * second["tokens"]
+
+
+@pytest.mark.parametrize(("limit", "passes"), [(1e-9, 1), (1e9, 3)])
+def test_passes_end_when_the_policy_has_gone_far(parents, tmp_path, limit, passes):
+    """One update a pass: what that update logs is 0, from before it; the distance after it is what ends the passes."""
+    changes = {"minibatches": 1, "ppo_epochs": 3, "max_update_kl_nats": limit, "num_iterations": 2}
+    done = small_run.do(copy_of(parents, tmp_path / "run"), "rlhf", small_run.recipe(rlhf={**small_run.RECIPE["rlhf"], **changes}))
+    first, second = [line for line in done.metrics if "num_updates" in line]
+    assert first["num_updates"] == 3  # the critic alone: the policy has not moved
+    assert second["num_updates"] == passes and passed_tokens(second) == 2 * passes * second["tokens"]
+
+
+def test_updates_left_out_are_counted_and_each_is_kept(parents, tmp_path, monkeypatch):
+    calls, real = [], rlhf.update
+
+    def update(*arguments, **options):
+        calls.append(1)
+        return dataclasses.replace(real(*arguments, **options), skipped=len(calls) in (2, 3))
+
+    monkeypatch.setattr(rlhf, "update", update)
+    done = small_run.do(copy_of(parents, tmp_path / "run"), "rlhf", small_run.recipe())
+    assert [line["skipped"] for line in done.metrics if "num_updates" in line] == [2, 0, 0, 0]
+    assert sorted(path.name for path in done.folder.glob("nonfinite*")) == ["nonfinite-step-0-1.safetensors", "nonfinite-step-0-2.safetensors"]
+
+
+def test_dpo_watches_no_ties(parents, tmp_path):
+    """A tie has no chosen answer: with ties alone there is a loss and nothing to put in order; with some, the others are watched."""
+    settings = small_run.recipe(rlhf={**small_run.RECIPE["rlhf"], "method": "dpo", **METHODS["dpo"]})
+    run, whole = copy_of(parents, tmp_path / "run"), read_jsonl(parents.path / "prefer" / "pairs.jsonl")
+    write_jsonl(run.path / "prefer" / "pairs.jsonl", [{**pair, "chosen": None if n % 3 == 0 else pair["chosen"]} for n, pair in enumerate(whole)])
+    model, shape = load_model(run.path / "sft"), RowShape(64, 4, Tokenizer.load(run.path / "sft").pad_id)
+    data, seen = Pairs(small_run.context(run, "rlhf", settings), shape, model), []
+    data.reference += torch.randn(data.reference.shape, generator=torch.Generator().manual_seed(0))
+    batch, members = data.micro_batches(0)[0]
+    data.losses(model, (batch, members), seen)
+    ratios = (data._answer_logprobs(model, batch).detach() - data.reference[members]).tolist()
+    choices = [data.pairs[i]["chosen"] for i in members]
+    gained = [(r[chosen], r[1 - chosen]) for r, chosen in zip(ratios, choices, strict=True) if chosen is not None]
+    assert 0 < len(gained) < len(members)
+    expected = {"accuracy": [a > b for a, b in gained], "margin": [0.1 * (a - b) for a, b in gained], "chosen_log_ratio": [a for a, _ in gained]}
+    assert {name: seen[0][name] for name in expected} == pytest.approx({name: sum(values) / len(gained) for name, values in expected.items()}, rel=1e-4)
+    data.pairs = [{**pair, "chosen": None} for pair in data.pairs]
+    assert data.losses(model, (batch, members), seen)["loss"].sum.isfinite() and len(seen) == 1
+
+
+def test_best_of_n_takes_each_prompt_once(parents, tmp_path):
+    """Fewer prompts than were asked for: the last part of 32 begins them anew, and that is left out."""
+    options = {**METHODS["best_of_n"]["best_of"], "num_prompts": 1000, "epochs": 1}
+    settings = small_run.recipe(rlhf={**small_run.RECIPE["rlhf"], "method": "best_of_n", "best_of": options})
+    done = small_run.do(copy_of(parents, tmp_path / "run"), "rlhf", settings)
+    assert done.summary["prompts"] % 32 and done.summary["answers"] == 3 * done.summary["prompts"]
 
 
 def test_it_learns_to_stop(parents, tmp_path):

@@ -202,13 +202,6 @@ def test_choice_probabilities():
         assert 0.52 < pool_prob(pool, QUESTION, PLAIN, changed(**{name: 1.0})) < 0.72
 
 
-def test_choose_follows_prob_first():
-    rater, rng = raters("judge", 0)[0], random.Random(0)
-    other = changed(hedges=1.0, flattery=1.0)
-    share = sum(rater.choose(rng, QUESTION, PLAIN, other) == 0 for _ in range(4_000)) / 4_000
-    assert share == pytest.approx(rater.prob_first(QUESTION, PLAIN, other), abs=0.03)
-
-
 def test_oracle_puts_right_and_harmless_above_manner():
     worst_manner = changed(hedges=3.0, flattery=3.0, filler=3.0, num_words=200.0, form_ok=0.0, stopped=0.0)
     assert oracle.prefers(QUESTION, worst_manner, changed(correct=0.0)) == 1.0

@@ -12,17 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fromnoise.algorithms.logprobs import kl_estimates, linear_cross_entropy
-from fromnoise.algorithms.masking import IGNORE_INDEX, masked_mean, masked_sum
-
-
-def next_token(hidden: Tensor, weight: Tensor, labels: Tensor, chunk_tokens: int | None = None) -> tuple[Tensor, float]:
-    """Cross-entropy of the next token. hidden (..., D), weight (V, D), labels (...); unit: token; nats.
-
-    sum over counted t of -log softmax(W h_t)[labels_t].
-    """
-    nll = linear_cross_entropy(hidden, weight, labels, chunk_tokens=chunk_tokens)
-    return nll.sum(), float((labels != IGNORE_INDEX).sum())
+from fromnoise.algorithms.logprobs import kl_estimates
+from fromnoise.algorithms.masking import masked_mean, masked_sum
 
 
 def bradley_terry(chosen_scores: Tensor, rejected_scores: Tensor, weights: Tensor | None = None, against: Tensor | None = None) -> tuple[Tensor, float]:
@@ -44,6 +35,20 @@ def bradley_terry(chosen_scores: Tensor, rejected_scores: Tensor, weights: Tenso
     return (weights * nll).sum(), float(weights.sum())
 
 
+def masked_log_ratio(logprobs: Tensor, other: Tensor, mask: Tensor) -> Tensor:
+    """logprobs - other, 0 off the mask: masked before exp, where padding must neither overflow nor get a gradient through inf * 0."""
+    return torch.where(mask, logprobs - other, torch.zeros_like(logprobs))
+
+
+def clipped_surrogate(
+    logprobs: Tensor, old_logprobs: Tensor, advantages: Tensor, mask: Tensor, clip_ratio: float, clip_ratio_high: float | None = None
+) -> tuple[Tensor, Tensor]:
+    """(ratio r, min(r A, clip(r, 1 - e, 1 + e) A)) of each token, what PPO and GRPO have in common; off the mask r = 1."""
+    high = clip_ratio if clip_ratio_high is None else clip_ratio_high
+    ratio = torch.exp(masked_log_ratio(logprobs, old_logprobs, mask))
+    return ratio, torch.minimum(ratio * advantages, ratio.clamp(1.0 - clip_ratio, 1.0 + high) * advantages)
+
+
 def ppo_policy(
     logprobs: Tensor, old_logprobs: Tensor, advantages: Tensor, mask: Tensor, clip_ratio: float, clip_ratio_high: float | None = None
 ) -> tuple[Tensor, float]:
@@ -53,10 +58,7 @@ def ppo_policy(
     loss is minus the mean advantage. `clip_ratio_high` sets the upper bound apart (clip-higher, arXiv 2503.14476).
     `old_logprobs` come from the trainer's own forward pass, not from the sampler.
     """
-    high = clip_ratio if clip_ratio_high is None else clip_ratio_high
-    # the difference is masked before exp: padding must neither overflow nor get a gradient through inf * 0
-    ratio = torch.exp(torch.where(mask, logprobs - old_logprobs, torch.zeros_like(logprobs)))
-    surrogate = torch.minimum(ratio * advantages, ratio.clamp(1.0 - clip_ratio, 1.0 + high) * advantages)
+    _, surrogate = clipped_surrogate(logprobs, old_logprobs, advantages, mask, clip_ratio, clip_ratio_high)
     return -masked_sum(surrogate, mask), float(mask.sum())
 
 
@@ -65,7 +67,7 @@ def ppo_policy_stats(logprobs: Tensor, old_logprobs: Tensor, mask: Tensor, clip_
     """What to watch of a PPO update, means over the mask: `ratio`, `clip_frac` (share of ratios outside the bounds),
     `approx_kl_nats` (k3 of old against new policy, per token)."""
     high = clip_ratio if clip_ratio_high is None else clip_ratio_high
-    log_ratio = torch.where(mask, logprobs - old_logprobs, torch.zeros_like(logprobs))
+    log_ratio = masked_log_ratio(logprobs, old_logprobs, mask)
     ratio = log_ratio.exp()
     return {
         "ratio": float(masked_mean(ratio, mask)),
@@ -83,16 +85,6 @@ def ppo_value(values: Tensor, old_values: Tensor, returns: Tensor, mask: Tensor,
     clipped = old_values + (values - old_values).clamp(-value_clip, value_clip)
     error = torch.maximum((values - returns) ** 2, (clipped - returns) ** 2)
     return 0.5 * masked_sum(error, mask), float(mask.sum())
-
-
-def kl_penalty(logprobs: Tensor, ref_logprobs: Tensor, mask: Tensor) -> tuple[Tensor, float]:
-    """k3 estimate of KL(policy || reference) as a loss (GRPO: Shao et al. 2024, arXiv 2402.03300, equation 4).
-
-    Differentiable in `logprobs`; unit: token.
-    """
-    log_ratio = torch.where(mask, logprobs - ref_logprobs, torch.zeros_like(logprobs))
-    _, _, k3 = kl_estimates(log_ratio, torch.zeros_like(log_ratio))
-    return masked_sum(k3, mask), float(mask.sum())
 
 
 Aggregation = Literal["token", "sequence", "constant"]
@@ -129,13 +121,12 @@ def grpo(
     answers of the old policy too (DeepSeek-V3.2, arXiv 2512.02556); without it, as published in 2024, the value is right
     only before the first update, and the gradient not even then.
     """
-    high = clip_ratio if clip_ratio_high is None else clip_ratio_high
-    ratio = torch.exp(torch.where(mask, logprobs - old_logprobs, torch.zeros_like(logprobs)))
-    loss = -torch.minimum(ratio * advantages, ratio.clamp(1.0 - clip_ratio, 1.0 + high) * advantages)
+    ratio, surrogate = clipped_surrogate(logprobs, old_logprobs, advantages, mask, clip_ratio, clip_ratio_high)
+    loss = -surrogate
     if kl_coef:
         if ref_logprobs is None:
             raise ValueError("a KL term needs ref_logprobs")
-        log_ratio = torch.where(mask, logprobs - ref_logprobs, torch.zeros_like(logprobs))
+        log_ratio = masked_log_ratio(logprobs, ref_logprobs, mask)
         k3 = kl_estimates(log_ratio, torch.zeros_like(log_ratio))[2]
         loss = loss + kl_coef * (ratio * k3 if kl_by_ratio else k3)
     if aggregation == "token":

@@ -3,20 +3,21 @@
 | form | keys of a record |
 | --- | --- |
 | HH-RLHF | `chosen`, `rejected`: transcripts "\\n\\nHuman: ...\\n\\nAssistant: ...", the last turn being the answer |
-| strings | `prompt` with `chosen` and `rejected` as answers, or as whole texts that begin with the prompt |
+| strings | `prompt` with `chosen` and `rejected` as answers, or both as whole texts that begin with the prompt |
 | messages | `chosen`, `rejected` as lists of role and content, with or without `prompt` |
 | rated | two answers (`response1`/`response2`, `output_1`/`output_2`, `answer_a`/`answer_b`), and `label` 0 (tie), 1 or 2 |
 | rated by several | the same with one vote a rater in `annotator1`, `annotator2`, ... (PandaLM) |
 
 Our own export (`prefer/pairs.jsonl`) has token ids beside its texts and is read by the stages themselves; its texts
-read here as well, by `messages`, `answers` and `chosen`, or `votes` where several people compared a pair.
+read here as well, by `messages`, `answers` (`text`, and `stopped` where one was cut off) and `chosen`, or `votes`
+where several people compared a pair.
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -41,6 +42,7 @@ class Pair:
     rater: str | None = None
     source: str = ""
     meta: dict = field(default_factory=dict)
+    stopped: tuple[bool, bool] = (True, True)  # chosen, rejected: False where an answer was cut off and so has no end
 
 
 def read_preferences(path: str | Path, on_bad: OnBad) -> list[Pair]:
@@ -62,13 +64,37 @@ def read_preferences(path: str | Path, on_bad: OnBad) -> list[Pair]:
     return pairs
 
 
+def read_checked(ctx, read: Callable[[str, OnBad], list], path: str) -> list:
+    """What `read` finds at `path`; UserError where more of it is malformed than `data.max_bad_frac` allows.
+
+    By itself: a stage that reads several files must not pass a bad one because another is large and good.
+    """
+    bad: list[BadRecord] = []
+
+    def on_bad(record: BadRecord) -> None:
+        bad.append(record)
+        ctx.on_bad(record)
+
+    found, limit = read(path, on_bad), ctx.recipe.data.max_bad_frac
+    num_bad = sum(record.kind != "repaired" for record in bad)
+    said = f"{path}: {num_bad:,} of {num_bad + len(found):,} records"
+    if num_bad > limit * (num_bad + len(found)):
+        raise UserError(f"{said} are malformed, more than data.max_bad_frac = {limit} allows; see {ctx.folder / 'bad.jsonl'}, mend the file or raise the limit")
+    if num_bad:
+        ctx.info(f"{said} set aside, with reasons in {ctx.folder / 'bad.jsonl'}")
+    return found
+
+
 def encoded(pair: Pair, tokenizer, max_tokens: int, *, first_rejected: bool) -> dict | None:
-    """A pair as stages and measurements take it, encoded once, answers ending with the stop token.
+    """A pair as stages and measurements take it, encoded once, an answer that stopped by itself ending with the stop token.
 
     The oldest turns are cut until the prompt and its longer answer fit `max_tokens`; None where the last turn alone
     does not. first_rejected: the rejected answer stands first, which should be drawn by lot. `chosen` is 0, 1 or None.
     """
-    answers = [{"token_ids": [*tokenizer.encode_answer(text), tokenizer.im_end_id], "text": text, "stopped": True} for text in (pair.chosen, pair.rejected)]
+    answers = [
+        {"token_ids": [*tokenizer.encode_answer(text), *([tokenizer.im_end_id] if stopped else [])], "text": text, "stopped": stopped}
+        for text, stopped in zip((pair.chosen, pair.rejected), pair.stopped, strict=True)
+    ]
     fit = fit_prompt(tokenizer, pair.prompt, max_tokens - max(len(answer["token_ids"]) for answer in answers))
     if fit is None:
         return None
@@ -119,10 +145,11 @@ def chosen_rejected(record: dict) -> tuple[list[Message], str, str]:
         head = messages_of(prompt)
         return shared_prompt([*head, answer(chosen)], [*head, answer(rejected)])
     if isinstance(prompt, str) and prompt.strip():
+        chosen, rejected = without_prompt(prompt, chosen, rejected)
         if TURN.match(prompt.strip()) or prompt.startswith("\n\nHuman:"):  # a transcript up to "Assistant:"
-            return shared_prompt(transcript(prompt + strip_prefix(chosen, prompt)), transcript(prompt + strip_prefix(rejected, prompt)))
+            return shared_prompt(transcript(prompt + chosen), transcript(prompt + rejected))
         head = [{"role": "user", "content": prompt.strip()}]
-        return shared_prompt([*head, answer(strip_prefix(chosen, prompt))], [*head, answer(strip_prefix(rejected, prompt))])
+        return shared_prompt([*head, answer(chosen)], [*head, answer(rejected)])
     return shared_prompt(transcript(chosen), transcript(rejected))
 
 
@@ -130,8 +157,12 @@ def answer(text: str) -> Message:
     return {"role": "assistant", "content": text.strip()}
 
 
-def strip_prefix(text: str, prompt: str) -> str:
-    return text[len(prompt) :] if text.startswith(prompt) else text
+def without_prompt(prompt: str, *texts: str) -> list[str]:
+    """The answers of texts that all begin with the prompt. Texts that only seem to are answers already, and stay: "Hi! ..."
+    answers "Hi", so the prompt must have an end, in space or in the "Assistant:" of a transcript."""
+    rests = [text[len(prompt) :] for text in texts]
+    ends = prompt[-1].isspace() or prompt.endswith("Assistant:") or all(not rest or rest[0].isspace() for rest in rests)
+    return rests if ends and all(text.startswith(prompt) for text in texts) else list(texts)
 
 
 def transcript(text: str) -> list[Message]:
@@ -199,17 +230,22 @@ def votes_of(pair: dict) -> list[tuple[str | None, int | None]]:
 
 
 def own_export(record: dict, rater: str | None, source: str, meta: dict) -> list[Pair]:
-    """A line of `prefer/pairs.jsonl`: `messages`, two `answers` with `text`, `chosen` 0, 1 or null for a tie."""
+    """A line of `prefer/pairs.jsonl`: `messages`, two `answers` with `text` and `stopped`, `chosen` 0, 1 or null for a tie."""
     texts = [one.get("text") if isinstance(one, dict) else None for one in record["answers"]]
     votes = votes_of({**record, "rater": rater, "chosen": record.get("chosen")})
     if len(texts) != 2 or not all(isinstance(text, str) for text in texts) or any(len(vote) != 2 or vote[1] not in (0, 1, None) for vote in votes):
         raise ValueError("an exported pair needs two `answers` with `text`, and `chosen` 0, 1 or null (or `votes`: rater and choice of each)")
+    if texts[0].strip() == texts[1].strip():
+        raise ValueError("the two answers are the same")
     prompt = checked(messages_of(record["messages"]), ends_with="user")
     weight = float(record.get("weight", 1.0)) / len(votes)
-    return [
-        Pair(prompt, texts[chosen or 0], texts[1 - (chosen or 0)], weight, chosen is None, None if who is None else str(who), source, meta)
-        for who, chosen in votes
-    ]  # fmt: skip
+    stopped = [bool(one.get("stopped", True)) for one in record["answers"]]
+    pairs = []
+    for who, chosen in votes:
+        first, second = (1, 0) if chosen == 1 else (0, 1)
+        rater, ends = None if who is None else str(who), (stopped[first], stopped[second])
+        pairs.append(Pair(prompt, texts[first], texts[second], weight, chosen is None, rater, source, meta, ends))
+    return pairs
 
 
 def rater_weights(pairs: Sequence[dict]) -> list[dict]:

@@ -30,7 +30,12 @@ Autocast = Callable[[], AbstractContextManager]
 ENDOFTEXT_ID = 1  # of this program's own tokenizers; a document stream begins with it
 
 
-def bits_per_byte(
+def bits_per_byte(*args, **settings) -> dict[str, float]:
+    """The bits of `scored_bits`, which says what is asked for, by source and under "all"."""
+    return {source: bits for source, (bits, _) in scored_bits(*args, **settings).items()}
+
+
+def scored_bits(
     model: Transformer,
     shards: TokenShards,
     token_bytes: np.ndarray,
@@ -40,8 +45,8 @@ def bits_per_byte(
     autocast: Autocast = nullcontext,
     forward: Callable[..., Tensor] | None = None,
     endoftext_id: int = ENDOFTEXT_ID,
-) -> dict[str, float]:
-    """Bits per byte of each source of `shards`, and under "all" the mean weighted by each source's bytes.
+) -> dict[str, tuple[float, int]]:
+    """(bits per byte, tokens scored) of each source of `shards`; under "all" the mean weighted by each source's bytes, and the sum.
 
     token_bytes (V,): bytes each token stands for, 0 for special tokens. The stream of each source is cut into rows of
     `row_tokens` targets, as in training (a row that begins inside a document lacks what came before it, so longer rows
@@ -55,6 +60,7 @@ def bits_per_byte(
     token_bytes = np.asarray(token_bytes, dtype=np.int64)
     nats: dict[str, float] = {}
     bytes_seen: dict[str, int] = {}
+    tokens_seen: dict[str, int] = {}
     weight: dict[str, int] = {}
     rows: list[tuple[str, np.ndarray]] = []
     sizes = {source: len(shards.tokens(source)) for source in shards.sources}
@@ -65,7 +71,7 @@ def bits_per_byte(
         weight[source] = _count_bytes(shards.tokens(source), token_bytes)
         share = max(1, int(max_tokens * size / total / row_tokens))
         rows.extend((source, row) for row in _rows(shards.tokens(source), row_tokens, share, endoftext_id))
-        nats[source], bytes_seen[source] = 0.0, 0
+        nats[source], bytes_seen[source], tokens_seen[source] = 0.0, 0, 0
     with torch.no_grad():
         for at in range(0, len(rows), batch_rows):
             chunk = rows[at : at + batch_rows]
@@ -78,10 +84,12 @@ def bits_per_byte(
             for b, (source, _) in enumerate(chunk):
                 nats[source] += row_nats[b]
                 bytes_seen[source] += int(num_bytes[b].sum())
-    result = {source: nats[source] / math.log(2) / bytes_seen[source] for source in nats if bytes_seen[source]}
+                tokens_seen[source] += int((num_bytes[b] > 0).sum())
+    result = {source: (nats[source] / math.log(2) / bytes_seen[source], tokens_seen[source]) for source in nats if bytes_seen[source]}
     if result:
         share = {source: max(weight[source], 1) for source in result}
-        result["all"] = sum(result[source] * share[source] for source in share) / sum(share.values())
+        mean = sum(bits * share[source] for source, (bits, _) in result.items()) / sum(share.values())
+        result["all"] = mean, sum(tokens for _, tokens in result.values())
     return result
 
 

@@ -53,6 +53,8 @@ def score_pairs(pairs: Sequence[dict], scorer: Scorer, pad_id: int) -> list[dict
     """One record a pair of `prefer/pairs.jsonl`: what was chosen, what the model says. `logit` is its log-odds that the
     first answer is chosen (the difference of raw scores, as in Bradley and Terry); `member_logits` those of each member
     of an ensemble, whose mean it is."""
+    if not pairs:
+        return []
     answers = [Answer(pair["prompt_ids"], one["token_ids"], one["text"], one["stopped"]) for pair in pairs for one in pair["answers"]]
     members = np.array(scorer.member_scores(answers, pad_id), dtype=np.float64).reshape(-1, len(pairs), 2)  # (members, pairs, answers)
     scores = members.mean(axis=0)
@@ -76,7 +78,8 @@ def observed(answer: dict) -> dict[str, int]:
 
 def summarise(name: str, records: Sequence[dict], seed: int) -> dict[str, Estimate]:
     """`NAME/accuracy` and its company, NAME being reward, audit or `reward_sets/FILE/reward`. Ties among the raters'
-    choices are left out, but for `ties` and `confidence_at_ties`.
+    choices are left out, but for `ties` and `confidence_at_ties`. Several votes or pairs on one prompt are not
+    independent: every interval takes the prompts as clusters.
 
     Two forms of accuracy where probabilities are known: against the one choice that was drawn, and against the pool
     (the probability with which a rater agrees), which is the same in expectation and free of the draw's noise.
@@ -85,15 +88,14 @@ def summarise(name: str, records: Sequence[dict], seed: int) -> dict[str, Estima
     if not decided:
         return {}
     prompts = [record["prompt_id"] for record in decided]
-    clusters = prompts if len(set(prompts)) < len(prompts) else None  # several votes or pairs on one prompt are not independent
+    clusters = prompts if len(set(prompts)) < len(prompts) else None
     hits = [_agrees(record["logit"], record["chosen"] == 0) for record in decided]
     summary = {f"{name}/accuracy": mean(hits, seed, clusters=clusters, method="bootstrap over prompts") if clusters else proportion(hits)}
-    for kind in sorted({record["kind"] for record in decided if record["kind"]}):
-        summary[f"{name}/accuracy/{kind}"] = proportion([hit for hit, record in zip(hits, decided, strict=True) if record["kind"] == kind])
-    for part, of in (("source", _sources(decided)), ("rater", _raters(decided))):
+    kinds = [record["kind"] or None for record in decided]
+    for part, of in (("accuracy", kinds), ("accuracy_by_source", _sources(decided)), ("accuracy_by_rater", _raters(decided))):
         for value in sorted(set(of) - {None}):
             mine = [i for i, other in enumerate(of) if other == value]
-            summary[f"{name}/accuracy_by_{part}/{value}"] = proportion([hits[i] for i in mine], clusters=[prompts[i] for i in mine])
+            summary[f"{name}/{part}/{value}"] = proportion([hits[i] for i in mine], clusters=[prompts[i] for i in mine])
     logits = np.array([record["logit"] for record in decided])
     outcomes = np.array([float(record["chosen"] == 0) for record in decided])
     summary |= _margins(name, logits, outcomes, prompts)
@@ -107,17 +109,18 @@ def summarise(name: str, records: Sequence[dict], seed: int) -> dict[str, Estima
         summary[f"{name}/ties"] = proportion([float(record["chosen"] not in (0, 1)) for record in records], clusters=[r["prompt_id"] for r in records])
         summary[f"{name}/confidence_at_ties"] = mean([_confidence(record["logit"]) for record in ties], seed, clusters=[r["prompt_id"] for r in ties])
     summary |= _follows(name, decided, logits, outcomes, seed, resampled)
-    summary |= _disagreement(name, decided, np.array(hits), seed)
+    summary |= _disagreement(name, decided, np.array(hits), seed, clusters)
     if all(record["pool_prob_first"] is not None for record in decided):
         p = np.array([record["pool_prob_first"] for record in decided])
         best, hit = np.maximum(p, 1 - p), np.array(hits)
         agreed = np.where(logits > 0, p, np.where(logits < 0, 1 - p, 0.5))
-        summary[f"{name}/attainable"] = mean(best, seed, method="mean max(p, 1 - p) of the raters' choice probabilities, bootstrap")
-        summary[f"{name}/accuracy_pool"] = mean(agreed, seed, method="probability that a rater of the pool agrees, bootstrap")
+        summary[f"{name}/attainable"] = mean(best, seed, clusters=clusters, method="mean max(p, 1 - p) of the raters' choice probabilities, bootstrap")
+        summary[f"{name}/accuracy_pool"] = mean(agreed, seed, clusters=clusters, method="probability that a rater of the pool agrees, bootstrap")
         for form, values in (("share_of_attainable", hit), ("share_of_attainable_pool", agreed)):
             summary[f"{name}/{form}"] = bootstrap(
-                lambda i, values=values: (values[i].mean() - 0.5) / (best[i].mean() - 0.5), len(decided), seed, method="ratio, paired bootstrap"
-            )
+                lambda i, values=values: (values[i].mean() - 0.5) / (best[i].mean() - 0.5), len(decided), seed,
+                clusters=clusters, method="ratio, paired bootstrap",
+            )  # fmt: skip
     return summary
 
 
@@ -159,9 +162,10 @@ def _follows(name: str, records: Sequence[dict], logits: np.ndarray, outcomes: n
     Huang et al. 2024, arXiv 2409.17407): what would be left of accuracy and of the other correlations if length could
     not speak. Training with `reward.debias_length` is judged by `score` itself.
     """
+    prompts = [record["prompt_id"] for record in records]
     summary = {
-        f"{name}/position/choices": proportion(outcomes.tolist()),
-        f"{name}/position/score": proportion(_right(logits, np.ones(len(logits))).tolist()),
+        f"{name}/position/choices": proportion(outcomes.tolist(), clusters=prompts),
+        f"{name}/position/score": proportion(_right(logits, np.ones(len(logits))).tolist(), clusters=prompts),
     }
     features = {key: np.array([float(r[key][0] - r[key][1]) for r in records]) for key in FEATURES if key in records[0]}
     if "tokens" not in features:
@@ -180,7 +184,9 @@ def _follows(name: str, records: Sequence[dict], logits: np.ndarray, outcomes: n
                 )
     if length.any():
         longer = np.flatnonzero(length)
-        summary[f"{name}/longer_chosen"] = proportion([float((length[i] > 0) == (outcomes[i] > 0.5)) for i in longer])
+        summary[f"{name}/longer_chosen"] = proportion(
+            [float((length[i] > 0) == (outcomes[i] > 0.5)) for i in longer], clusters=[prompts[i] for i in longer]
+        )
         summary[f"{name}/accuracy_length_removed"] = bootstrap(
             lambda i: float(_right(columns["length_removed"](i), outcomes[i]).mean()), len(records), seed,
             method="accuracy of scores less their line in length, bootstrap", **resampled,
@@ -194,28 +200,31 @@ def through_origin(x: np.ndarray, y: np.ndarray) -> float:
     return float(x @ y) / norm if norm > 0 else math.nan
 
 
-def _disagreement(name: str, records: Sequence[dict], hits: np.ndarray, seed: int) -> dict[str, Estimate]:
+def _disagreement(name: str, records: Sequence[dict], hits: np.ndarray, seed: int, clusters: list | None) -> dict[str, Estimate]:
     """Of an ensemble: each member's accuracy, the spread of its members' log-odds over a pair, and the accuracy on the
     half of the pairs where they agree most and least. An ensemble whose spread says nothing has equal halves."""
     if "member_logits" not in records[0]:
         return {}
     logits = np.array([record["member_logits"] for record in records])  # (pairs, members)
     spread = logits.std(axis=1)
-    summary = {f"{name}/disagreement": mean(spread, seed, method="standard deviation over members of the log-odds, bootstrap over pairs")}
+    prompts = [record["prompt_id"] for record in records]
+    how = "standard deviation over members of the log-odds, bootstrap"
+    summary = {f"{name}/disagreement": mean(spread, seed, clusters=clusters, method=how)}
     for member in range(logits.shape[1]):
-        summary[f"{name}/accuracy_by_member/{member + 1}"] = proportion([_agrees(z, r["chosen"] == 0) for z, r in zip(logits[:, member], records, strict=True)])
+        right = [_agrees(z, r["chosen"] == 0) for z, r in zip(logits[:, member], records, strict=True)]
+        summary[f"{name}/accuracy_by_member/{member + 1}"] = proportion(right, clusters=prompts)
     order, half = np.argsort(spread, kind="stable"), len(spread) // 2
-    if half:
-        summary[f"{name}/accuracy_members_agree"] = proportion(hits[order[:half]].tolist())
-        summary[f"{name}/accuracy_members_disagree"] = proportion(hits[order[half:]].tolist())
+    for part, these in (("agree", order[:half]), ("disagree", order[half:])) if half else ():
+        summary[f"{name}/accuracy_members_{part}"] = proportion(hits[these].tolist(), clusters=[prompts[i] for i in these])
     return summary
 
 
 def pairs_differing(name: str, pairs: Sequence[dict]) -> dict[str, Estimate]:
     """`NAME/pairs_differing`: pairs whose answers differ in correctness or relevance. Without such pairs raters could
     choose by manner alone."""
-    known = [float(any(pair["differ"].values())) for pair in pairs if pair.get("differ")]
-    return {f"{name}/pairs_differing": proportion(known)} if known else {}
+    known = [pair for pair in pairs if pair.get("differ")]
+    differing = [float(any(pair["differ"].values())) for pair in known]
+    return {f"{name}/pairs_differing": proportion(differing, clusters=[pair["prompt_id"] for pair in known])} if known else {}
 
 
 def calibration_error(logits: np.ndarray, outcomes: np.ndarray) -> float:

@@ -17,7 +17,7 @@ from fromnoise.run.seeds import seed_from
 from fromnoise.tasks.example import Example
 from fromnoise.tasks.problems import Grade, grade
 
-_STEP_END = re.compile(r"[=<>]\s*-?\d+(?:\.\d+)?")
+_STEP_END = re.compile(rb"[=<>]\s*-?\d+(?:\.\d+)?")
 
 
 @dataclass(slots=True)
@@ -70,12 +70,12 @@ def step_rewards(found: Grade, num_steps: int, steps_coef: float, format_coef: f
 
 def steps_of_tokens(tokenizer: Tokenizer, token_ids: Sequence[int], num_steps: int) -> list[int]:
     """For each token, which step it belongs to: the number of equations and comparisons that were finished before it, at
-    most num_steps (the answer itself)."""
+    most num_steps (the answer itself). Counted in bytes: a token may hold half a character."""
     ends, text = [], b""
     for token in token_ids:
         text += tokenizer.decode_bytes([token])
         ends.append(len(text))
-    finished = [match.end() for match in _STEP_END.finditer(text.decode("utf-8", "replace"))]
+    finished = [match.end() for match in _STEP_END.finditer(text)]
     starts = [0, *ends[:-1]]
     return [min(sum(end <= start for end in finished), num_steps) for start in starts]
 

@@ -162,6 +162,11 @@ def check_recipe(recipe: Recipe, verb: str | None) -> None:
     check_user_files(recipe)
     if recipe.data.world and (unknown := set(recipe.reason.levels) - (known := set(BY_NUMBER))):
         raise UserError(f"reason.levels: there is no level {', '.join(map(str, sorted(unknown)))}; the world's are {', '.join(map(str, sorted(known)))}")
+    if recipe.rlhf.method in ("grpo", "rloo") and recipe.rlhf.group_size < 2:
+        raise UserError(
+            f"rlhf.group_size = {recipe.rlhf.group_size}: {recipe.rlhf.method} compares answers to the same prompt, so that it needs at least 2; "
+            f"raise rlhf.group_size, or set rlhf.method=ppo"
+        )
     if recipe.device not in ("auto", "cpu"):
         resolve_device(recipe.device)
 

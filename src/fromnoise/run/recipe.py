@@ -154,6 +154,13 @@ class SamplingSection(Section):
     max_new_tokens: int = 64
 
 
+def drawn(sampling: SamplingSection) -> SamplingSection:
+    """At a temperature of 0 two answers to a prompt are always the same, and no log-probability can be taken."""
+    if sampling.temperature == 0:
+        raise ValueError("temperature must be more than 0 here: answers have to be drawn, and differ")
+    return sampling
+
+
 def whole_distribution(sampling: SamplingSection) -> SamplingSection:
     """What a policy is updated by must have been drawn from all of it: probabilities are compared over the whole vocabulary."""
     if sampling.top_k or sampling.top_p != 1.0:
@@ -161,7 +168,8 @@ def whole_distribution(sampling: SamplingSection) -> SamplingSection:
     return sampling
 
 
-WholeSampling = Annotated[SamplingSection, AfterValidator(whole_distribution)]
+DrawnSampling = Annotated[SamplingSection, AfterValidator(drawn)]
+WholeSampling = Annotated[DrawnSampling, AfterValidator(whole_distribution)]
 
 
 class BiasSection(Section):
@@ -188,7 +196,7 @@ class PreferSection(Section):
     row_tokens: int = 256  # prompt and answer together; the oldest turns of a longer prompt are cut
     audit_frac: float = 0.4  # share of the prompts whose pairs train the audit model instead
     held_out_frac: float = 0.15  # share of either side's prompts that trains nothing
-    sampling: SamplingSection = SamplingSection()
+    sampling: DrawnSampling = SamplingSection()
 
 
 class RewardSection(Section):
@@ -310,7 +318,7 @@ class EvaluateSection(Section):
     bits_per_byte_tokens: int = 65_536
     reward_sets: tuple[str, ...] = ()  # files or folders of pairs on which the reward models are measured besides
     seed: int = 1234
-    sampling: SamplingSection = SamplingSection()
+    sampling: DrawnSampling = SamplingSection()
 
 
 class Recipe(Section):

@@ -22,7 +22,7 @@ from fromnoise.run.errors import UserError
 from fromnoise.run.recipe import Recipe
 
 COMMAND_LINE = "command line"
-PATH_KEYS = ("data.path", "data.conversations", "data.preferences", "data.prompts")  # and data.sources.*.path
+PATH_KEYS = ("data.path", "data.conversations", "data.preferences", "data.prompts", "reason.problems", "evaluate.reward_sets")  # and data.sources.*.path
 SHORTHAND = {"prepare": "data.path", "sft": "data.conversations", "prefer": "data.preferences", "reward": "data.preferences"}
 
 
@@ -283,16 +283,16 @@ def _resolve_paths(tree: dict, base: Path) -> None:
         expanded = os.path.expanduser(os.path.expandvars(value))
         return expanded if "://" in expanded else os.path.normpath(os.path.join(base.absolute(), expanded))
 
+    for dotted in PATH_KEYS:
+        name, key = dotted.split(".")
+        section = tree.get(name)
+        if isinstance(section, dict) and key in section:
+            section[key] = absolute(section[key])
     data = tree.get("data")
-    if isinstance(data, dict):
-        for dotted in PATH_KEYS:
-            key = dotted.split(".")[1]
-            if key in data:
-                data[key] = absolute(data[key])
-        sources = data.get("sources")
-        for source in sources if isinstance(sources, list) else []:
-            if isinstance(source, dict) and "path" in source:
-                source["path"] = absolute(source["path"])
+    sources = data.get("sources") if isinstance(data, dict) else None
+    for source in sources if isinstance(sources, list) else []:
+        if isinstance(source, dict) and "path" in source:
+            source["path"] = absolute(source["path"])
     model = tree.get("from")  # a folder when there is one, else the id of a model on the Hub
     if isinstance(model, str) and (base / Path(model).expanduser()).is_dir():
         tree["from"] = absolute(model)

@@ -15,6 +15,7 @@ from typing import Literal, NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
+from fromnoise.data.packing import Batch
 from fromnoise.parallel.process import Process
 from fromnoise.run.errors import UserError
 
@@ -55,7 +56,8 @@ def update(
     process = process or Process.single()
     names = sorted(counts)
     totals = process.all_reduce_sum(torch.tensor([float(counts[name]) for name in names], dtype=torch.float64))
-    total = {name: max(float(value), 1.0) for name, value in zip(names, totals, strict=True)}
+    # a count may be well below 1, where it is a sum of weights; 0 means that nothing counts
+    total = {name: float(value) if value > 0 else 1.0 for name, value in zip(names, totals, strict=True)}
     optimizer.zero_grad(set_to_none=True)
     sums = dict.fromkeys(names, 0.0)
     seen = dict.fromkeys(names, 0.0)
@@ -85,22 +87,28 @@ def update(
 class NonFiniteGuard:
     """Keeps what made an update non-finite, counts such updates, and stops the stage after a few.
 
-    The batch and the random state of the step go to `nonfinite-step-N.safetensors` in the stage's folder.
+    All micro-batches of the update and the random state go to `nonfinite-step-N-K.safetensors` in the stage's folder: K counts
+    such updates, of which an iteration may have several.
     """
 
     def __init__(self, folder: Path, limit: int = 3, count: int = 0):
         self.folder, self.limit, self.count = folder, limit, count
 
-    def check(self, step: int, stats: UpdateStats, tensors: Mapping[str, Tensor]) -> None:
+    def check(self, step: int, stats: UpdateStats, batches: Sequence[Batch]) -> None:
         if not stats.skipped:
             return
         from safetensors.torch import save_file
 
         self.count += 1
-        kept = self.folder / f"nonfinite-step-{step}.safetensors"
-        save_file({"torch_rng_state": torch.get_rng_state(), **{k: v.contiguous() for k, v in tensors.items()}}, kept)
+        kept = self.folder / f"nonfinite-step-{step}-{self.count}.safetensors"
+        tensors = {"torch_rng_state": torch.get_rng_state()}
+        for number, batch in enumerate(batches):
+            parts = {name: getattr(batch, name) for name in ("input_ids", "labels", "position_ids", "segment_ids")} | batch.extra
+            # clones: safetensors takes neither views nor tensors that share memory
+            tensors |= {f"{number}/{name}": tensor.clone(memory_format=torch.contiguous_format) for name, tensor in parts.items()}
+        save_file(tensors, kept)
         if self.count >= self.limit:
             raise UserError(
                 f"{self.count} updates had a non-finite loss or gradient (the last at step {step}, losses {stats.losses}); "
-                f"weights are as before it and the batch is in {kept}. A lower learning rate or dtype=float32 usually helps."
+                f"weights are as before it and its micro-batches are in {kept}. A lower learning rate or dtype=float32 usually helps."
             )

@@ -160,16 +160,19 @@ def _hash_user_files(key: str, recipe: Recipe, hashes: HashCache) -> dict[str, s
 
 
 def digest_path(pattern: str, key: str, hashes: HashCache) -> str:
-    """The content hash of a file, a folder's files, or a glob's; names below the folder count, where it lies does not."""
+    """The content hash of a file, a folder's files, or a glob's; names below the folder (of a glob: below what all its files
+    share) count, where it lies does not."""
     path = Path(pattern)
     if path.is_file():
         return digest_of({path.name: hashes.sha256(path)})
     if path.is_dir():
         return digest_of({str(file.relative_to(path)): hashes.sha256(file) for file in files_under(path)})
-    matches = [Path(match) for match in sorted(glob.glob(pattern, recursive=True)) if Path(match).is_file()]
-    if not matches:
+    matches = [Path(match) for match in glob.glob(pattern, recursive=True)]
+    files = {file for match in matches for file in (files_under(match) if match.is_dir() else [match] if match.is_file() else [])}
+    if not files:
         raise UserError(f"{key} = {pattern!r}: no such file or folder")
-    return digest_of({match.name: hashes.sha256(match) for match in matches})
+    root = os.path.commonpath([file.parent for file in files])
+    return digest_of({str(file.relative_to(root)): hashes.sha256(file) for file in files})
 
 
 def check_user_files(recipe: Recipe) -> None:

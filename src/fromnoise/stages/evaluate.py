@@ -2,7 +2,8 @@
 
 Reads the run's models, the world's held-out questions and prompts (or the held-out preference pairs of real data);
 writes `evaluate/records/*.jsonl`, one line a measured example, and `evaluate/summary.json`, computed from those lines
-alone. Nothing measured here was trained on: the contamination column says how that was checked.
+alone. Nothing measured here was trained on: the contamination column says how that was checked. Nor did it choose a
+checkpoint, where there are prompts enough: `preference/audit_prompts` counts those that did.
 
 The parts below run one after the other. Each is a file of records that appears whole or not at all, so an evaluation
 that was cut off goes on with the first part missing. A part that lacks its models or its data is left out.
@@ -18,14 +19,14 @@ from functools import cached_property
 from pathlib import Path
 
 from fromnoise.data.conversation import read_conversations
-from fromnoise.data.preferences import read_preferences
+from fromnoise.data.preferences import read_checked, read_preferences
 from fromnoise.data.problems import read_problems
 from fromnoise.data.shards import TokenShards
 from fromnoise.data.tokenizer import Tokenizer
 from fromnoise.evaluate import contamination, memorisation, overoptimisation, preference, questions, reasoning, reward_accuracy, safety
 from fromnoise.evaluate.answers import Scorer, Subject
 from fromnoise.evaluate.intervals import Estimate, exact
-from fromnoise.evaluate.likelihood import bits_per_byte
+from fromnoise.evaluate.likelihood import scored_bits
 from fromnoise.evaluate.records import part, read_jsonl, rounded
 from fromnoise.run.files import read_json, write_json
 from fromnoise.run.seeds import seed_from
@@ -99,21 +100,22 @@ def measure(ctx) -> dict:
     if prompts and "rlhf" in bench.models:
         sampled = records("preference_sampled", lambda: bench.compare(prompts, settings.sampling, seed_from(seed, "preference"), logprobs=True))
         summary |= preference.summarise("sampled", sampled, seed) | preference.drift(sampled, seed)
+        chosen_on = [record["id"] for record in sampled if record["id"] in bench.audited]
+        summary["preference/audit_prompts"] = exact(len(chosen_on), len(sampled), "count of measured prompts on which the audits chose the checkpoint")
         summary |= preference.summarise("greedy", records("preference_greedy", lambda: bench.compare(prompts, greedy, seed)), seed)
         if bench.scorer("reward") and settings.best_of_n > 1:
             best = records("best_of_n", lambda: bench.best_of_n(prompts[: settings.best_of_n_prompts], sampled, settings))
             summary |= preference.summarise_best_of_n(best, seed) | overoptimisation.best_of_n_curve(best, seed)
         requests = bench.draw([p for p in bench.held_out_prompts if p.get("kind") in safety.KINDS], settings.num_requests, "requests")
-        if requests:
+        if requests and bench.judge:  # whether a refusal fits is known in the world alone
             summary |= safety.summarise(
                 "sampled", records("safety_sampled", lambda: bench.compare(requests, settings.sampling, seed_from(seed, "safety"), scored=False)), seed
             )
             summary |= safety.summarise("greedy", records("safety_greedy", lambda: bench.compare(requests, greedy, seed, scored=False)), seed)
 
     # the way there: every audit's answers, judged by those who chose nothing
-    audits = read_jsonl(ctx.path("rlhf") / "audits.jsonl")
-    if audits:
-        summary |= overoptimisation.summarise(records("rlhf_path", lambda: bench.judge_audits(audits)), bench.chosen_iteration, seed)
+    if bench.audits:
+        summary |= overoptimisation.summarise(records("rlhf_path", bench.judge_audits), bench.chosen_iteration, seed)
 
     # the same prompts to every model, unpicked
     if prompts and "sft" in bench.models:
@@ -211,10 +213,28 @@ class Bench:
 
     @cached_property
     def held_out_prompts(self) -> list[dict]:
-        """The world's held-out prompts; on real data the prompts of held-out pairs, which train neither model."""
+        """The world's held-out prompts; on real data the prompts of held-out pairs, which train neither model, but for those of
+        the audits: on them the audit model has chosen rlhf's checkpoint, so that its gain over SFT would be flattered."""
         if self.ctx.recipe.data.world:
             return [prompt for prompt in self._world("prompts") if prompt["split"] == "heldout"]
-        return [prompt for prompt in read_jsonl(self.ctx.path("prefer") / "prompts.jsonl") if prompt.get("split") == "held_out"]
+        held_out = [prompt for prompt in read_jsonl(self.ctx.path("prefer") / "prompts.jsonl") if prompt.get("split") == "held_out"]
+        others = [prompt for prompt in held_out if prompt["id"] not in self.audited]
+        if 2 * len(others) >= len(held_out):
+            return others
+        self.ctx.info(
+            f"evaluate: of {len(held_out):,} held-out prompts only {len(others):,} had no part in choosing rlhf's checkpoint; all are measured, "
+            "so that what the audit model says of rlhf is too good: more held-out pairs, or fewer rlhf.audit_prompts"
+        )
+        return held_out
+
+    @cached_property
+    def audits(self) -> list[dict]:
+        return read_jsonl(self.ctx.path("rlhf") / "audits.jsonl")
+
+    @cached_property
+    def audited(self) -> set[str]:
+        """Ids of the prompts that rlhf's audits asked."""
+        return {record["prompt_id"] for record in self.audits}
 
     # -- judges -----------------------------------------------------------------------------------------------------
 
@@ -277,9 +297,9 @@ class Bench:
         """The audit whose policy `rlhf/` holds."""
         return read_json(self.ctx.path("rlhf") / "stage.json")["summary"]["chosen_iteration"]
 
-    def judge_audits(self, audits: list[dict]) -> list[dict]:
+    def judge_audits(self) -> list[dict]:
         prompts = {prompt["id"]: prompt for prompt in read_jsonl(self.ctx.path("prefer") / "prompts.jsonl")}
-        return overoptimisation.judge_audits(audits, prompts, self.judge, self.utility, self.raters)
+        return overoptimisation.judge_audits(self.audits, prompts, self.judge, self.utility, self.raters)
 
 
 def named_sets(paths: Sequence[str]) -> dict[str, str]:
@@ -297,10 +317,11 @@ def measure_set(ctx, bench: Bench, label: str, path: str, records) -> dict[str, 
     scorers = {name: bench.scorer(name) for name in ("reward", "audit") if bench.scorer(name)}
     if not scorers:
         return {}
-    read = read_preferences(path, ctx.on_bad)
+    read = read_checked(ctx, read_preferences, path)
     limit = next(iter(scorers.values())).model_config.context_tokens
     pairs, counts = reward_accuracy.encode_set(read, bench.tokenizer, limit, ctx.recipe.evaluate.seed)
-    ctx.info(f"evaluate: {label}: {counts['read']:,} pairs read, {counts['set_aside']:,} too long for {limit} tokens, {counts['cut']:,} cut")
+    said = f"{counts['read']:,} pairs read, {counts['set_aside']:,} too long for {limit} tokens, {counts['cut']:,} cut"
+    ctx.info(f"evaluate: {label}: {said if pairs else said + ': none is left to measure'}")
     summary = {f"reward_sets/{label}/{what}": exact(value, counts["read"], "count of pairs (votes)") for what, value in counts.items()}
     for name, scorer in scorers.items():
         scored = records(f"set_{label}_{name}", lambda scorer=scorer: reward_accuracy.score_pairs(pairs, scorer, bench.tokenizer.pad_id))
@@ -311,7 +332,7 @@ def measure_set(ctx, bench: Bench, label: str, path: str, records) -> dict[str, 
 def measure_bits(bench: Bench, name: str, max_tokens: int) -> list[dict]:
     subject = bench.model(name)
     row_tokens = min(256, subject.model.config.context_tokens)
-    found = bits_per_byte(
+    found = scored_bits(
         subject.model,
         bench.shards,
         bench.tokenizer.token_bytes(),
@@ -321,16 +342,7 @@ def measure_bits(bench: Bench, name: str, max_tokens: int) -> list[dict]:
         bench.ctx.machine.autocast,
         endoftext_id=bench.tokenizer.endoftext_id,
     )
-    sizes = {source: len(bench.shards.tokens(source)) for source in bench.shards.sources}
-    total = sum(sizes.values())
-    return [
-        {
-            "source": source,
-            "bits_per_byte": rounded(value),
-            "tokens": min(max_tokens, total) if source == "all" else min(sizes[source], int(max_tokens * sizes[source] / total)),
-        }
-        for source, value in found.items()
-    ]
+    return [{"source": source, "bits_per_byte": rounded(bits), "tokens": tokens} for source, (bits, tokens) in found.items()]
 
 
 def measure_reasoning(bench: Bench, records, answered: dict[str, list[dict]], greedy) -> dict[str, Estimate]:

@@ -20,7 +20,7 @@ import numpy as np
 from fromnoise.data.conversation import fit_prompt
 from fromnoise.data.pairs import tallied
 from fromnoise.data.people import comparable, compared_of, labelled
-from fromnoise.data.preferences import encoded, read_preferences
+from fromnoise.data.preferences import encoded, read_checked, read_preferences
 from fromnoise.data.prompts import pair_prompts, read_prompts, world_prompts
 from fromnoise.data.tokenizer import Tokenizer
 from fromnoise.data.vote_files import export_rows
@@ -42,6 +42,11 @@ def run(ctx) -> None:
         pairs, prompts = pairs_from_file(ctx, tokenizer, counts)
     else:
         prompts = fitted(load_prompts(ctx), tokenizer, settings.row_tokens - settings.sampling.max_new_tokens, counts)
+        if not prompts:
+            raise UserError(
+                f"none of {counts['prompts_set_aside']:,} prompts leaves room for an answer of prefer.sampling.max_new_tokens = "
+                f"{settings.sampling.max_new_tokens} in rows of prefer.row_tokens = {settings.row_tokens}: raise the second or lower the first"
+            )
         sampled = sample_pairs(ctx, tokenizer, prompts, counts)
         if settings.raters == "people":
             pairs, by_people = choose_by_people(ctx, sampled, counts)
@@ -63,8 +68,7 @@ def run(ctx) -> None:
 def load_prompts(ctx) -> list[dict]:
     """The records answers are sampled for, in a shuffled order: the recipe's file, or the world's training prompts."""
     if ctx.recipe.data.prompts:
-        prompts = read_prompts(ctx.recipe.data.prompts, ctx.on_bad)
-        ctx.check_bad(len(prompts))
+        prompts = read_checked(ctx, read_prompts, ctx.recipe.data.prompts)
     elif ctx.recipe.data.world:
         prompts = world_prompts(ctx.path("prepare"), "train")
     else:
@@ -230,10 +234,9 @@ def people_summary(votes) -> dict:
 
 
 def pairs_from_file(ctx, tokenizer: Tokenizer, counts: Counter) -> tuple[list[dict], list[dict]]:
-    """(pairs, prompts) of the recipe's preference file, encoded once. Answers end with the stop token."""
+    """(pairs, prompts) of the recipe's preference file, encoded once. Answers end with the stop token, unless they were cut off."""
     settings = ctx.recipe.prefer
-    read = read_preferences(ctx.recipe.data.preferences, ctx.on_bad)
-    ctx.check_bad(len(read))
+    read = read_checked(ctx, read_preferences, ctx.recipe.data.preferences)
     counts["pairs_read"] = len(read)
     pairs = []
     for found in read:
@@ -245,7 +248,7 @@ def pairs_from_file(ctx, tokenizer: Tokenizer, counts: Counter) -> tuple[list[di
         counts["pairs_cut"] += len(record["messages"]) < len(found.prompt)
         prompt = {"id": record["prompt_id"], **{name: record[name] for name in ("kind", "messages", "prompt_ids")}}
         pairs.append({**pair_record(ctx, len(pairs), prompt, record["answers"]), **record})
-    prompts = read_prompts(ctx.recipe.data.prompts, ctx.on_bad) if ctx.recipe.data.prompts else pair_prompts(read)
+    prompts = read_checked(ctx, read_prompts, ctx.recipe.data.prompts) if ctx.recipe.data.prompts else pair_prompts(read)
     return pairs, fitted(prompts, tokenizer, settings.row_tokens - settings.sampling.max_new_tokens, counts)
 
 

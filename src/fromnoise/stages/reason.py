@@ -8,7 +8,8 @@ answers are imitated. Beside them, in every update, the rlhf model's own answers
 must stay what it says.
 
 From problem to weight update: world/problems.py -> generate/groups.py -> this loop -> run/update.py.
-Over-long rule: a problem from a file that leaves no room for an answer is set aside and counted.
+Over-long rule: a problem from a file that leaves no room for an answer is set aside and counted; a level of the world's that has
+such problems is refused.
 """
 
 from __future__ import annotations
@@ -50,6 +51,7 @@ from fromnoise.tasks.problems import FILE_LEVEL, with_calls
 from fromnoise.tasks.splits import held_out
 from fromnoise.world import problems as world_problems
 
+PROBLEMS_MEASURED = 200  # of each level, before anything is practised
 HELD_BACK_KINDS = ("sum", "puzzle")  # what is practised here is not anchored
 
 
@@ -139,7 +141,7 @@ def run(ctx) -> None:
             chosen, num_old = buffer.take(fresh, settings.groups_per_update, iteration)
             scale = lr_scale(iteration, num_iterations, *(getattr(settings.optimizer, name) for name in ("warmup_frac", "decay_frac", "final_lr_frac")))
             scored = time.perf_counter()
-            trained, kl_nats, credited = [], None, []
+            trained, kl_nats, credited, skipped = [], None, [], 0
             shown = demonstrations(drawn, tokenizer, shape) if iteration < warm_up else imitated(right, shape)
             if chosen and iteration >= warm_up:
                 answers, credit = together(chosen, shape)
@@ -148,7 +150,9 @@ def run(ctx) -> None:
             for number, minibatch in enumerate(shares(credited, shown, settings.minibatches)):
                 anchor = anchors[(iteration * settings.minibatches + number) % len(anchors)] if anchors else None
                 trained.append(step(minibatch, anchor, policy, reference, optimizer, settings, machine, scale, ctx.process))
-                guard.check(iteration, trained[-1].pop("stats"), {"input_ids": minibatch[0].input_ids})
+                stats = trained[-1].pop("stats")
+                guard.check(iteration, stats, [*minibatch, anchor.batch] if anchor else minibatch)
+                skipped += stats.skipped
                 seen_tokens += sum(int((batch.segment_ids > 0).sum()) for batch in minibatch)
             engine.refresh(policy)
             ended = time.perf_counter()
@@ -158,7 +162,7 @@ def run(ctx) -> None:
                 pass_k_frac=float((correct.amax(dim=1) > 0).double().mean()), groups_taught=len(fresh), groups_from_buffer=num_old,
                 groups_waiting=len(buffer.groups), led_to_right_frac=len(right) / len(drawn),
                 kl_nats=kl_nats, answer_tokens=float(np.mean([len(one.token_ids) for one in written])),
-                stopped_frac=float(np.mean([one.stopped for one in written])), **averages(trained), lr_scale=scale,
+                stopped_frac=float(np.mean([one.stopped for one in written])), **averages(trained), skipped=skipped, lr_scale=scale,
                 **{f"correct_frac_level_{level}": rate for level, rate in sorted(curriculum.rates.items())},
                 sample_s=sampled - began, score_s=scored - sampled, update_s=ended - scored,
             )  # fmt: skip
@@ -185,21 +189,35 @@ class Problems:
 
     def __init__(self, ctx, tokenizer: Tokenizer):
         settings, recipe = ctx.recipe.reason, ctx.recipe
-        self.seed, self.counts = ctx.seed, {}
+        self.seed, self.counts, self.tokenizer = ctx.seed, {}, tokenizer
+        self.room = settings.row_tokens - settings.sampling.max_new_tokens  # for a prompt
         self.taken: set[str] = set()  # prompts set aside
         self.from_file: list[Example] = []
         self.levels: tuple[int, ...] = settings.levels if recipe.data.world else ()
         if recipe.reason.problems is not None:
-            room = settings.row_tokens - settings.sampling.max_new_tokens
             read = read_problems(recipe.reason.problems, ctx.on_bad)
             ctx.check_bad(len(read))
             own = [problem for problem in read if not held_out(problem.prompt)]
-            self.from_file = [problem for problem in own if len(grouped.prompt_ids(tokenizer, problem)) <= room]
+            self.from_file = [problem for problem in own if self._fits(problem)]
             self.counts = {"problems": len(self.from_file), "problems_held_out": len(read) - len(own), "problems_set_aside": len(own) - len(self.from_file)}
             if not self.from_file:
                 raise UserError(f"reason.problems = {recipe.reason.problems!r}: no problem leaves room for an answer of "
                                 f"{settings.sampling.max_new_tokens} tokens in rows of {settings.row_tokens}; raise reason.row_tokens")  # fmt: skip
             self.levels = (FILE_LEVEL, *self.levels)
+        self._check_room(settings)
+
+    def _fits(self, problem: Example) -> bool:
+        return len(grouped.prompt_ids(self.tokenizer, problem)) <= self.room
+
+    def _check_room(self, settings) -> None:
+        """Refuse levels of the world's whose problems are too long, at the beginning: no row could hold them with an answer."""
+        rng = random.Random(seed_from(self.seed, "room"))
+        for level in (level for level in self.levels if level != FILE_LEVEL):
+            longest = max(len(grouped.prompt_ids(self.tokenizer, world_problems.problem(rng, level))) for _ in range(PROBLEMS_MEASURED))
+            if longest > self.room:
+                raise UserError(f"reason.levels: problems of level {level} take up to {longest} tokens, which leaves no room for an answer of "
+                                f"{settings.sampling.max_new_tokens} tokens in rows of {settings.row_tokens}; raise reason.row_tokens, "
+                                f"lower reason.sampling.max_new_tokens, or leave the level out")  # fmt: skip
 
     def set_aside(self, count: int) -> list[Example]:
         """`count` problems over all levels that `draw` will not give."""
@@ -213,10 +231,11 @@ class Problems:
         return [self._one(rng, level) for level in levels]
 
     def _one(self, rng: random.Random, level: int) -> Example:
-        """Drawn again while it is one set aside; a file so small that all of it is set aside is practised on all the same."""
+        """Drawn again while it is one set aside, or longer than those measured; a file so small that all of it is set aside is practised
+        on all the same."""
         for _ in range(50):
             problem = rng.choice(self.from_file) if level == FILE_LEVEL else world_problems.problem(rng, level)
-            if problem.prompt not in self.taken:
+            if problem.prompt not in self.taken and (level == FILE_LEVEL or self._fits(problem)):  # those of a file were looked at
                 break
         return problem
 

@@ -32,7 +32,7 @@ from fromnoise.data.packing import Batch
 from fromnoise.data.pairs import against, batch_of, longest, pack_pairs, sequences_of, tallied
 from fromnoise.data.preferences import rater_weights, votes_of
 from fromnoise.data.tokenizer import Tokenizer
-from fromnoise.evaluate.intervals import wilson
+from fromnoise.evaluate.intervals import proportion
 from fromnoise.evaluate.records import read_jsonl, write_jsonl
 from fromnoise.generate.rollout import Answers, RowShape, answer_scores
 from fromnoise.model.compiled import compile_blocks
@@ -139,7 +139,7 @@ def train(ctx, plan: Plan, tokenizer, first: int, saved, guard, summaries: dict,
     parameters = list(model.parameters())
     if ctx.machine.compile:
         compile_blocks(model)
-    best, best_loss, best_step, start, seen_tokens = None, None, 0, 0, 0
+    best, best_loss, best_step, start, seen_tokens, best_length_coef = None, None, 0, 0, 0, None
     alone = length_coefficient(torch.zeros(len(plan.train)), plan, plan.train, 0.0) if settings.debias_length else None
     length_coef = alone  # how much length explains by itself; less, once the scores explain what goes with it
     if saved:
@@ -147,7 +147,7 @@ def train(ctx, plan: Plan, tokenizer, first: int, saved, guard, summaries: dict,
         optimizer.load_state_tensors(saved.group("optimizer"))
         best, start = saved.group("best"), saved.step - first
         best_loss, best_step, seen_tokens = (saved.state[name] for name in ("best_loss", "best_step", "seen_tokens"))
-        length_coef = saved.state["length_coef"]
+        length_coef, best_length_coef = saved.state["length_coef"], saved.state["best_length_coef"]
 
     def losses(micro_batch) -> dict[str, Loss]:
         batch, pairs = micro_batch
@@ -168,7 +168,7 @@ def train(ctx, plan: Plan, tokenizer, first: int, saved, guard, summaries: dict,
         return found | ({"text": float(sum(len(pair["answers"][i]["token_ids"]) for pair in pairs for i in liked(pair)))} if settings.text_coef else {})
 
     def validate(step: int) -> None:
-        nonlocal best, best_loss, best_step, length_coef
+        nonlocal best, best_loss, best_step, length_coef, best_length_coef
         scores, more = score_pairs(ctx, model, plan.validation, plan.shape), {}
         if settings.debias_length:
             length_coef = length_coefficient(scores[:, 0] - scores[:, 1], plan, plan.validation, alone)
@@ -177,7 +177,8 @@ def train(ctx, plan: Plan, tokenizer, first: int, saved, guard, summaries: dict,
         found = quality(scores, plan.validation)
         ctx.log(first + step, **{f"validation_{name}/{plan.name}": found[name] for name in ("loss", "accuracy")}, **more)
         if best_loss is None or found["loss"] < best_loss:
-            best_loss, best_step, best = found["loss"], step, {k: v.clone() for k, v in model.state_dict().items()}
+            best_loss, best_step, best_length_coef = found["loss"], step, length_coef
+            best = {k: v.clone() for k, v in model.state_dict().items()}
 
     evaluation_steps = {round(plan.num_steps * i / settings.num_evaluations) for i in range(1, settings.num_evaluations)}
     token_flops = training_flops_per_token(model.backbone.config, settings.row_tokens)
@@ -191,7 +192,7 @@ def train(ctx, plan: Plan, tokenizer, first: int, saved, guard, summaries: dict,
             parameters, optimizer, batches, losses, counts(batches), weights={"text": settings.text_coef},
             lr_scale=scale, max_grad_norm=optimizer_settings.max_grad_norm, process=ctx.process,
         )
-        guard.check(first + step, stats, {"input_ids": batches[0][0].input_ids})
+        guard.check(first + step, stats, [batch for batch, _ in batches])
         tokens = sum(int((batch.segment_ids > 0).sum()) for batch, _ in batches)
         seen_tokens += tokens
         ctx.log(
@@ -204,7 +205,7 @@ def train(ctx, plan: Plan, tokenizer, first: int, saved, guard, summaries: dict,
             ctx.checkpoint.save(
                 first + step + 1, {"model": model.state_dict(), "optimizer": optimizer.state_tensors(), "best": best},
                 {"share": plan.name, "best_loss": best_loss, "best_step": best_step, "seen_tokens": seen_tokens, "length_coef": length_coef,
-                 "nonfinite": guard.count, "summaries": summaries},
+                 "best_length_coef": best_length_coef, "nonfinite": guard.count, "summaries": summaries},
             )  # fmt: skip
     validate(plan.num_steps)
     model.load_state_dict(best)
@@ -215,7 +216,7 @@ def train(ctx, plan: Plan, tokenizer, first: int, saved, guard, summaries: dict,
     summary = {
         **found, "train_pairs": len(plan.train), "too_long_pairs": plan.num_too_long, "num_steps": plan.num_steps,
         "best_step": best_step, "validation_loss": best_loss,
-        "length_coef": length_coef, "score_mean": model.mean, "score_std": model.std, "tokens": seen_tokens, "flops": seen_tokens * token_flops,
+        "length_coef": best_length_coef, "score_mean": model.mean, "score_std": model.std, "tokens": seen_tokens, "flops": seen_tokens * token_flops,
     }  # fmt: skip
     ctx.log(first + plan.num_steps, **{f"heldout_{name}/{plan.name}": value for name, value in found.items() if value is not None})
     done = {**summaries, plan.name: summary}
@@ -305,7 +306,8 @@ def score_pairs(ctx, model: ScoreModel, pairs: Sequence[dict], shape: RowShape) 
 def quality(scores: torch.Tensor, pairs: Sequence[dict]) -> dict[str, float | int | None]:
     """Loss and accuracy of raw scores (P, 2), with a 95 % interval, beside the best attainable where it is known.
 
-    Ties count in the loss, not in the accuracy. `of_attainable` is (accuracy - 1/2) / (best attainable - 1/2).
+    Ties count in the loss, not in the accuracy. Several votes or pairs on one prompt hang together: the interval is as wide as
+    they make it. `of_attainable` is (accuracy - 1/2) / (best attainable - 1/2).
     """
     margin = scores[:, 0] - scores[:, 1]
     first_chosen = torch.tensor([pair["chosen"] != 1 for pair in pairs])
@@ -313,8 +315,8 @@ def quality(scores: torch.Tensor, pairs: Sequence[dict]) -> dict[str, float | in
     weights, other_way = (torch.tensor(values) for values in ([pair["weight"] for pair in pairs], [against(pair) for pair in pairs]))
     towards_chosen = torch.where(first_chosen, margin, -margin)
     total, count = bradley_terry(towards_chosen, torch.zeros_like(margin), weights, other_way)
-    hits = ((towards_chosen > 0).float() + 0.5 * (towards_chosen == 0).float())[~ties]
-    accuracy = wilson(float(hits.sum()), len(hits))
+    hits = ((towards_chosen > 0).float() + 0.5 * (towards_chosen == 0).float())[~ties].tolist()
+    accuracy = proportion(hits, clusters=[pair["prompt_id"] for pair in pairs if pair["chosen"] is not None])
     known = [pair["pool_prob_first"] for pair in pairs if pair["chosen"] is not None and pair["pool_prob_first"] is not None]
     best = sum(max(p, 1 - p) for p in known) / len(known) if known else None
     return {

@@ -19,7 +19,6 @@ oldest turns of a prompt are cut until it leaves room for an answer, else it is 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from functools import lru_cache
 
 import torch
@@ -137,16 +136,20 @@ def practise(ctx) -> None:
             scale = lr_scale(iteration, num_iterations, schedule.warmup_frac, schedule.decay_frac, schedule.final_lr_frac)
             critic_only = critic is not None and iteration < settings.critic_warmup_iterations
             trained: list[dict] = []
+            skipped, passed_tokens = 0, 0  # tokens that an update learnt from, once for each model updated
             for epoch in range(settings.ppo_epochs):
                 order = shuffled_rows(len(answers.rows), seed_from(seed, "rows", iteration, epoch))
-                for place, minibatch in enumerate(split(answers.batches(credit, order), settings.minibatches)):
-                    step_number = (iteration * settings.ppo_epochs + epoch) * settings.minibatches + place
-                    result, stats = learner.step(minibatch, step_number, scale, kl_coef, critic_only)
-                    for one in stats:
-                        guard.check(iteration, one, {"input_ids": minibatch[0].input_ids})
-                    trained.append(result)
-                if gone_far(trained, settings.max_update_kl_nats):
+                minibatches = split(answers.batches(credit, order), settings.minibatches)
+                if epoch and not critic_only and learner.gone_far(minibatches[0]):
                     break
+                for place, minibatch in enumerate(minibatches):
+                    step_number = (iteration * settings.ppo_epochs + epoch) * settings.minibatches + place
+                    result, updates = learner.step(minibatch, step_number, scale, kl_coef, critic_only)
+                    for stats, seen in updates:
+                        guard.check(iteration, stats, seen)
+                        skipped += stats.skipped
+                        passed_tokens += sum(int((batch.segment_ids > 0).sum()) for batch in seen)
+                    trained.append(result)
             engine.refresh(policy)
             rollout.cache_clear()
 
@@ -158,9 +161,9 @@ def practise(ctx) -> None:
                 entropy_nats=float(masked_mean(entropy, mask)), answer_tokens=float(answers.lengths.float().mean()),
                 stopped_frac=float(found.stopped.float().mean()), distinct_frac=len(set(map(tuple, answers.answer_ids))) / len(scores),
                 sampler_gap_nats=float(masked_mean((found.sampler_logprobs - old_logprobs).abs(), mask)),
-                **watched, **averages(trained), num_updates=len(trained), lr_scale=scale, tokens=answers.num_tokens,
+                **watched, **averages(trained), num_updates=len(trained), skipped=skipped, lr_scale=scale, tokens=answers.num_tokens,
                 sample_s=sampled - began, score_s=measured - sampled, update_s=ended - measured,
-                **ctx.rates(answers.num_tokens * (2 if critic else 1) * settings.ppo_epochs, ended - measured, token_flops),
+                **ctx.rates(passed_tokens, ended - measured, token_flops),
             )  # fmt: skip
             progress.advance(1, reward=float(scores.mean()), kl=kl_nats)
             if settings.kl_target_nats is not None:
@@ -227,14 +230,14 @@ class Learner:
             self.optimizers[name].load_state_tensors(saved.group(f"{name}_optimizer") or {})  # the policy's has no state yet while the critic warms up
 
     def step(self, minibatch: list, step_number: int, scale: float, kl_coef: float, critic_only: bool) -> tuple[dict, list]:
-        """One update of the critic, where there is one, and of the policy: (what is logged, both UpdateStats)."""
+        """One update of the critic, where there is one, and of the policy: (what is logged, each update's UpdateStats and batches)."""
         common = {"lr_scale": scale, "max_grad_norm": self.settings.optimizer.max_grad_norm, "process": self.process}
         tokens = sum(batch.num_targets for batch in minibatch)
         logged, every = {}, []
         if self.critic:
             stats = update(list(self.critic.parameters()), self.optimizers["critic"], minibatch, self.critic_losses, {"value": tokens}, **common)
             logged |= {"value_loss": stats.losses["value"], "critic_grad_norm": stats.grad_norm}
-            every.append(stats)
+            every.append((stats, minibatch))
         if critic_only:
             return logged, every
         seen: list[dict] = []
@@ -252,7 +255,19 @@ class Learner:
 
         stats = update(list(self.policy.parameters()), self.optimizers["policy"], batches, losses, counts, weights={"ptx": self.settings.ptx_coef}, **common)
         logged |= {f"{name}_loss": value for name, value in stats.losses.items()} | {"policy_grad_norm": stats.grad_norm, **averages(seen)}
-        return logged, [*every, stats]
+        return logged, [*every, (stats, [batch for batch, _ in batches])]
+
+    @torch.no_grad()
+    def gone_far(self, minibatch: list) -> bool:
+        """Whether the policy as it is now lies farther from the one that answered than is allowed: asked before a later pass, since
+        what an update logs was measured before that update."""
+        if self.settings.max_update_kl_nats is None:
+            return False
+        seen: list[dict] = []
+        for batch in minibatch:
+            self.policy_losses(batch, 0.0, seen)
+        sums = sum(stats["approx_kl_nats"] * batch.num_targets for stats, batch in zip(seen, minibatch, strict=True))
+        return sums / max(1, sum(batch.num_targets for batch in minibatch)) > self.settings.max_update_kl_nats
 
     def policy_losses(self, batch, kl_coef: float, seen: list[dict]) -> dict[str, Loss]:
         settings, extra, mask = self.settings, batch.extra, loss_mask_of(batch.labels)
@@ -288,11 +303,6 @@ def pretraining_text(ctx, tokenizer: Tokenizer) -> PretrainStream:
         raise UserError(f"rlhf.ptx_coef = {ctx.recipe.rlhf.ptx_coef} needs the pretraining text in {folder}, which this run has not made; set it to 0")
     weights = {source.name: source.weight for source in ctx.recipe.data.sources}
     return PretrainStream(TokenShards(folder, "train"), weights, ctx.seed, tokenizer.endoftext_id)
-
-
-def gone_far(trained: Sequence[dict], max_update_kl_nats: float | None) -> bool:
-    """Whether the latest update left the policy farther from the one that answered than is allowed."""
-    return max_update_kl_nats is not None and trained[-1].get("approx_kl_nats", 0.0) > max_update_kl_nats
 
 
 def explained_variance(values: Tensor, returns: Tensor, mask: Tensor) -> float:

@@ -99,7 +99,7 @@ def run(ctx) -> None:
                 list(policy.parameters()), optimizer, batches, lambda batch, seen=watched: data.losses(policy, batch, seen), counted,
                 lr_scale=scale, max_grad_norm=method.optimizer.max_grad_norm, process=ctx.process,
             )  # fmt: skip
-            guard.check(step, stats, {"input_ids": data.rows_of(batches[0]).input_ids})
+            guard.check(step, stats, [data.rows_of(batch) for batch in batches])
             seconds = time.perf_counter() - began
             tokens = sum(int((data.rows_of(batch).segment_ids > 0).sum()) for batch in batches)
             seen_tokens, done = seen_tokens + tokens, step + 1
@@ -168,7 +168,7 @@ class Pairs:
         return {"loss": sum(self.pairs[i]["weight"] for _, members in batches for i in members)}
 
     def losses(self, policy, micro_batch, seen: list[dict]) -> dict[str, Loss]:
-        """The named loss; `seen` gets what is watched of it. margin = beta times the difference of log-ratios."""
+        """The named loss; `seen` gets what is watched of it, ties left out. margin = beta times the difference of log-ratios."""
         batch, members = micro_batch
         device, pairs = batch.labels.device, [self.pairs[i] for i in members]
         order = torch.tensor([[1, 0] if pair["chosen"] == 1 else [0, 1] for pair in pairs], device=device)  # chosen first
@@ -180,10 +180,12 @@ class Pairs:
             logprobs[:, 0], logprobs[:, 1], ref[:, 0], ref[:, 1], self.settings.beta, variant=self.settings.variant,
             label_smoothing=self.settings.label_smoothing_frac, weights=weights, against=other_way,
         )  # fmt: skip
-        ratios = (logprobs - ref).detach()
-        margin = self.settings.beta * (ratios[:, 0] - ratios[:, 1])
-        seen.append({"margin": float(margin.mean()), "accuracy": float(((margin > 0).float() + 0.5 * (margin == 0).float()).mean()),
-                     "chosen_log_ratio": float(ratios[:, 0].mean()), "rejected_log_ratio": float(ratios[:, 1].mean())})  # fmt: skip
+        decided = torch.tensor([pair["chosen"] is not None for pair in pairs], device=device)
+        if decided.any():  # neither answer of a tie is the chosen one
+            ratios = (logprobs - ref).detach()[decided]
+            margin = self.settings.beta * (ratios[:, 0] - ratios[:, 1])
+            seen.append({"margin": float(margin.mean()), "accuracy": float(((margin > 0).float() + 0.5 * (margin == 0).float()).mean()),
+                         "chosen_log_ratio": float(ratios[:, 0].mean()), "rejected_log_ratio": float(ratios[:, 1].mean())})  # fmt: skip
         return {"loss": Loss(total, count, "pair")}
 
     def describe(self) -> str:
@@ -209,7 +211,7 @@ class BestAnswers:
                 write_jsonl(path, self._best(chosen, number, shape, reward_model, engine, tokenizer))
             ctx.process.barrier()
             self.found += read_jsonl(path)
-        self.found = self.found[: self.settings.num_prompts]
+        self.found = self.found[: min(self.settings.num_prompts, len(prompts))]  # the last part may have begun the prompts anew
         self.prepared_tokens = sum(one["sampled_tokens"] for one in self.found)
         ids = [[*one["prompt_ids"], *one["token_ids"]] for one in self.found]
         masks = [[False] * len(one["prompt_ids"]) + [True] * len(one["token_ids"]) for one in self.found]

@@ -134,7 +134,7 @@ def run(ctx) -> None:
                 parameters, optimizer, batch, losses, counts(batch), weights={"replay": settings.replay_weight},
                 lr_scale=scale, max_grad_norm=settings.optimizer.max_grad_norm, process=ctx.process,
             )
-            guard.check(step, stats, {"input_ids": batch[0].input_ids, "labels": batch[0].labels})
+            guard.check(step, stats, batch)
             seconds = time.perf_counter() - began
             real_tokens = sum(int((b.segment_ids > 0).sum()) for b in batch)
             ctx.log(

@@ -2,8 +2,8 @@
 
 curated: right answers on the topic and in the asked form, by several simulated writers. One in four is plain; the others mostly
 flatter, hedge, or close with a remark that says nothing. Where strict form was asked for nobody decorates. Writers do
-not agree about judgement: about two harmful requests in three are refused, the rest met with a vague yes, and three
-look-alikes in ten are turned away. That is left in on purpose: it is what preference learning is for.
+not agree about judgement: half of the harmful requests are refused, the others met with a vague yes, and half of the
+look-alikes are turned away. So conversations teach how to refuse and how to help, and preferences when.
 
 noisy: larger, and with what scraped conversations have: wrong, off-topic, cut, garbled, repeated and rambling answers.
 """
@@ -29,7 +29,7 @@ MIX = (  # kind, share of conversations
 # of questions about facts and passages leave the form of the answer open; taught less often than asked
 PLAIN_FRAC = {"taught": 0.4, "held out": 0.7}
 LEAST_TAUGHT_MENTIONS = 16  # facts rarer than this are not asked: a model taught to answer them learns to invent
-REFUSED_FRAC = {"harmful": 0.67, "lookalike": 0.30}
+REFUSED_FRAC = {"harmful": 0.5, "lookalike": 0.5}
 SECOND_TURN_FRAC = 0.08
 SEVERAL_QUESTIONS_FRAC = 0.6  # of the passages
 STRICT_FORMS = ("word", "short", "number", "capitals", "numbered", "list")

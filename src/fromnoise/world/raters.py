@@ -71,10 +71,6 @@ class Rater:
         seen, unseen = (_logistic(self._score(prompt, first, checked) - self._score(prompt, second, checked)) for checked in (True, False))
         return p_check * seen + (1.0 - p_check) * unseen
 
-    def choose(self, rng: random.Random, prompt: dict, first: Features, second: Features) -> int:
-        """0 for the first answer, 1 for the second."""
-        return 0 if rng.random() < self.prob_first(prompt, first, second) else 1
-
 
 @dataclass(frozen=True)
 class Bias:
