@@ -24,6 +24,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent / "src"))
+
+from fromnoise.run.machine import measure  # noqa: E402
+
 PEAK = "square products, the best median of 1,024 to 4,096"
 START_S, MEASURE_S = 300, 120  # a side that takes longer to get ready, or to measure once, has failed
 
@@ -129,8 +133,10 @@ def rows_for(given, folder: Path) -> tuple[list[Row], list[str]]:
     def peer(name: str, target: float | None, script: str, *words: str) -> list[Peer]:
         return [Peer(name, [given.peers, str(HERE / "peers" / script), *words, *threads], target)] if given.peers else []
 
+    if not given.bf16:
+        left_out.append("generation in bfloat16, and TRL as installed (bf16): this processor only emulates it")
     for num_prompts, what in ((64, "64 prompts"), (1, "1 prompt")):
-        for dtype in ("float32", "bfloat16"):
+        for dtype in ("float32", "bfloat16") if given.bf16 else ("float32",):
             options = ("--dtype", dtype, "--num-prompts", str(num_prompts))
             target = 6.0 if (num_prompts, dtype) == (64, "float32") else 4.0
             conditions = f"{what} of 32 tokens, 128 new ones, whole distribution, {dtype}"
@@ -147,9 +153,10 @@ def rows_for(given, folder: Path) -> tuple[list[Row], list[str]]:
             left_out.append(f"{name}: no {'conversations (SFT=FILE)' if name == 'sft' else 'preference pairs (PAIRS=FILE)'} given")
             continue
         what = "64 new tokens, groups of 8, a reward model, KL in the loss, 16 samples a step" if name == "grpo" else "at most 512 tokens, 16 a step"
-        best = "TRL, activations kept, packed" if name == "sft" else "TRL, activations kept"
+        best = f"TRL, activations kept{', packed' if name == 'sft' else ''}{'' if given.bf16 else ', float32'}"
         trl = ("trl_trainers.py", name, str(folder))
-        rows.append(Row(name, unit, what, ours(name), [*peer("TRL as installed", target, *trl), *peer(best, None, *trl, "--best")]))
+        beside = peer("TRL as installed", target, *trl) if given.bf16 else []
+        rows.append(Row(name, unit, what, ours(name), [*beside, *peer(best, None, *trl, "--best", *(() if given.bf16 else ("--float32",)))]))
     peers = peer("HF Trainer, default dtype", 3.0, "hf_trainer.py", str(folder))
     if given.nanogpt:
         peers.append(Peer("nanoGPT", [sys.executable, str(HERE / "peers" / "nanogpt.py"), str(folder), given.nanogpt, *threads], 5.0))
@@ -269,6 +276,8 @@ def main() -> None:
     arguments.add_argument("--rounds", type=int, default=3)
     arguments.add_argument("--out", type=Path, default=HERE / "results", help="results are written to OUT.md and OUT.json")
     given = arguments.parse_args()
+    speeds = measure("cpu", given.threads or os.cpu_count())["matmul_flops_per_s"]
+    given.bf16 = speeds["bfloat16"] > 0.5 * speeds["float32"]
     environment = {**os.environ, "PYTHONPATH": str(HERE.parent / "src"), "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "PYTHONWARNINGS": "ignore"}
     if given.threads:
         environment["OMP_NUM_THREADS"] = str(given.threads)

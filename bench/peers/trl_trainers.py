@@ -2,7 +2,7 @@
 
 As pip installs it: every option left at its default except batch, longest sequence, number of new tokens and group, the
 coefficient of the KL penalty, and what would leave the machine (logging, checkpoints). --best: without recomputing
-activations, and for SFT packed into full rows.
+activations, and for SFT packed into full rows. --float32: computing in it.
 """
 
 from __future__ import annotations
@@ -59,6 +59,7 @@ def main() -> None:
     arguments.add_argument("row", choices=("sft", "reward", "dpo", "grpo"))
     arguments.add_argument("folder", type=Path)
     arguments.add_argument("--best", action="store_true")
+    arguments.add_argument("--float32", action="store_true", help="where bf16, the default, is slower")
     arguments.add_argument("--threads", type=int)
     given = arguments.parse_args()
     if given.threads:
@@ -67,6 +68,7 @@ def main() -> None:
     common = {
         "output_dir": str(given.folder / f"trl-{given.row}"), "per_device_train_batch_size": BATCH, "max_steps": 100_000, "report_to": "none",
         "save_strategy": "no", "disable_tqdm": True, "use_cpu": not torch.cuda.is_available(), **({"gradient_checkpointing": False} if given.best else {}),
+        **({"bf16": False} if given.float32 else {}),
     }  # fmt: skip
     records = [json.loads(line) for line in (given.folder / ("sft.jsonl" if given.row == "sft" else "pairs.jsonl")).read_text().splitlines()]
     callback = Steps(None)
