@@ -23,11 +23,10 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from fromnoise.run.machine import measure
+from fromnoise.run.machine import threads as num_threads
+
 HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent / "src"))
-
-from fromnoise.run.machine import measure  # noqa: E402
-
 PEAK = "square products, the best median of 1,024 to 4,096"
 START_S, MEASURE_S = 300, 120  # a side that takes longer to get ready, or to measure once, has failed
 
@@ -276,7 +275,7 @@ def main() -> None:
     arguments.add_argument("--rounds", type=int, default=3)
     arguments.add_argument("--out", type=Path, default=HERE / "results", help="results are written to OUT.md and OUT.json")
     given = arguments.parse_args()
-    speeds = measure("cpu", given.threads or os.cpu_count())["matmul_flops_per_s"]
+    speeds = measure("cpu", num_threads(given.threads))["matmul_flops_per_s"]
     given.bf16 = speeds["bfloat16"] > 0.5 * speeds["float32"]
     environment = {**os.environ, "PYTHONPATH": str(HERE.parent / "src"), "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "PYTHONWARNINGS": "ignore"}
     if given.threads:

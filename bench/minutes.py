@@ -22,7 +22,7 @@ prepare_environment()
 
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
-from texts import TICKS, Clock, Rows, Texts, held_out_nats, tell  # noqa: E402
+from texts import TICKS, Clock, Rows, Texts, add_options, held_out_nats, tell  # noqa: E402
 
 from fromnoise.algorithms.logprobs import linear_cross_entropy  # noqa: E402
 from fromnoise.algorithms.schedules import lr_scale  # noqa: E402
@@ -38,23 +38,15 @@ from fromnoise.optim.groups import make_optimizer  # noqa: E402
 from fromnoise.run.recipe import OptimizerSection, Recipe  # noqa: E402
 from fromnoise.run.update import Loss, update  # noqa: E402
 
-SAVING_S = 1.5  # kept for writing the weights
-
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("files", type=Path, nargs="+")
-    parser.add_argument("--seconds", type=float, default=180.0)
-    parser.add_argument("--seed", type=int, default=0)
+    add_options(parser, seconds=180.0, vocab=1024, row_tokens=256, rows=8)
     parser.add_argument("--out", type=Path, help="where the weights go; a temporary folder otherwise")
-    parser.add_argument("--threads", type=int)
-    parser.add_argument("--vocab", type=int, default=1024)
     parser.add_argument("--layers", type=int, default=5)
     parser.add_argument("--width", type=int, default=128)
     parser.add_argument("--head-size", type=int, default=64)
     parser.add_argument("--ffn", type=int, default=384)
-    parser.add_argument("--row-tokens", type=int, default=256)
-    parser.add_argument("--rows", type=int, default=8, help="a step")
     parser.add_argument("--muon-lr", type=float, default=0.02)
     parser.add_argument("--adamw-lr", type=float, default=0.025)
     parser.add_argument("--embedding-lr", type=float, default=0.1)
@@ -94,7 +86,7 @@ def main() -> None:
     def batch_of(window: np.ndarray) -> Batch:
         return stream_batch(window[:, :-1].copy(), window[:, 1:].copy(), endoftext_id)
 
-    clock = Clock(options.seconds, SAVING_S)
+    clock = Clock(options.seconds)
     while clock.another():
         scale = lr_scale(clock.tick, TICKS, section.warmup_frac, section.decay_frac, section.final_lr_frac)
         batch = batch_of(rows.next(options.rows))

@@ -4,6 +4,7 @@ the order of the rows, the clock, and how what was held out is counted.
 
 from __future__ import annotations
 
+import argparse
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,18 @@ import numpy as np
 from fromnoise.data.tokenizer import Tokenizer
 
 TICKS = 1000  # of the clock, for schedules
+SAVING_S = 1.5  # kept for writing the weights
+
+
+def add_options(parser: argparse.ArgumentParser, seconds: float, vocab: int, row_tokens: int, rows: int) -> None:
+    """What is asked of either side, with its own defaults."""
+    parser.add_argument("files", type=Path, nargs="+")
+    parser.add_argument("--seconds", type=float, default=seconds)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int)
+    parser.add_argument("--vocab", type=int, default=vocab)
+    parser.add_argument("--row-tokens", type=int, default=row_tokens)
+    parser.add_argument("--rows", type=int, default=rows, help="a step")
 
 
 def process_age_s() -> float:
@@ -75,9 +88,9 @@ class Clock:
     """A run of so many seconds from the process's start: the schedule follows the clock, so it ends where it should
     whatever the machine is doing."""
 
-    def __init__(self, seconds: float, saving_s: float):
+    def __init__(self, seconds: float):
         self.began = self.last = process_age_s()
-        self.stop_s, self.step_s, self.steps = seconds - saving_s, 0.0, 0
+        self.stop_s, self.step_s, self.steps = seconds - SAVING_S, 0.0, 0
 
     def another(self) -> bool:
         """Is there time for another step?"""

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import os
 import sys
 import tempfile
 import time
@@ -18,15 +17,14 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from fromnoise.run.machine import prepare_environment
+from fromnoise.run.machine import prepare_environment, threads
 
 prepare_environment()
 
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
-from texts import TICKS, Clock, Rows, Texts, held_out_nats, tell  # noqa: E402
+from texts import TICKS, Clock, Rows, Texts, add_options, held_out_nats, tell  # noqa: E402
 
-SAVING_S = 1.5
 DATA_A_PARAMETER = 12  # tokens, what its rates and weight decay are tuned for
 REFERENCE_BATCH, REFERENCE_DEPTH = 2**19, 12
 WARMUP_STEPS, COOLDOWN_FRAC, FINAL_FRAC = 40, 0.65, 0.05
@@ -35,16 +33,10 @@ WARMUP_STEPS, COOLDOWN_FRAC, FINAL_FRAC = 40, 0.65, 0.05
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("checkout", type=Path)
-    parser.add_argument("files", type=Path, nargs="+")
+    add_options(parser, seconds=300.0, vocab=4096, row_tokens=512, rows=32)
     parser.add_argument("--depth", type=int, default=4)
-    parser.add_argument("--seconds", type=float, default=300.0)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--vocab", type=int, default=4096)
-    parser.add_argument("--row-tokens", type=int, default=512)
-    parser.add_argument("--rows", type=int, default=32, help="a step")
-    parser.add_argument("--threads", type=int, default=os.cpu_count())
     options = parser.parse_args()
-    torch.set_num_threads(options.threads)
+    torch.set_num_threads(threads(options.threads))
     torch.manual_seed(options.seed)
     sys.path.insert(0, str(options.checkout))
     from nanochat.common import COMPUTE_DTYPE
@@ -82,7 +74,7 @@ def main() -> None:
             if group["kind"] == "muon":
                 group["momentum"], group["weight_decay"] = momentum, weight_decay * 0.5 * (1 + math.cos(math.pi * gone))
 
-    clock = Clock(options.seconds, SAVING_S)
+    clock = Clock(options.seconds)
     while clock.another():
         window = torch.from_numpy(rows.next(options.rows))
         loss = compiled(window[:, :-1].contiguous(), window[:, 1:].contiguous())

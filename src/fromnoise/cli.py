@@ -222,16 +222,14 @@ def _print_machine(recipe: Recipe) -> None:
 def _print_sizes(recipe: Recipe) -> None:
     from fromnoise.run.budget import SHARES, num_parameters, share_s
     from fromnoise.run.console import duration
-    from fromnoise.run.verdict import stages_of
 
-    stages = {stage.verb for stage in stages_of(recipe)}
     total = num_parameters(recipe)
     shape = recipe.model
     print(f"model: about {total:,} parameters, {shape.num_layers} layers x {shape.width}")
     if recipe.budget is None:
         print(f"pretraining: {recipe.pretrain.tokens:,} tokens at most, {recipe.pretrain.tokens / total:.1f} a parameter")
     else:
-        print("time: " + ", ".join(f"{verb} {duration(share_s(recipe, verb))}" for verb in SHARES if verb in stages))
+        print("time: " + ", ".join(f"{verb} {duration(seconds)}" for verb in SHARES if (seconds := share_s(recipe, verb)) is not None))
 
 
 def _need_run(folder: Path) -> None:

@@ -59,17 +59,10 @@ def data_files(path: str, on_bad: OnBad, what: str = "data") -> list[DataFile]:
     Errors: UserError where nothing is there, or a file named outright has a kind that is not read.
     """
     expanded = os.path.expanduser(path)
-    if os.path.isfile(expanded):
-        root, found = Path(expanded).parent, [Path(expanded)]
-    elif os.path.isdir(expanded):
-        root, found = Path(expanded), list(_walk(Path(expanded)))
-    elif glob.has_magic(expanded):
-        matches = [Path(match) for match in sorted(glob.glob(expanded, recursive=True))]
-        found = sorted({file for match in matches for file in (_walk(match) if match.is_dir() else [match])})
-        root = Path(os.path.commonpath([file.parent for file in found])) if found else Path(expanded)
-        if not found:
+    root, found = files_named(expanded)
+    if not found and not root.is_dir():
+        if glob.has_magic(expanded):
             raise UserError(f"{what}: no file matches {path!r} (looked from {os.getcwd()}); check the pattern.")
-    else:
         raise UserError(f"{what}: there is no file or folder {path!r} (looked from {os.getcwd()}); check the path.")
     files = []
     for file in found:
@@ -83,6 +76,18 @@ def data_files(path: str, on_bad: OnBad, what: str = "data") -> list[DataFile]:
     if not files:
         raise UserError(f"{what}: {path} holds none of {READABLE}.")
     return files
+
+
+def files_named(path: str) -> tuple[Path, list[Path]]:
+    """(root, files) that a file, a folder or a glob names, of whatever kind, without hidden ones below a folder. The root is the
+    file's folder, the folder itself, or what all files of a glob share; where nothing is there, the path and nothing."""
+    if os.path.isfile(path):
+        return Path(path).parent, [Path(path)]
+    if os.path.isdir(path):
+        return Path(path), list(_walk(Path(path)))
+    matches = [Path(match) for match in glob.glob(path, recursive=True)]
+    found = sorted({file for match in matches for file in (_walk(match) if match.is_dir() else [match])})
+    return Path(os.path.commonpath([file.parent for file in found])) if found else Path(path), found
 
 
 def file_kind(path: Path) -> tuple[str | None, str]:

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -62,27 +62,6 @@ def read_preferences(path: str | Path, on_bad: OnBad) -> list[Pair]:
             "or two answers (`response1`, `response2`) with a `label` or one `annotatorN` vote a rater."
         )
     return pairs
-
-
-def read_checked(ctx, read: Callable[[str, OnBad], list], path: str) -> list:
-    """What `read` finds at `path`; UserError where more of it is malformed than `data.max_bad_frac` allows.
-
-    By itself: a stage that reads several files must not pass a bad one because another is large and good.
-    """
-    bad: list[BadRecord] = []
-
-    def on_bad(record: BadRecord) -> None:
-        bad.append(record)
-        ctx.on_bad(record)
-
-    found, limit = read(path, on_bad), ctx.recipe.data.max_bad_frac
-    num_bad = sum(record.kind != "repaired" for record in bad)
-    said = f"{path}: {num_bad:,} of {num_bad + len(found):,} records"
-    if num_bad > limit * (num_bad + len(found)):
-        raise UserError(f"{said} are malformed, more than data.max_bad_frac = {limit} allows; see {ctx.folder / 'bad.jsonl'}, mend the file or raise the limit")
-    if num_bad:
-        ctx.info(f"{said} set aside, with reasons in {ctx.folder / 'bad.jsonl'}")
-    return found
 
 
 def encoded(pair: Pair, tokenizer, max_tokens: int, *, first_rejected: bool) -> dict | None:
@@ -243,8 +222,8 @@ def own_export(record: dict, rater: str | None, source: str, meta: dict) -> list
     pairs = []
     for who, chosen in votes:
         first, second = (1, 0) if chosen == 1 else (0, 1)
-        rater, ends = None if who is None else str(who), (stopped[first], stopped[second])
-        pairs.append(Pair(prompt, texts[first], texts[second], weight, chosen is None, rater, source, meta, ends))
+        name, ends = None if who is None else str(who), (stopped[first], stopped[second])
+        pairs.append(Pair(prompt, texts[first], texts[second], weight, chosen is None, name, source, meta, ends))
     return pairs
 
 

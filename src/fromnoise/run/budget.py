@@ -38,12 +38,12 @@ def parse_budget(text: str) -> float:
 
 
 def share_s(recipe: Recipe, verb: str) -> float | None:
-    """Seconds of the budget that belong to a stage; None without a budget or for a stage that takes what it takes. What would
-    belong to stages that the recipe does not have is shared out among the others."""
-    if recipe.budget is None or verb not in SHARES:
+    """Seconds of the budget that belong to a stage; None without a budget, or for a stage that takes what it takes or that the
+    recipe does not have: what would belong to those is shared out among the others."""
+    shares = {stage.verb: SHARES[stage.verb] for stage in stages_of(recipe) if stage.verb in SHARES}
+    if recipe.budget is None or verb not in shares:
         return None
-    stages = {stage.verb for stage in stages_of(recipe)}
-    return parse_budget(recipe.budget) * SHARES[verb] / sum(share for other, share in SHARES.items() if other in stages)
+    return parse_budget(recipe.budget) * shares[verb] / sum(shares.values())
 
 
 def steps_for(ctx: StageContext, verb: str, default_steps: int, seconds_per_step: float, more: bool = True) -> int:

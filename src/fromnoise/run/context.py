@@ -211,14 +211,19 @@ class StageContext:
             with (self.folder / "bad.jsonl").open("a", encoding="utf-8") as file:
                 file.write(json.dumps(fields, ensure_ascii=False) + "\n")
 
-    def check_bad(self, num_good: int) -> None:
-        """Raise UserError when more records were malformed than `data.max_bad_frac` allows; say how many otherwise."""
-        total = num_good + self._num_bad
-        if self._num_bad:
-            self.info(f"{self._num_bad:,} of {total:,} records set aside, with reasons in {self.folder / 'bad.jsonl'}")
-        if self._num_bad > self.recipe.data.max_bad_frac * total:
+    def check_bad(self, num_good: int, path: str | None = None) -> None:
+        """Raise UserError when more records were malformed than `data.max_bad_frac` allows; say how many otherwise.
+
+        Judges what was read since the last check: a bad file must not pass because another is large and good. path: named where
+        one file was read.
+        """
+        num_bad, self._num_bad = self._num_bad, 0
+        said = f"{path + ': ' if path else ''}{num_bad:,} of {num_good + num_bad:,} records"
+        if num_bad:
+            self.info(f"{said} set aside, with reasons in {self.folder / 'bad.jsonl'}")
+        if num_bad > self.recipe.data.max_bad_frac * (num_good + num_bad):
             raise UserError(
-                f"{self._num_bad:,} of {total:,} records are malformed, more than data.max_bad_frac = {self.recipe.data.max_bad_frac} allows; "
+                f"{said} are malformed, more than data.max_bad_frac = {self.recipe.data.max_bad_frac} allows; "
                 f"see {self.folder / 'bad.jsonl'}, mend the files or raise the limit"
             )
 

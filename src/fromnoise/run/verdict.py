@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from fromnoise.data.files import files_named
 from fromnoise.pipeline import STAGES, Stage
 from fromnoise.run.errors import UserError
-from fromnoise.run.files import HashCache, digest_of, files_under
+from fromnoise.run.files import HashCache, digest_of
 from fromnoise.run.folder import RunFolder, folder_digest, stage_of, writer_of
 from fromnoise.run.recipe import Recipe
 
@@ -162,17 +163,10 @@ def _hash_user_files(key: str, recipe: Recipe, hashes: HashCache) -> dict[str, s
 def digest_path(pattern: str, key: str, hashes: HashCache) -> str:
     """The content hash of a file, a folder's files, or a glob's; names below the folder (of a glob: below what all its files
     share) count, where it lies does not."""
-    path = Path(pattern)
-    if path.is_file():
-        return digest_of({path.name: hashes.sha256(path)})
-    if path.is_dir():
-        return digest_of({str(file.relative_to(path)): hashes.sha256(file) for file in files_under(path)})
-    matches = [Path(match) for match in glob.glob(pattern, recursive=True)]
-    files = {file for match in matches for file in (files_under(match) if match.is_dir() else [match] if match.is_file() else [])}
-    if not files:
+    root, files = files_named(pattern)
+    if not files and not root.is_dir():
         raise UserError(f"{key} = {pattern!r}: no such file or folder")
-    root = os.path.commonpath([file.parent for file in files])
-    return digest_of({str(file.relative_to(root)): hashes.sha256(file) for file in files})
+    return digest_of({str(file.relative_to(root)): hashes.sha256(file) for file in files if file.is_file()})
 
 
 def check_user_files(recipe: Recipe) -> None:

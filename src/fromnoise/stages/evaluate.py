@@ -19,7 +19,7 @@ from functools import cached_property
 from pathlib import Path
 
 from fromnoise.data.conversation import read_conversations
-from fromnoise.data.preferences import read_checked, read_preferences
+from fromnoise.data.preferences import read_preferences
 from fromnoise.data.problems import read_problems
 from fromnoise.data.shards import TokenShards
 from fromnoise.data.tokenizer import Tokenizer
@@ -317,7 +317,8 @@ def measure_set(ctx, bench: Bench, label: str, path: str, records) -> dict[str, 
     scorers = {name: bench.scorer(name) for name in ("reward", "audit") if bench.scorer(name)}
     if not scorers:
         return {}
-    read = read_checked(ctx, read_preferences, path)
+    read = read_preferences(path, ctx.on_bad)
+    ctx.check_bad(len(read), path)
     limit = next(iter(scorers.values())).model_config.context_tokens
     pairs, counts = reward_accuracy.encode_set(read, bench.tokenizer, limit, ctx.recipe.evaluate.seed)
     said = f"{counts['read']:,} pairs read, {counts['set_aside']:,} too long for {limit} tokens, {counts['cut']:,} cut"

@@ -20,7 +20,7 @@ import numpy as np
 from fromnoise.data.conversation import fit_prompt
 from fromnoise.data.pairs import tallied
 from fromnoise.data.people import comparable, compared_of, labelled
-from fromnoise.data.preferences import encoded, read_checked, read_preferences
+from fromnoise.data.preferences import encoded, read_preferences
 from fromnoise.data.prompts import pair_prompts, read_prompts, world_prompts
 from fromnoise.data.tokenizer import Tokenizer
 from fromnoise.data.vote_files import export_rows
@@ -65,10 +65,16 @@ def run(ctx) -> None:
     ctx.finish({**summary, **counts, "prompts": len(prompts)})
 
 
+def prompts_from_file(ctx) -> list[dict]:
+    prompts = read_prompts(ctx.recipe.data.prompts, ctx.on_bad)
+    ctx.check_bad(len(prompts), ctx.recipe.data.prompts)
+    return prompts
+
+
 def load_prompts(ctx) -> list[dict]:
     """The records answers are sampled for, in a shuffled order: the recipe's file, or the world's training prompts."""
     if ctx.recipe.data.prompts:
-        prompts = read_checked(ctx, read_prompts, ctx.recipe.data.prompts)
+        prompts = prompts_from_file(ctx)
     elif ctx.recipe.data.world:
         prompts = world_prompts(ctx.path("prepare"), "train")
     else:
@@ -236,7 +242,8 @@ def people_summary(votes) -> dict:
 def pairs_from_file(ctx, tokenizer: Tokenizer, counts: Counter) -> tuple[list[dict], list[dict]]:
     """(pairs, prompts) of the recipe's preference file, encoded once. Answers end with the stop token, unless they were cut off."""
     settings = ctx.recipe.prefer
-    read = read_checked(ctx, read_preferences, ctx.recipe.data.preferences)
+    read = read_preferences(ctx.recipe.data.preferences, ctx.on_bad)
+    ctx.check_bad(len(read), ctx.recipe.data.preferences)
     counts["pairs_read"] = len(read)
     pairs = []
     for found in read:
@@ -248,7 +255,7 @@ def pairs_from_file(ctx, tokenizer: Tokenizer, counts: Counter) -> tuple[list[di
         counts["pairs_cut"] += len(record["messages"]) < len(found.prompt)
         prompt = {"id": record["prompt_id"], **{name: record[name] for name in ("kind", "messages", "prompt_ids")}}
         pairs.append({**pair_record(ctx, len(pairs), prompt, record["answers"]), **record})
-    prompts = read_checked(ctx, read_prompts, ctx.recipe.data.prompts) if ctx.recipe.data.prompts else pair_prompts(read)
+    prompts = prompts_from_file(ctx) if ctx.recipe.data.prompts else pair_prompts(read)
     return pairs, fitted(prompts, tokenizer, settings.row_tokens - settings.sampling.max_new_tokens, counts)
 
 
