@@ -29,6 +29,7 @@ from fromnoise.evaluate.intervals import Estimate, exact
 from fromnoise.evaluate.likelihood import scored_bits
 from fromnoise.evaluate.records import part, read_jsonl, rounded
 from fromnoise.run.files import read_json, write_json
+from fromnoise.run.machine import release_memory
 from fromnoise.run.seeds import seed_from
 from fromnoise.tasks.problems import FILE_LEVEL, LEVELS, PLAIN_SUMS
 from fromnoise.tasks.splits import held_out
@@ -50,6 +51,7 @@ def measure(ctx) -> dict:
         """One part: made now, or read where it is there already."""
         if not (ctx.folder / "records" / f"{name}.jsonl").exists():
             ctx.info(f"evaluate: {name.replace('_', ' ')}")
+            release_memory()  # parts ask for blocks of many sizes, and glibc would keep those of all of them
         return part(ctx.folder / "records", name, make)
 
     # held-out text
