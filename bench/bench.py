@@ -140,7 +140,6 @@ def rows_for(given, folder: Path) -> tuple[list[Row], list[str]]:
             target = 6.0 if (num_prompts, dtype) == (64, "float32") else 4.0
             conditions = f"{what} of 32 tokens, 128 new ones, whole distribution, {dtype}"
             beside = peer("transformers generate", target, "generate.py", str(folder), *options)
-            beside.append(Peer("fromnoise, not compiled", ours("generate", *options, "--compile", "off")))
             rows.append(Row(f"generate-{num_prompts}-{dtype}", "tokens/s", conditions, ours("generate", *options), beside))
     for name, unit, file, target in (
         ("sft", "real tokens/s", given.sft, 6.0),

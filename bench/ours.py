@@ -94,11 +94,11 @@ def flops(row: str, folder: Path) -> dict:
     return {"flops_per_token": training_flops_per_token(load_model(folder / "run" / "base").config, PRETRAIN_ROW_TOKENS)}
 
 
-def generate(folder: Path, dtype: str, num_prompts: int, threads: int | None, compiling: str) -> None:
+def generate(folder: Path, dtype: str, num_prompts: int, threads: int | None) -> None:
     if threads:
         torch.set_num_threads(threads)
     model = load_model(folder / "run" / "sft")
-    engine = Engine(model, getattr(torch, dtype), compile=compiling == "on")
+    engine = Engine(model, getattr(torch, dtype))
     rng = np.random.default_rng(0)
     prompts = rng.integers(300, model.config.vocab_size, (num_prompts, PROMPT_TOKENS)).tolist()
 
@@ -110,7 +110,7 @@ def generate(folder: Path, dtype: str, num_prompts: int, threads: int | None, co
         return num_prompts * NEW_TOKENS, seconds
 
     measure()
-    serve(measure, dtype=dtype, compile=compiling, num_threads=torch.get_num_threads())
+    serve(measure, dtype=dtype, decoder=type(engine.decoder).__name__, num_threads=torch.get_num_threads())
 
 
 def peak(threads: int | None) -> None:
@@ -144,7 +144,7 @@ def main() -> None:
     arguments.add_argument("--compile", choices=("on", "off"), default="on")
     given = arguments.parse_args()
     if given.row == "generate":
-        generate(given.folder, given.dtype, given.num_prompts, given.threads, given.compile)
+        generate(given.folder, given.dtype, given.num_prompts, given.threads)
     elif given.row == "peak":
         peak(given.threads)
     else:

@@ -11,6 +11,8 @@ import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from fromnoise.run.machine import release_memory
+
 
 def write_jsonl(path: Path, records: Iterable[dict]) -> None:
     """Atomic: written beside, flushed to disk, renamed."""
@@ -40,6 +42,7 @@ def part(folder: Path, name: str, make: Callable[[], Iterable[dict]]) -> list[di
     path = folder / f"{name}.jsonl"
     if not path.exists():
         write_jsonl(path, make())
+        release_memory()  # parts ask for blocks of many sizes, and glibc would keep those of all of them
     return read_jsonl(path)
 
 

@@ -6,13 +6,12 @@ of each row and attends over the capacity. Rows stand at different positions; a 
 
 Attention is plain batched products: for one query a row, SDPA's bf16 CPU kernel takes ten times as long (256
 positions, 64 rows x 4 heads of 64, one thread: 5.0 against 0.5 ms), and a kernel compiled from multiplications and sums
-up to three times as long. What stands between two layers' attention can be compiled; the number of rows is then the one
-size left open, so that a batch that empties is not compiled again and again.
+up to three times as long. Compiling what stands between two layers' attention gained nothing (64 rows: 5,475 against 5,434
+tokens/s): what a step costs is the operators' number, and on a CPU that can, native.py has none of them.
 """
 
 from __future__ import annotations
 
-from functools import cache
 from typing import NamedTuple
 
 import torch
@@ -32,7 +31,7 @@ class LayerWeights(NamedTuple):
 
 
 class Fixed(NamedTuple):
-    """What a compiled piece is made for, beside the shapes of its weights."""
+    """What the pieces of a layer need beside its weights."""
 
     num_heads: int
     num_kv_heads: int
@@ -61,34 +60,19 @@ def leave(x: Tensor, mixed: Tensor, layer: LayerWeights, fixed: Fixed) -> Tensor
     return x + F.linear(F.silu(gate) * up, layer.down)
 
 
-def between(
-    x: Tensor, mixed: Tensor, cos: Tensor, sin: Tensor, layer: LayerWeights, following: LayerWeights, fixed: Fixed
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    x = leave(x, mixed, layer, fixed)
-    return (x, *enter(x, cos, sin, following, fixed))
-
-
-def finish(x: Tensor, mixed: Tensor, layer: LayerWeights, head: Tensor, fixed: Fixed) -> Tensor:
-    return score(leave(x, mixed, layer, fixed), head, fixed)
-
-
 def score(x: Tensor, head: Tensor, fixed: Fixed) -> Tensor:
     """Logits (..., V) in fp32."""
     return F.linear(F.rms_norm(x, (x.shape[-1],), eps=fixed.eps).to(fixed.dtype), head).float()
 
 
-@cache
-def compiled_pieces():
-    """`enter`, `between` and `finish` compiled: once for any number of rows from 2 on, and once for a single row."""
-    return tuple(torch.compile(piece, fullgraph=True, dynamic=False) for piece in (enter, between, finish))
-
-
 class Decoder:
     """Weights, cache, `prefill` and `step`. Rows 0 .. num_rows - 1 of the cache are whoever calls it says they are."""
 
-    def __init__(self, model: Transformer, dtype: torch.dtype, compile: bool = False):
+    round_rows = 8  # steps run on a multiple of this many rows: every new shape costs a kernel's preparation
+
+    def __init__(self, model: Transformer, dtype: torch.dtype):
         c = model.config
-        self.config, self.dtype, self.compile = c, dtype, compile
+        self.config, self.dtype = c, dtype
         self.fixed = Fixed(c.num_heads, c.num_kv_heads, c.head_size, c.rms_norm_eps, dtype)
         self.device = model.norm.weight.device
         self.refresh(model)
@@ -165,8 +149,6 @@ class Decoder:
     def step(self, tokens: Tensor, positions: Tensor) -> Tensor:
         """One token further for rows 0 .. S - 1: tokens (S,) stand at positions (S,); returns logits (S, V)."""
         c, fixed = self.config, self.fixed
-        first, middle, last = compiled_pieces() if self.compile else (enter, between, finish)
-        open_size = torch._dynamo.mark_dynamic if self.compile and len(tokens) > 1 else lambda tensor, axis: None
         cos, sin = rope_angles(positions, c.head_size, c.rope_theta)
         at = positions.repeat_interleave(c.num_kv_heads)
         slots = torch.arange(len(at), device=self.device) * self.capacity + at
@@ -175,20 +157,15 @@ class Decoder:
         bias = torch.zeros(hidden.shape, dtype=self.dtype, device=self.device).masked_fill_(hidden, MINUS_LARGE)
         bias = bias.unsqueeze(1).expand(-1, group[1], -1)
         x = self.embedding[tokens]
-        for tensor in (x, cos, sin):
-            open_size(tensor, 0)
-        q, k, v = first(x, cos, sin, self.layers[0], fixed)
         for number, layer in enumerate(self.layers):
+            q, k, v = enter(x, cos, sin, layer, fixed)
             keys, values = self.keys[number], self.values[number]
             keys.view(-1, c.head_size).index_copy_(0, slots, k.reshape(-1, c.head_size))
             values.view(-1, c.head_size).index_copy_(0, slots, v.reshape(-1, c.head_size))
             scores = torch.baddbmm(bias, q.reshape(group), keys[: len(at)].mT, alpha=c.head_size**-0.5)
             mixed = torch.bmm(scores.softmax(-1), values[: len(at)]).view(len(tokens), -1)
-            open_size(mixed, 0)
-            open_size(x, 0)
-            if number + 1 < len(self.layers):
-                x, q, k, v = middle(x, mixed, cos, sin, layer, self.layers[number + 1], fixed)
-        return last(x, mixed, self.layers[-1], self.head, fixed)
+            x = leave(x, mixed, layer, fixed)
+        return score(x, self.head, fixed)
 
     def move(self, source: int, target: int, length: int) -> None:
         """Copy row `source`, `length` positions of it, over row `target`."""

@@ -15,12 +15,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fromnoise.generate import native
 from fromnoise.generate.decoder import Decoder
 from fromnoise.generate.sampling import row_key, sample, uniforms
 from fromnoise.model.transformer import Transformer
 
 PREFILL_TOKENS = 4096  # prompts are read in batches of about this many positions
-ROUND_ROWS = 8  # steps run on a multiple of this many rows: every new shape costs a kernel's preparation
 ROUND_POSITIONS = 32
 
 
@@ -56,11 +56,13 @@ class Engine:
 
     dtype: of the matrix products and the cache; bfloat16 where the machine is fast in it. max_batch: rows answered at
     once; the cache takes 2 x L x H_kv x K x capacity x element size for each. A sequence ends at the model's
-    `context_tokens`. compile: pays from some thousands of steps on; the first answers wait for the compiler.
+    `context_tokens`. Decoding is native where the processor and a compiler allow it (native.py), else torch's operators.
     """
 
-    def __init__(self, model: Transformer, dtype: torch.dtype = torch.float32, max_batch: int = 128, compile: bool = False):
-        self.decoder = Decoder(model, dtype, compile)
+    def __init__(self, model: Transformer, dtype: torch.dtype = torch.float32, max_batch: int = 128):
+        torch_alone = native.problem(model, dtype) is not None
+        self.decoder = Decoder(model, dtype) if torch_alone else native.NativeDecoder(model, dtype)
+        self.draw = _draw if torch_alone else _draw_on_one_thread
         self.max_batch = max_batch
         self.context_tokens = model.config.context_tokens
 
@@ -104,7 +106,8 @@ class Engine:
         if not requests:
             return
         num_rows = min(self.max_batch, len(requests))
-        self.decoder.allocate(num_rows if num_rows < ROUND_ROWS else _round_up(num_rows, ROUND_ROWS), ROUND_POSITIONS)
+        round_rows = self.decoder.round_rows
+        self.decoder.allocate(num_rows if num_rows < round_rows else _round_up(num_rows, round_rows), ROUND_POSITIONS)
         # Longest first: the last batches are then the short, quick ones. Equal prompts are neighbours.
         waiting = sorted(requests, key=lambda r: (len(r.prompt), r.prompt), reverse=True)[::-1]
         active: list[_Request] = []
@@ -142,17 +145,17 @@ class Engine:
             torch.from_numpy(input_ids).to(device), torch.tensor(lengths, device=device), rows, torch.tensor(sources, device=device)
         )
         active += entering
-        _draw(logits, entering, sampling)
+        self.draw(logits, entering, sampling)
 
     def _step(self, active: list[_Request], sampling: Sampling) -> None:
         device = self.decoder.device
-        spare = min(_round_up(len(active), ROUND_ROWS), self.decoder.num_rows) - len(active)
+        spare = min(_round_up(len(active), self.decoder.round_rows), self.decoder.num_rows) - len(active)
         positions = [len(r.prompt) + len(r.tokens) - 1 for r in active]
         self._reserve(max(positions) + 1)
         # Spare rows repeat position 0 of rows that nobody holds: the next prompt to enter them overwrites it.
         tokens = torch.tensor([r.tokens[-1] for r in active] + [0] * spare, device=device)
         logits = self.decoder.step(tokens, torch.tensor(positions + [0] * spare, device=device))
-        _draw(logits[: len(active)], active, sampling)
+        self.draw(logits[: len(active)], active, sampling)
 
     def _reserve(self, positions: int) -> None:
         if positions > self.decoder.capacity:
@@ -179,6 +182,17 @@ def _draw(logits: Tensor, requests: list[_Request], sampling: Sampling) -> None:
     for request, token, logprob in zip(requests, ids.tolist(), logprobs.tolist(), strict=True):
         request.tokens.append(token)
         request.logprobs.append(logprob)
+
+
+def _draw_on_one_thread(logits: Tensor, requests: list[_Request], sampling: Sampling) -> None:
+    """After a native step. A thread of torch's pool that has had work spins for a while in wait of more, on a core that the
+    decoder's own threads want: with two cores a step of 64 rows took 10.1 ms, and 5.8 so."""
+    num_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        _draw(logits, requests, sampling)
+    finally:
+        torch.set_num_threads(num_threads)
 
 
 def _round_up(number: int, multiple: int) -> int:

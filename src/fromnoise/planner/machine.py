@@ -15,6 +15,8 @@ def describe(recipe: Recipe) -> Iterator[str]:
     Raises UserError for a device that is not there.
     """
     machine.prepare_environment()
+    from fromnoise.generate import native
+
     device, num_threads = machine.resolve_device(recipe.device), machine.threads(recipe.num_threads)
     counts = [1, num_threads] if device == "cpu" and num_threads > 1 else [num_threads]
     for count in counts:
@@ -33,6 +35,8 @@ def describe(recipe: Recipe) -> Iterator[str]:
     chosen = machine.choose(recipe.model_copy(update={"compile": "off"}), profile, 0.0)
     why = f"recipe: dtype={recipe.dtype}" if recipe.dtype != "auto" else f"bf16 is {gain:.1f} x as fast as fp32 here; from {machine.BF16_PAYS} x on it is used"
     yield f"dtype: {chosen.dtype} ({why})"
+    why_not = native.unavailable(chosen.torch_dtype, device)
+    yield f"decoding: {'native (AVX-512, built by ' + str(machine.cxx()) + ')' if why_not is None else 'by torch (' + why_not + ')'}"
     yield f"threads: {num_threads} ({'recipe: num_threads' if recipe.num_threads else 'all that torch finds'})"
     if recipe.compile == "off":
         yield "compile: off (recipe: compile=off)"

@@ -11,6 +11,7 @@ import ctypes
 import gc
 import os
 import platform
+import shutil
 import struct
 import sys
 import time
@@ -253,6 +254,11 @@ def release_memory() -> None:
             ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
+def cxx() -> str | None:
+    """The C++ compiler that native decoding is built with: $CXX, or the first of the usual ones."""
+    return next((found for name in (os.environ.get("CXX"), "g++", "clang++", "c++") if name and (found := shutil.which(name))), None)
+
+
 def numerics(machine: Machine, world_size: int = 1) -> dict[str, Any]:
     """What the last bits of a result depend on beside inputs and settings."""
     import torch
@@ -266,6 +272,7 @@ def numerics(machine: Machine, world_size: int = 1) -> dict[str, Any]:
         "world_size": world_size,
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "machine": platform.machine(),
+        "cxx": Path(cxx() or "none").name,  # generation is native where there is one
     }
 
 

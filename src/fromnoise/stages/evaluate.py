@@ -2,11 +2,11 @@
 
 Reads the run's models, the world's held-out questions and prompts (or the held-out preference pairs of real data);
 writes `evaluate/records/*.jsonl`, one line a measured example, and `evaluate/summary.json`, computed from those lines
-alone. Nothing measured here was trained on: the contamination column says how that was checked. Nor did it choose a
-checkpoint, where there are prompts enough: `preference/audit_prompts` counts those that did.
+alone. Nothing measured here was trained on (the contamination column says how that was checked), nor did it choose a checkpoint
+where there are prompts enough: `preference/audit_prompts` counts those that did.
 
-The parts below run one after the other. Each is a file of records that appears whole or not at all, so an evaluation
-that was cut off goes on with the first part missing. A part that lacks its models or its data is left out.
+Each part below is a file of records that appears whole or not at all, so what was cut off goes on with the first part missing. A
+part that lacks its models or its data is left out.
 """
 
 from __future__ import annotations
@@ -29,7 +29,6 @@ from fromnoise.evaluate.intervals import Estimate, exact
 from fromnoise.evaluate.likelihood import scored_bits
 from fromnoise.evaluate.records import part, read_jsonl, rounded
 from fromnoise.run.files import read_json, write_json
-from fromnoise.run.machine import release_memory
 from fromnoise.run.seeds import seed_from
 from fromnoise.tasks.problems import FILE_LEVEL, LEVELS, PLAIN_SUMS
 from fromnoise.tasks.splits import held_out
@@ -51,7 +50,6 @@ def measure(ctx) -> dict:
         """One part: made now, or read where it is there already."""
         if not (ctx.folder / "records" / f"{name}.jsonl").exists():
             ctx.info(f"evaluate: {name.replace('_', ' ')}")
-            release_memory()  # parts ask for blocks of many sizes, and glibc would keep those of all of them
         return part(ctx.folder / "records", name, make)
 
     # held-out text
