@@ -1,6 +1,6 @@
 """The methods of rlhf in one table: what each bought, at what distance from the SFT model, at what cost.
 
-    python bench/methods.py RUN [--methods ppo grpo rloo dpo best_of_n] [--seeds 0 1] [key.sub=value ...]
+    python bench/methods.py RUN [key.sub=value ...] [--methods ppo grpo rloo dpo best_of_n] [--seeds 0 1]
 
 RUN is a finished run folder. Each method and seed gets a copy of it (RUN-METHOD-SEED, beside it) without `rlhf/` and `evaluate/`, which are made anew by
 `fromnoise rlhf` and `fromnoise evaluate` with `rlhf.method` and `rlhf.seed` set; a copy that is there goes on where it was. Everything before is the same
@@ -34,8 +34,9 @@ def make(run: Path, method: str, seed: int, settings: list[str]) -> Path:
         shutil.rmtree(partial, ignore_errors=True)
         shutil.copytree(run, partial, ignore=left_out(run))
         partial.rename(folder)
-    for verb in ("rlhf", "evaluate"):
-        command = [sys.executable, "-m", "fromnoise", verb, str(folder / "recipe.toml"), f"rlhf.method={method}", f"rlhf.seed={seed}", *settings]
+    settings = [f"rlhf.method={method}", f"rlhf.seed={seed}", "reason.num_iterations=1", *settings]  # evaluate wants practice where the recipe has it
+    for verb in ("rlhf", *(["reason"] if (run / "reason").exists() else []), "evaluate"):
+        command = [sys.executable, "-m", "fromnoise", verb, str(folder / "recipe.toml"), *settings]
         subprocess.run([*command, "--run-dir", str(folder)], check=True)
     return folder
 
