@@ -5,7 +5,7 @@
 Each row has two sides, each a process of its own (ours.py, peers/*.py). Both set themselves up and warm up, compiling
 included; then they are told in turn to do one measurement while the other waits, `rounds` times. The row's ratio is that of
 the medians. Rows whose peer, data or checkout is not there are listed as left out. Results: bench/results.md and
-bench/results.json, written by running this and by nothing else.
+bench/results.json, written by running this and by nothing else; with --rows, the other rows in them stay as they were.
 """
 
 from __future__ import annotations
@@ -259,6 +259,12 @@ def table(results: dict) -> str:
     return "\n".join([*lines, "```", ""])
 
 
+def kept(before: dict, now: dict) -> dict:
+    """`now`, with what `--rows` did not ask for as it was measured `before`, on whichever day that was."""
+    rows = {row["name"]: row for row in [*before["rows"], *now["rows"]]}  # a row measured again keeps its place
+    return {**now, "rows": list(rows.values()), **{name: now[name] or before[name] for name in ("losses", "startup")}}
+
+
 def last_line(side: dict) -> str:
     return (side.get("failed") or "not measured").strip().splitlines()[-1][:160]
 
@@ -295,6 +301,8 @@ def main() -> None:
             results["losses"] = losses(given, folder, environment)
     if not given.rows or "start" in given.rows.split(","):
         results["startup"] = startup(environment)
+    if given.rows and given.out.with_suffix(".json").exists():
+        results = kept(json.loads(given.out.with_suffix(".json").read_text()), results)
     text = table(results).replace(str(folder), "FOLDER").replace(str(HERE.parent) + "/", "")
     given.out.with_suffix(".md").write_text(text)
     given.out.with_suffix(".json").write_text(json.dumps(results, indent=1).replace(str(folder), "FOLDER").replace(str(HERE.parent) + "/", ""))

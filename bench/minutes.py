@@ -41,12 +41,12 @@ from fromnoise.run.update import Loss, update  # noqa: E402
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    add_options(parser, seconds=180.0, vocab=1024, row_tokens=256, rows=8)
+    add_options(parser, seconds=180.0, vocab=512, row_tokens=512, rows=4)
     parser.add_argument("--out", type=Path, help="where the weights go; a temporary folder otherwise")
-    parser.add_argument("--layers", type=int, default=5)
-    parser.add_argument("--width", type=int, default=128)
+    parser.add_argument("--layers", type=int, default=6)
+    parser.add_argument("--width", type=int, default=192)
     parser.add_argument("--head-size", type=int, default=64)
-    parser.add_argument("--ffn", type=int, default=384)
+    parser.add_argument("--ffn", type=int, default=512)
     parser.add_argument("--muon-lr", type=float, default=0.02)
     parser.add_argument("--adamw-lr", type=float, default=0.025)
     parser.add_argument("--embedding-lr", type=float, default=0.1)

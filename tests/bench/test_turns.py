@@ -58,3 +58,12 @@ def test_the_steps_before_warming_up_are_not_counted():
         seen.append(trainer.read(60)["units"])
     trainer.close()
     assert seen == [3.0, 7.0]
+
+
+def test_rows_that_were_not_asked_for_stay_as_they_were():
+    bench = load_bench()
+    before = {"date": "then", "rows": [{"name": "a", "sides": 1}, {"name": "b", "sides": 2}], "losses": {"gap": 0.0}, "startup": [3], "left_out": ["x"]}
+    now = {"date": "now", "rows": [{"name": "b", "sides": 5}, {"name": "c", "sides": 6}], "losses": {}, "startup": [], "left_out": []}
+    merged = bench.kept(before, now)
+    assert [(row["name"], row["sides"]) for row in merged["rows"]] == [("a", 1), ("b", 5), ("c", 6)]
+    assert (merged["losses"], merged["startup"], merged["left_out"], merged["date"]) == ({"gap": 0.0}, [3], [], "now")
