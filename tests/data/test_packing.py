@@ -6,8 +6,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fromnoise.algorithms.masking import IGNORE_INDEX
-from fromnoise.data.packing import collate, collate_all, pack_sequences, stack_rows
+from fromnoise.algorithms.masking import IGNORE_INDEX, PREFIX_SHIFT
+from fromnoise.data.packing import collate, collate_all, pack_sequences, pack_sharing, stack_rows
 
 
 @settings(max_examples=60, deadline=None)
@@ -62,3 +62,33 @@ def test_stacked_rows_keep_their_places():
     batch = stack_rows(parts)
     assert batch.input_ids.shape == (3, 4) and batch.num_targets == 3
     assert batch.input_ids.flatten()[batch.last_index].tolist() == [7, 9]
+
+
+def test_the_worked_example_of_a_shared_prompt():
+    sequences, prompt_lengths = [[5, 6, 7, 8], [5, 6, 9]], [2, 2]
+    rows, positions = pack_sharing(sequences, prompt_lengths, row_tokens=8)
+    assert rows == [[0, 1]] and positions == 6
+    masks = [[False, False, True, True], [False, False, True]]
+    batch = collate(rows, sequences, masks, row_tokens=8, num_rows=1, pad_id=0, prompt_lengths=prompt_lengths)
+    p = 1 << PREFIX_SHIFT
+    assert batch.input_ids.tolist() == [[5, 6, 7, 8, 6, 9, 0, 0]]
+    assert batch.labels.tolist() == [[IGNORE_INDEX, 7, 8, IGNORE_INDEX, 9, IGNORE_INDEX, IGNORE_INDEX, IGNORE_INDEX]]
+    assert batch.segment_ids.tolist() == [[1, p + 2, p + 2, p + 2, p + 3, p + 3, 0, 0]]
+    assert batch.position_ids.tolist() == [[0, 1, 2, 3, 1, 2, 0, 0]]
+    assert [batch.start_index.tolist(), batch.last_index.tolist(), batch.shared_tokens.tolist()] == [[0, 4], [3, 5], [0, 1]]
+
+
+@pytest.mark.parametrize("row_tokens", [12, 20, 4096])
+def test_sharing_loses_no_sequence_and_fills_no_row_too_far(row_tokens):
+    rng = np.random.default_rng(0)
+    prompts = [rng.integers(10, size=rng.integers(1, 8)).tolist() for _ in range(20)]
+    sequences = [prompt + rng.integers(10, size=rng.integers(5)).tolist() for prompt in prompts for _ in range(4)]
+    prompt_lengths = [len(prompt) for prompt in prompts for _ in range(4)]
+    rows, positions = pack_sharing(sequences, prompt_lengths, row_tokens)
+    assert sorted(index for row in rows for index in row) == list(range(80))
+    batch = collate(rows, sequences, None, row_tokens=row_tokens, num_rows=len(rows), pad_id=0, prompt_lengths=prompt_lengths)
+    assert int((batch.segment_ids > 0).sum()) <= positions  # neighbours of two chunks may share as well
+    separate = sum(map(len, sequences))
+    assert positions == separate if row_tokens > 2048 else positions < 0.8 * separate
+    for index, start, last, shared in zip(batch.sequence_ids, batch.start_index, batch.last_index, batch.shared_tokens, strict=True):
+        assert batch.input_ids.flatten()[start : last + 1].tolist() == sequences[index][shared:]

@@ -129,7 +129,7 @@ def test_a_non_finite_gradient_changes_nothing_and_is_counted(tmp_path):
     )
     assert stats.skipped and weight.tolist() == [0.0] * 4
     ids = torch.arange(8).expand(2, 8)  # a view
-    first, second = (Batch(ids + n, ids, ids, ids, *[torch.arange(2)] * 3, extra={"advantages": torch.ones(2, 8)}) for n in range(2))
+    first, second = (Batch(ids + n, ids, ids, ids, *[torch.arange(2)] * 4, extra={"advantages": torch.ones(2, 8)}) for n in range(2))
     guard = NonFiniteGuard(tmp_path, limit=3)
     guard.check(7, stats, [first, second])
     guard.check(7, stats, [second])  # another update of the same iteration

@@ -4,8 +4,9 @@ run on a broken model, which must fail it."""
 import pytest
 import torch
 
+from fromnoise.algorithms.masking import PREFIX_SHIFT
 from fromnoise.model import attention
-from fromnoise.model.attention import AttentionPlan, attend, plan_attention
+from fromnoise.model.attention import AttentionPlan, attend, may_attend, plan_attention
 from tests.model.shapes import random_ids, random_model
 
 SEGMENTS = [[9, 30, 1, 24], [64], [20, 44]]  # lengths in each of three rows of 64
@@ -116,3 +117,12 @@ def test_all_forms_agree():
     results = [attend(q, k, v, plan) for plan in (AttentionPlan(bias=bias), AttentionPlan(mask=mask), AttentionPlan(spans=tuple(spans)))]
     torch.testing.assert_close(results[0], results[1], rtol=1e-6, atol=1e-6)
     torch.testing.assert_close(results[1], results[2], rtol=1e-6, atol=1e-6)
+
+
+def test_a_shared_prefix_is_seen_by_those_who_name_it_and_needs_a_mask():
+    p = 1 << PREFIX_SHIFT
+    seen = may_attend(torch.tensor([[1, 1, p + 2, p + 3, 4, 0]]))[0]
+    expected = [[0, 1], [0, 1], [0, 1, 2], [0, 1, 3], [4], [5]]
+    assert [row.nonzero().flatten().tolist() for row in seen] == expected
+    with pytest.raises(ValueError, match=r"share a prefix need a mask, and a row of 2049 tokens has none \(at most 2048\)"):
+        plan_attention(torch.full((1, 2049), p + 2), 2049, torch.device("cpu"))

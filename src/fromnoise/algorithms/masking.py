@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 IGNORE_INDEX = -100  # PyTorch's own default for labels that do not count
+PREFIX_SHIFT = 20  # a segment id of s + (p << PREFIX_SHIFT): these tokens also attend to segment p, which stands before them in the row
 
 
 def loss_mask_of(labels: Tensor) -> Tensor:

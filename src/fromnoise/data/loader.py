@@ -116,6 +116,7 @@ def stream_batch(input_ids: np.ndarray, labels: np.ndarray, endoftext_id: int) -
         sequence_ids=torch.arange(len(flat)),
         start_index=torch.from_numpy(flat),
         last_index=torch.from_numpy(lasts),
+        shared_tokens=torch.zeros(len(flat), dtype=torch.int64),
     )
 
 

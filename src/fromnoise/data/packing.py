@@ -12,6 +12,15 @@ Worked example, row_tokens = 8, sequences A = [5 6 7] and B = [8 9], all tokens 
     segment_ids   1 1 1 2 2 0 0 0
     position_ids  0 1 2 0 1 0 0 0
     last_index    2, 4                  (flat positions of 7 and 9)
+
+Answers to one prompt can share it: the prompt stands once, and each answer begins with a copy of the prompt's last token, which
+attends to the prompt's other tokens and to its own answer. Sequences [5 6 | 7 8] and [5 6 | 9], answers counted, P = 2^PREFIX_SHIFT:
+
+    input_ids     5 6   7   8   6   9
+    labels        . 7   8   .   9   .
+    segment_ids   1 P+2 P+2 P+2 P+3 P+3
+    position_ids  0 1   2   3   1   2
+    start_index   0, 4      last_index  3, 5      shared_tokens  0, 1
 """
 
 from __future__ import annotations
@@ -24,7 +33,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fromnoise.algorithms.masking import IGNORE_INDEX
+from fromnoise.algorithms.masking import IGNORE_INDEX, PREFIX_SHIFT
+
+SHARING_LIMIT_TOKENS = 2048  # longer rows attend segment by segment, without a mask (model/attention.py)
 
 
 @dataclass(slots=True)
@@ -32,10 +43,11 @@ class Batch:
     input_ids: Tensor  # (B, T) int64; the pad id at padding
     labels: Tensor  # (B, T) int64, already shifted; IGNORE_INDEX where nothing counts
     position_ids: Tensor  # (B, T) int64, from 0 in each segment; 0 at padding
-    segment_ids: Tensor  # (B, T) int64, 1, 2, ... within a row; 0 at padding
+    segment_ids: Tensor  # (B, T) int64, 1, 2, ... within a row, plus a shared prefix's id << PREFIX_SHIFT; 0 at padding
     sequence_ids: Tensor  # (S,) int64, which of the caller's sequences these are, in packed order
-    start_index: Tensor  # (S,) int64, flat position b * T + t of each sequence's first token
+    start_index: Tensor  # (S,) int64, flat position b * T + t of each sequence's first token, shared ones left out
     last_index: Tensor  # (S,) int64, flat position of each sequence's last token
+    shared_tokens: Tensor  # (S,) int64, how many of its first tokens stand before start_index, with the first sequence of its prompt
     extra: dict[str, Tensor] = field(default_factory=dict)  # (B, T) float32, 0 at padding; aligned with labels
 
     @property
@@ -76,6 +88,52 @@ def pack_sequences(lengths: Sequence[int], row_tokens: int) -> list[list[int]]:
     return rows
 
 
+def chunk_lengths(lengths: Sequence[int], prompt_tokens: int, row_tokens: int) -> list[tuple[int, int]]:
+    """How sequences share a prompt of `prompt_tokens`: (sequences, positions) of each chunk that fits a row."""
+    if prompt_tokens < 2 or row_tokens > SHARING_LIMIT_TOKENS:
+        return [(1, length) for length in lengths]
+    chunks: list[tuple[int, int]] = []
+    for length in lengths:
+        own = length - prompt_tokens + 1
+        if chunks and chunks[-1][1] + own <= row_tokens:
+            chunks[-1] = (chunks[-1][0] + 1, chunks[-1][1] + own)
+        else:
+            chunks.append((1, length))
+    return chunks
+
+
+def pack_sharing(sequences: Sequence[Sequence[int]], prompt_lengths: Sequence[int], row_tokens: int) -> tuple[list[list[int]], int]:
+    """`pack_sequences` where neighbours with the same prompt share it; (rows of indices, positions that hold a token)."""
+    chunks: list[tuple[int, int, int]] = []  # first sequence, sequences, positions
+    first = 0
+    for at in range(1, len(sequences) + 1):
+        if at == len(sequences) or not shared_prompt(sequences, prompt_lengths, at - 1, at, row_tokens):
+            for count, positions in chunk_lengths([len(sequences[i]) for i in range(first, at)], prompt_lengths[first], row_tokens):
+                chunks.append((first, count, positions))
+                first += count
+    packed = pack_sequences([positions for _, _, positions in chunks], row_tokens)
+    rows = [[index for chunk in row for index in range(chunks[chunk][0], chunks[chunk][0] + chunks[chunk][1])] for row in packed]
+    return rows, sum(positions for _, _, positions in chunks)
+
+
+def shared_prompt(sequences: Sequence[Sequence[int]], prompt_lengths: Sequence[int] | None, one: int, other: int, row_tokens: int) -> bool:
+    """Whether two neighbours have a prompt in common that is worth sharing: of two tokens or more."""
+    if prompt_lengths is None or row_tokens > SHARING_LIMIT_TOKENS or prompt_lengths[one] != prompt_lengths[other]:
+        return False
+    count = prompt_lengths[one]
+    return count > 1 and list(sequences[one][:count]) == list(sequences[other][:count])
+
+
+def shared_in_row(
+    row: Sequence[int], sequences: Sequence[Sequence[int]], prompt_lengths: Sequence[int] | None, row_tokens: int
+) -> list[tuple[int, int]]:
+    """For each sequence of a row: (tokens of its prompt that stand once for all who share it, how many of them it skips for that)."""
+    again = [place > 0 and shared_prompt(sequences, prompt_lengths, row[place - 1], row[place], row_tokens) for place in range(len(row))]
+    shares = [now or then for now, then in zip(again, [*again, False][1:], strict=True)]
+    cuts = [prompt_lengths[index] - 1 if share else 0 for index, share in zip(row, shares, strict=True)]
+    return [(cut, cut if now else 0) for cut, now in zip(cuts, again, strict=True)]
+
+
 def collate(
     rows: Sequence[Sequence[int]],
     sequences: Sequence[Sequence[int]],
@@ -85,6 +143,7 @@ def collate(
     num_rows: int,
     pad_id: int,
     extra: Mapping[str, Sequence[Sequence[float]]] | None = None,
+    prompt_lengths: Sequence[int] | None = None,
 ) -> Batch:
     """Rows of sequence indices to one Batch of the fixed shape (num_rows, row_tokens).
 
@@ -92,42 +151,41 @@ def collate(
     counts every token but the first, which nothing predicts. `extra[name][i]` holds one float for each token of
     sequence i, aligned with the *targets*: the value at token t lands where token t is the label, that is at
     position t - 1. Rows beyond those given are padding, so that compiled shapes never change.
+
+    prompt_lengths: neighbours in a row whose first so many tokens are equal share them, as `pack_sharing` planned; none
+    of these tokens may count as a target.
     """
     shape = (num_rows, row_tokens)
-    input_ids = np.full(shape, pad_id, dtype=np.int64)
-    labels = np.full(shape, IGNORE_INDEX, dtype=np.int64)
-    position_ids = np.zeros(shape, dtype=np.int64)
-    segment_ids = np.zeros(shape, dtype=np.int64)
+    filled = {"input_ids": pad_id, "labels": IGNORE_INDEX, "position_ids": 0, "segment_ids": 0}
+    grids = {name: np.full(shape, value, dtype=np.int64) for name, value in filled.items()}
     floats = {name: np.zeros(shape, dtype=np.float32) for name in (extra or {})}
-    sequence_ids, starts, lasts = [], [], []
+    flat: dict[str, list[int]] = {"sequence_ids": [], "start_index": [], "last_index": [], "shared_tokens": []}
     for b, row in enumerate(rows):
-        at = 0
-        for segment, index in enumerate(row, start=1):
+        at = segment = prefix = 0
+        for index, (cut, skipped) in zip(row, shared_in_row(row, sequences, prompt_lengths, row_tokens), strict=True):
             tokens = np.asarray(sequences[index], dtype=np.int64)
-            end = at + len(tokens)
-            input_ids[b, at:end] = tokens
-            targets = tokens[1:]
+            targets = np.append(tokens[1:], IGNORE_INDEX)
             if masks is not None:
-                targets = np.where(np.asarray(masks[index], dtype=bool)[1:], targets, IGNORE_INDEX)
-            labels[b, at : end - 1] = targets
-            position_ids[b, at:end] = np.arange(len(tokens))
-            segment_ids[b, at:end] = segment
+                targets[:-1] = np.where(np.asarray(masks[index], dtype=bool)[1:], targets[:-1], IGNORE_INDEX)
+            end = at + len(tokens) - skipped
+            for name, values in (("input_ids", tokens), ("labels", targets), ("position_ids", np.arange(len(tokens)))):
+                grids[name][b, at:end] = values[skipped:]
+            if not skipped:
+                prefix = segment + 1 if cut else 0
+                segment += 1 if cut else 0
+                grids["segment_ids"][b, at : at + cut] = prefix
+            segment += 1
+            grids["segment_ids"][b, at + cut - skipped : end] = segment + (prefix << PREFIX_SHIFT)
             for name, values in floats.items():
-                values[b, at : end - 1] = np.asarray(extra[name][index], dtype=np.float32)[1:]
-            sequence_ids.append(index)
-            starts.append(b * row_tokens + at)
-            lasts.append(b * row_tokens + end - 1)
+                values[b, at : end - 1] = np.asarray(extra[name][index], dtype=np.float32)[skipped + 1 :]
+            for name, value in (("sequence_ids", index), ("start_index", b * row_tokens + at), ("last_index", b * row_tokens + end - 1)):
+                flat[name].append(value)
+            flat["shared_tokens"].append(skipped)
             at = end
-    as_tensor = torch.from_numpy
     return Batch(
-        input_ids=as_tensor(input_ids),
-        labels=as_tensor(labels),
-        position_ids=as_tensor(position_ids),
-        segment_ids=as_tensor(segment_ids),
-        sequence_ids=torch.tensor(sequence_ids, dtype=torch.int64),
-        start_index=torch.tensor(starts, dtype=torch.int64),
-        last_index=torch.tensor(lasts, dtype=torch.int64),
-        extra={name: as_tensor(values) for name, values in floats.items()},
+        **{name: torch.from_numpy(values) for name, values in grids.items()},
+        **{name: torch.tensor(values, dtype=torch.int64) for name, values in flat.items()},
+        extra={name: torch.from_numpy(values) for name, values in floats.items()},
     )
 
 
@@ -152,6 +210,7 @@ def stack_rows(batches: Sequence[Batch]) -> Batch:
     """Batches of one row length as one batch, rows in order. Sequence ids stay their own callers'."""
     row_tokens = batches[0].input_ids.shape[1]
     offsets = np.cumsum([0] + [len(batch.input_ids) * row_tokens for batch in batches[:-1]]).tolist()
-    rows = {name: torch.cat([getattr(batch, name) for batch in batches]) for name in ("input_ids", "labels", "position_ids", "segment_ids", "sequence_ids")}
+    names = ("input_ids", "labels", "position_ids", "segment_ids", "sequence_ids", "shared_tokens")
+    rows = {name: torch.cat([getattr(batch, name) for batch in batches]) for name in names}
     flat = {name: torch.cat([getattr(b, name) + at for b, at in zip(batches, offsets, strict=True)]) for name in ("start_index", "last_index")}
     return Batch(**rows, **flat)

@@ -7,7 +7,7 @@ from typing import Protocol
 
 import torch
 
-from fromnoise.data.packing import Batch, collate, pack_sequences
+from fromnoise.data.packing import Batch, chunk_lengths, collate, pack_sequences, pack_sharing
 from fromnoise.data.preferences import FOR_FIRST, votes_of
 
 
@@ -47,6 +47,12 @@ def longest(pair: dict) -> int:
     return max(map(len, sequences_of(pair)))
 
 
+def chunks_of(pair: dict, row_tokens: int) -> list[int]:
+    """Positions that a pair takes: one chunk where both answers fit a row behind the prompt that they share, else two."""
+    lengths = [len(sequence) for sequence in sequences_of(pair)]
+    return [positions for _, positions in chunk_lengths(lengths, len(pair["prompt_ids"]), row_tokens)]
+
+
 def pack_pairs(pairs: Sequence[dict], shape: Shape, names: Sequence[int]) -> list[list[int]]:
     """Pairs in their order, cut into micro-batches as full as they get; each a list of `names`.
 
@@ -56,7 +62,7 @@ def pack_pairs(pairs: Sequence[dict], shape: Shape, names: Sequence[int]) -> lis
     group: list[int] = []
     lengths: list[int] = []
     for pair, name in zip(pairs, names, strict=True):
-        more = [len(sequence) for sequence in sequences_of(pair)]
+        more = chunks_of(pair, shape.row_tokens)
         full = sum(lengths) + sum(more) > shape.num_rows * shape.row_tokens
         if group and (full or len(pack_sequences([*lengths, *more], shape.row_tokens)) > shape.num_rows):
             groups.append(group)
@@ -71,6 +77,9 @@ def batch_of(pairs: Sequence[dict], shape: Shape) -> Batch:
     answer of pair i."""
     sequences = [sequence for pair in pairs for sequence in sequences_of(pair)]
     masks = [[False] * len(pair["prompt_ids"]) + [True] * len(answer["token_ids"]) for pair in pairs for answer in pair["answers"]]
-    rows = pack_sequences([len(sequence) for sequence in sequences], shape.row_tokens)
-    batch = collate(rows, sequences, masks, row_tokens=shape.row_tokens, num_rows=shape.num_rows, pad_id=shape.pad_id)
+    prompt_lengths = [len(pair["prompt_ids"]) for pair in pairs for _ in range(2)]
+    rows, _ = pack_sharing(sequences, prompt_lengths, shape.row_tokens)
+    batch = collate(
+        rows, sequences, masks, row_tokens=shape.row_tokens, num_rows=shape.num_rows, pad_id=shape.pad_id, prompt_lengths=prompt_lengths
+    )  # fmt: skip
     return batch.to(torch.device(shape.device))

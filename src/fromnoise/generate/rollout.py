@@ -18,7 +18,7 @@ from torch import Tensor
 
 from fromnoise.algorithms.advantages import answer_mask, pack, unpack
 from fromnoise.algorithms.logprobs import linear_logprobs_and_entropy
-from fromnoise.data.packing import Batch, collate, pack_sequences
+from fromnoise.data.packing import Batch, collate, pack_sharing
 from fromnoise.data.tokenizer import Tokenizer
 from fromnoise.generate.engine import Engine
 
@@ -47,15 +47,12 @@ class Answers:
         self.sequences = [[*prompt, *answer] for prompt, answer in zip(prompt_ids, answer_ids, strict=True)]
         counted = counted if counted is not None else [[True] * len(answer) for answer in answer_ids]
         self.token_masks = [[False] * len(prompt) + list(own) for prompt, own in zip(prompt_ids, counted, strict=True)]
-        self.prompt_lengths = torch.tensor([len(prompt) for prompt in prompt_ids])
+        prompt_lengths = [len(prompt) for prompt in prompt_ids]
+        self.prompt_lengths = torch.tensor(prompt_lengths)
         self.lengths = torch.tensor([len(answer) for answer in answer_ids])
         self.mask = answer_mask(self.lengths)
         self.mask[self.mask.clone()] = torch.tensor([flag for own in counted for flag in own], dtype=torch.bool)
-        self.rows = pack_sequences([len(sequence) for sequence in self.sequences], shape.row_tokens)
-
-    @property
-    def num_tokens(self) -> int:
-        return sum(map(len, self.sequences))
+        self.rows, self.num_tokens = pack_sharing(self.sequences, prompt_lengths, shape.row_tokens)  # answers to one prompt, if neighbours, share it
 
     def batches(self, padded: Mapping[str, Tensor] | None = None, order: Sequence[int] | None = None) -> list[Batch]:
         """All answers in packed batches of the fixed shape; `padded` (S, L) tensors come along as `extra`.
@@ -68,7 +65,7 @@ class Answers:
         for at in range(0, len(rows), shape.num_rows):
             batch = collate(
                 rows[at : at + shape.num_rows], self.sequences, self.token_masks,
-                row_tokens=shape.row_tokens, num_rows=shape.num_rows, pad_id=shape.pad_id,
+                row_tokens=shape.row_tokens, num_rows=shape.num_rows, pad_id=shape.pad_id, prompt_lengths=self.prompt_lengths.tolist(),
             )
             ids, first = batch.sequence_ids, self._first_index(batch)
             for name, values in (padded or {}).items():
@@ -97,7 +94,7 @@ class Answers:
 
     def _first_index(self, batch: Batch) -> Tensor:
         """Flat position whose label is the answer's first token: that of the prompt's last token."""
-        return batch.start_index.cpu() + self.prompt_lengths[batch.sequence_ids.cpu()] - 1
+        return batch.start_index.cpu() + self.prompt_lengths[batch.sequence_ids.cpu()] - 1 - batch.shared_tokens.cpu()
 
 
 class Rollout(NamedTuple):

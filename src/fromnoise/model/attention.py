@@ -18,6 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fromnoise.algorithms.masking import PREFIX_SHIFT
+
 PLAIN_LIMIT_TOKENS = 512
 MASK_LIMIT_TOKENS = 2048  # the mask of a row takes T^2 values: 4 million here, a thousand million at 32,768
 MINUS_LARGE = -1e30  # not -inf: (-inf) - (-inf) would be NaN where a whole block of keys is hidden
@@ -32,19 +34,22 @@ class AttentionPlan(NamedTuple):
 
 
 def plan_attention(segment_ids: Tensor | None, length: int, device: torch.device) -> AttentionPlan:
-    """segment_ids (B, T), any integers; runs of equal values are segments, and no value returns in a row once left.
-    Padding is a segment like any other, so every query has a key, itself at least."""
+    """segment_ids (B, T): runs of equal values are segments, and no value returns in a row once left. Values from 2^PREFIX_SHIFT
+    on name a second segment to attend to (data/packing.py). Padding is a segment like any other, so every query has a key,
+    itself at least. Raises ValueError for second segments in rows of more than MASK_LIMIT_TOKENS."""
     plain = device.type == "cpu" and length <= PLAIN_LIMIT_TOKENS
     if segment_ids is None and not plain:
         return AttentionPlan()
     if length <= MASK_LIMIT_TOKENS:
         mask = torch.ones(1, length, length, dtype=torch.bool, device=device).tril_()
         if segment_ids is not None:
-            mask = mask & (segment_ids.unsqueeze(2) == segment_ids.unsqueeze(1))
+            mask = mask & may_attend(segment_ids)
         mask = mask.unsqueeze(1)
         if not plain:
             return AttentionPlan(mask=mask)
         return AttentionPlan(bias=torch.zeros(mask.shape, dtype=torch.bfloat16, device=device).masked_fill_(~mask, MINUS_LARGE))
+    if int(segment_ids.max()) >> PREFIX_SHIFT:
+        raise ValueError(f"segments that share a prefix need a mask, and a row of {length} tokens has none (at most {MASK_LIMIT_TOKENS})")
     spans = []
     for row, ids in enumerate(segment_ids):
         begin = 0
@@ -52,6 +57,15 @@ def plan_attention(segment_ids: Tensor | None, length: int, device: torch.device
             spans.append((row, begin, begin + count))
             begin += count
     return AttentionPlan(spans=tuple(spans))
+
+
+def may_attend(segment_ids: Tensor) -> Tensor:
+    """(B, T, T) bool, [b, query, key]: the key's segment is the query's, or the one that the query's names."""
+    query, key = segment_ids.unsqueeze(2), segment_ids.unsqueeze(1)
+    if segment_ids.device.type == "cpu" and int(segment_ids.max()) >> PREFIX_SHIFT == 0:
+        return query == key  # nothing is shared: a second comparison would be for nothing (elsewhere, asking would wait for the device)
+    prefix = query >> PREFIX_SHIFT
+    return (query == key) | ((prefix == key) & (prefix > 0))
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, plan: AttentionPlan) -> Tensor:

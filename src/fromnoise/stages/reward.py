@@ -29,7 +29,7 @@ from fromnoise.algorithms.losses import bradley_terry
 from fromnoise.algorithms.masking import IGNORE_INDEX, loss_mask_of
 from fromnoise.algorithms.schedules import lr_scale
 from fromnoise.data.packing import Batch
-from fromnoise.data.pairs import against, batch_of, longest, pack_pairs, sequences_of, tallied
+from fromnoise.data.pairs import against, batch_of, chunks_of, longest, pack_pairs, tallied
 from fromnoise.data.preferences import rater_weights, votes_of
 from fromnoise.data.tokenizer import Tokenizer
 from fromnoise.evaluate.intervals import proportion
@@ -105,7 +105,7 @@ class Plan:
                 f"too few {share} pairs: {len(self.train)} to train on, {len(self.validation)} for validation, {len(self.held_out)} held out; "
                 f"raise prefer.num_pairs (or give more pairs), or change prefer.audit_frac and prefer.held_out_frac"
             )
-        pair_tokens = np.mean([sum(map(len, sequences_of(pair))) for pair in self.train])
+        pair_tokens = np.mean([sum(chunks_of(pair, shape.row_tokens)) for pair in self.train])
         micro_tokens = shape.num_rows * shape.row_tokens
         self.micro_batches_per_step = max(1, round(settings.batch_pairs * pair_tokens / micro_tokens))
         self.seed = seed_from(ctx.seed, share, member) if member else seed_from(ctx.seed, share)

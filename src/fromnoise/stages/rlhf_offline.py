@@ -22,7 +22,7 @@ from fromnoise.algorithms.losses import dpo
 from fromnoise.algorithms.masking import loss_mask_of, sequence_sums
 from fromnoise.algorithms.schedules import lr_scale
 from fromnoise.data.loader import PackedEpochs
-from fromnoise.data.pairs import against, batch_of, longest, pack_pairs, sequences_of, tallied
+from fromnoise.data.pairs import against, batch_of, chunks_of, longest, pack_pairs, tallied
 from fromnoise.data.tokenizer import Tokenizer
 from fromnoise.evaluate.records import read_jsonl, write_jsonl
 from fromnoise.generate.audit import Audits
@@ -130,7 +130,7 @@ class Pairs:
         self.num_too_long = len(found) - len(self.pairs)
         if not self.pairs:
             raise UserError("rlhf.method = dpo found no pair to learn from in prefer/pairs.jsonl; raise prefer.num_pairs or rlhf.row_tokens")
-        pair_tokens = np.mean([sum(map(len, sequences_of(pair))) for pair in self.pairs])
+        pair_tokens = np.mean([sum(chunks_of(pair, shape.row_tokens)) for pair in self.pairs])
         self.per_step = max(1, round(self.settings.batch_pairs * float(pair_tokens) / (shape.num_rows * shape.row_tokens)))
         self.groups = [group for epoch in range(max(1, math.ceil(self.settings.epochs))) for group in self._pack(epoch)]
         self.steps_per_epoch = max(1, round(len(self._pack(0)) / self.per_step))
