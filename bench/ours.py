@@ -60,7 +60,8 @@ def recipe_for(row: str, folder: Path, threads: int | None, compiling: str) -> R
         "prefer": {"row_tokens": ROW_TOKENS},
         "reward": {**rows, "epochs": 20, "batch_pairs": BATCH, "num_evaluations": 1},
         "rlhf": {
-            **rows, "num_iterations": FOR_EVER, "rollouts_per_iteration": BATCH, "group_size": GROUP, "ppo_epochs": 1, "minibatches": 1,
+            **rows, "micro_batch_rows": 4 if row == "grpo" else 8,  # two groups that share their prompts fill three to four rows
+            "num_iterations": FOR_EVER, "rollouts_per_iteration": BATCH, "group_size": GROUP, "ppo_epochs": 1, "minibatches": 1,
             "kl_coef": KL_COEF, "max_kl_nats": 1e9, "audit_every": FOR_EVER, "audit_prompts": 8, "method": row if row in ("dpo", "grpo") else "ppo",
             "sampling": {"max_new_tokens": GRPO_NEW_TOKENS}, "dpo": {"epochs": 20, "batch_pairs": BATCH},
         },
