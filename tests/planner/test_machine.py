@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fromnoise.generate import native
 from fromnoise.planner.machine import describe
 from fromnoise.run import machine
 from fromnoise.run.recipe_load import load_recipe
@@ -21,11 +22,18 @@ def lines(monkeypatch, *settings: str) -> list[str]:
 
 def test_each_number_of_threads_is_measured_and_the_choice_is_that_of_a_run(monkeypatch):
     found = lines(monkeypatch, "num_threads=2", "compile=off")
-    assert [line.split(":")[0].strip() for line in found] == ["cpu", "1 thread", "2 threads", "dtype", "threads", "compile"]
+    assert [line.split(":")[0].strip() for line in found] == ["cpu", "1 thread", "2 threads", "dtype", "decoding", "threads", "compile"]
     assert "200 GFLOP/s in bf16, 60 in fp32; memory 20.0 GB/s" in found[1] and "110 GFLOP/s in bf16, 100 in fp32" in found[2]
     assert "float32 (bf16 is 1.1 x" in found[3]  # of two threads, which is what a run would use
     assert "bfloat16 (bf16 is 3.3 x" in lines(monkeypatch, "num_threads=1", "compile=off")[2]
     assert "float32 (recipe" in lines(monkeypatch, "num_threads=1", "compile=off", "dtype=float32")[2]
+
+
+def test_what_decodes_is_said(monkeypatch):
+    monkeypatch.setattr(native, "library", lambda: "no C++ compiler was found")
+    assert "decoding: by torch (no C++ compiler was found)" in lines(monkeypatch, "num_threads=1", "compile=off")
+    monkeypatch.setattr(native, "unavailable", lambda dtype, device_type: None)
+    assert any(line.startswith("decoding: native (AVX-512, built by ") for line in lines(monkeypatch, "num_threads=1", "compile=off"))
 
 
 def test_compiling_that_does_not_work_is_said(monkeypatch):
