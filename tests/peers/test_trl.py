@@ -69,7 +69,7 @@ def test_fifty_steps_of_dpo(tmp_path, variant, normalised, beta):
     tokenizer, rng, steps, size = model_folder(tmp_path), random.Random(1), 50, 4
     draw = lambda count: [rng.randrange(8, tokenizer.vocab_size) for _ in range(count)]  # noqa: E731
     pairs = [{"prompt_ids": draw(rng.randint(3, 8)), "answers": [{"token_ids": [*draw(rng.randint(1, 12)), tokenizer.im_end_id]} for _ in range(2)],
-              "chosen": rng.randrange(2), "share": "reward", "split": "train", "weight": 1.0} for _ in range(steps * size)]  # fmt: skip
+              "chosen": rng.randrange(2), "rater": None, "share": "reward", "split": "train", "weight": 1.0} for _ in range(steps * size)]  # fmt: skip
     write_jsonl(tmp_path / "prefer" / "pairs.jsonl", pairs)
     case = {"beta": beta, "variant": variant, "batch_pairs": size, "steps": steps, "lr": 1e-3, "betas": [0.9, 0.95], "eps": 1e-8,
             "pairs": [{"prompt_ids": p["prompt_ids"], "chosen_ids": p["answers"][p["chosen"]]["token_ids"],
@@ -88,7 +88,7 @@ def test_fifty_steps_of_dpo(tmp_path, variant, normalised, beta):
         losses = lambda batch: data.losses(policy, batch, [])  # noqa: E731
         stats = update(list(policy.parameters()), optimizer, batches, losses, data.counts(batches), lr_scale=1.0, max_grad_norm=1.0)
         ours.append(stats.losses["loss"])
-    assert len(theirs) == steps and ours[0] != pytest.approx(ours[-1], abs=1e-2)  # something was learnt
+    assert len(theirs) == steps and max(abs(loss - ours[0]) for loss in ours) > 5e-3  # something was learnt, more than what may differ
     assert max(abs(a - b) for a, b in zip(ours, theirs, strict=True)) < 1e-3
 
 
