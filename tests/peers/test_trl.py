@@ -71,7 +71,7 @@ def test_fifty_steps_of_dpo(tmp_path, variant, normalised, beta):
     pairs = [{"prompt_ids": draw(rng.randint(3, 8)), "answers": [{"token_ids": [*draw(rng.randint(1, 12)), tokenizer.im_end_id]} for _ in range(2)],
               "chosen": rng.randrange(2), "rater": None, "share": "reward", "split": "train", "weight": 1.0} for _ in range(steps * size)]  # fmt: skip
     write_jsonl(tmp_path / "prefer" / "pairs.jsonl", pairs)
-    case = {"beta": beta, "variant": variant, "batch_pairs": size, "steps": steps, "lr": 1e-3, "betas": [0.9, 0.95], "eps": 1e-8,
+    case = {"beta": beta, "variant": variant, "batch_pairs": size, "steps": steps, "lr": 3e-3, "betas": [0.9, 0.95], "eps": 1e-8,
             "pairs": [{"prompt_ids": p["prompt_ids"], "chosen_ids": p["answers"][p["chosen"]]["token_ids"],
                        "rejected_ids": p["answers"][1 - p["chosen"]]["token_ids"]} for p in pairs]}  # fmt: skip
     theirs = other_side("dpo", tmp_path, case)["losses"]
@@ -81,14 +81,14 @@ def test_fifty_steps_of_dpo(tmp_path, variant, normalised, beta):
     ctx = SimpleNamespace(path=lambda name: tmp_path / name, seed=0, machine=SimpleNamespace(autocast=nullcontext),
                           recipe=Recipe.model_validate({"rlhf": {"dpo": section}}))  # fmt: skip
     data = Pairs(ctx, RowShape(64, 8, tokenizer.pad_id), reference)
-    optimizer = MuonAdamW({}, dict(policy.named_parameters()), muon_lr=0.0, adamw_lr=1e-3, adamw_betas=(0.9, 0.95))
+    optimizer = MuonAdamW({}, dict(policy.named_parameters()), muon_lr=0.0, adamw_lr=3e-3, adamw_betas=(0.9, 0.95))
     ours = []
     for step in range(steps):
         batches = [data._batch(list(range(step * size, (step + 1) * size)))]
         losses = lambda batch: data.losses(policy, batch, [])  # noqa: E731
         stats = update(list(policy.parameters()), optimizer, batches, losses, data.counts(batches), lr_scale=1.0, max_grad_norm=1.0)
         ours.append(stats.losses["loss"])
-    assert len(theirs) == steps and max(abs(loss - ours[0]) for loss in ours) > 5e-3  # something was learnt, more than what may differ
+    assert len(theirs) == steps and ours[0] != pytest.approx(ours[-1], abs=1e-2)  # something was learnt
     assert max(abs(a - b) for a, b in zip(ours, theirs, strict=True)) < 1e-3
 
 

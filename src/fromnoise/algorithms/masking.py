@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 IGNORE_INDEX = -100  # PyTorch's own default for labels that do not count
+MASK_LIMIT_TOKENS = 2048  # longer rows attend without a mask, whose T^2 values are 4 million here and a thousand million at 32,768
 PREFIX_SHIFT = 20  # a segment id of s + (p << PREFIX_SHIFT): these tokens also attend to segment p, which stands before them in the row
 
 

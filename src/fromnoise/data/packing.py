@@ -33,9 +33,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fromnoise.algorithms.masking import IGNORE_INDEX, PREFIX_SHIFT
-
-SHARING_LIMIT_TOKENS = 2048  # longer rows attend segment by segment, without a mask (model/attention.py)
+from fromnoise.algorithms.masking import IGNORE_INDEX, MASK_LIMIT_TOKENS, PREFIX_SHIFT
 
 
 @dataclass(slots=True)
@@ -90,7 +88,7 @@ def pack_sequences(lengths: Sequence[int], row_tokens: int) -> list[list[int]]:
 
 def chunk_lengths(lengths: Sequence[int], prompt_tokens: int, row_tokens: int) -> list[tuple[int, int]]:
     """How sequences share a prompt of `prompt_tokens`: (sequences, positions) of each chunk that fits a row."""
-    if prompt_tokens < 2 or row_tokens > SHARING_LIMIT_TOKENS:
+    if prompt_tokens < 2 or row_tokens > MASK_LIMIT_TOKENS:
         return [(1, length) for length in lengths]
     chunks: list[tuple[int, int]] = []
     for length in lengths:
@@ -118,7 +116,7 @@ def pack_sharing(sequences: Sequence[Sequence[int]], prompt_lengths: Sequence[in
 
 def shared_prompt(sequences: Sequence[Sequence[int]], prompt_lengths: Sequence[int] | None, one: int, other: int, row_tokens: int) -> bool:
     """Whether two neighbours have a prompt in common that is worth sharing: of two tokens or more."""
-    if prompt_lengths is None or row_tokens > SHARING_LIMIT_TOKENS or prompt_lengths[one] != prompt_lengths[other]:
+    if prompt_lengths is None or row_tokens > MASK_LIMIT_TOKENS or prompt_lengths[one] != prompt_lengths[other]:
         return False
     count = prompt_lengths[one]
     return count > 1 and list(sequences[one][:count]) == list(sequences[other][:count])

@@ -18,10 +18,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fromnoise.algorithms.masking import PREFIX_SHIFT
+from fromnoise.algorithms.masking import MASK_LIMIT_TOKENS, PREFIX_SHIFT
 
 PLAIN_LIMIT_TOKENS = 512
-MASK_LIMIT_TOKENS = 2048  # the mask of a row takes T^2 values: 4 million here, a thousand million at 32,768
 MINUS_LARGE = -1e30  # not -inf: (-inf) - (-inf) would be NaN where a whole block of keys is hidden
 
 
