@@ -2,9 +2,9 @@
 
     python bench/methods.py RUN [key.sub=value ...] [--methods ppo grpo rloo dpo best_of_n] [--seeds 0 1]
 
-RUN is a finished run folder. Each method and seed gets a copy of it (RUN-METHOD-SEED, beside it) without `rlhf/`, `reason/` and `evaluate/`, which are made anew by
-`fromnoise rlhf`, one iteration of `reason` and `evaluate` with `rlhf.method` and `rlhf.seed` set; a copy that is there goes on where it was. Everything before is the same
-files, and so are the audit prompts, the held-out prompts and the judges. The table (Markdown) goes to the terminal and to RUN-methods.md.
+RUN is a finished run folder. Each method and seed gets a copy of it (RUN-METHOD-SEED, beside it) without `rlhf/`, `reason/` and `evaluate/`; they
+are made anew with `rlhf.method` and `rlhf.seed` set, `reason` in one iteration; a copy that is there goes on where it was. Everything before is
+the same files, and so are the audit prompts, the held-out prompts and the judges. The table (Markdown) goes to the terminal and to RUN-methods.md.
 """
 
 from __future__ import annotations
