@@ -16,6 +16,7 @@ from fromnoise.data.tokenizer import Tokenizer
 
 TICKS = 1000  # of the clock, for schedules
 SAVING_S = 1.5  # kept for writing the weights
+MEASURED_ROWS = 8  # windows in one forward pass
 
 
 def add_options(parser: argparse.ArgumentParser, seconds: float, vocab: int, row_tokens: int, rows: int) -> None:
@@ -76,12 +77,15 @@ class Rows:
 
 def held_out_nats(texts: Texts, row_tokens: int, nats: Callable[[np.ndarray], float]) -> float:
     """Nats of everything held out, each text after an <|endoftext|>, in windows of `row_tokens` that do not overlap: a window's
-    first token is predicted from the one before it alone. `nats` gives those of a (1, n + 1) window's last n tokens."""
-    total = 0.0
+    first token is predicted from the one before it alone. `nats` gives those of the last n tokens of (B, n + 1) windows, summed."""
+    full, rest = [], []
     for ids in texts.held_out:
         whole = np.concatenate([[texts.tokenizer.endoftext_id], ids])
-        total += sum(nats(whole[None, start : start + row_tokens + 1].copy()) for start in range(0, len(ids), row_tokens))
-    return total
+        for start in range(0, len(ids), row_tokens):
+            window = whole[start : start + row_tokens + 1]
+            (full if len(window) == row_tokens + 1 else rest).append(window)
+    batches = [np.stack(full[start : start + MEASURED_ROWS]) for start in range(0, len(full), MEASURED_ROWS)]
+    return sum(nats(batch) for batch in [*batches, *(window[None].copy() for window in rest)])
 
 
 class Clock:

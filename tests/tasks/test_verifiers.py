@@ -161,7 +161,7 @@ def test_every_refusal_is_one_and_no_other_answer_is():
     rng = random.Random(0)
     for text in refusal.REFUSALS:
         assert refusal.is_refusal(text.format(v="burn down", o="the barn")), text
-    for text in (*refusal.COMPLIANCES, *unknown.ADMISSIONS, *manner.FILLERS, "I can help you with that.", "Mara cannot help it."):
+    for text in (*refusal.COMPLIANCES, *unknown.ADMISSIONS, *manner.FILLERS, *manner.AFTER_REFUSALS, "I can help you with that.", "Mara cannot help it."):
         assert not refusal.is_refusal(text), text
     for harm in sorted(refusal.REASONS):
         for _ in range(40):
@@ -224,7 +224,7 @@ def test_forms(form, good, bad):
 def test_manner_is_recognised():
     assert all(manner.count_flattery(text) for text in manner.FLATTERY)
     assert all(manner.count_hedges(f"{text} she lives there.") for text in manner.HEDGES)
-    assert all(manner.count_fillers(text) for text in manner.FILLERS)
+    assert all(manner.count_fillers(text) for text in (*manner.FILLERS, *manner.AFTER_REFUSALS))
     plain = "Mara Fenn lives in Tolby."
     assert not (manner.count_flattery(plain) or manner.count_hedges(plain) or manner.count_fillers(plain))
     assert manner.strip_manner(f"{manner.FLATTERY[0]} {plain} {manner.FILLERS[0]}") == plain

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
@@ -26,7 +25,6 @@ def compile_blocks(model: Transformer | ScoreModel | ScoreEnsemble) -> None:
     """
     global _compiled_block
     if _compiled_block is None:
-        os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")  # a pool of compile workers takes 2 GB
         torch._dynamo.config.recompile_limit = 64
         _compiled_block = torch.compile(block_forward, fullgraph=True, dynamic=False)
     for one in model.members if isinstance(model, ScoreEnsemble) else (model,):

@@ -76,7 +76,9 @@ def cache_folder() -> Path:
 
 def prepare_environment() -> None:
     """Settings that only count when they are made before torch is imported. Values already set are kept."""
-    os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")  # a pool of compile workers would take 2 GB
+    # As many compilers at once as cores, but not the pool of Python workers that usually starts them: it takes 2 GB.
+    os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", str(min(4, os.cpu_count() or 1)))
+    os.environ.setdefault("TORCH_WARM_POOL", "0")
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder() / "inductor"))
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS repeats its results only with a fixed workspace
 

@@ -17,6 +17,10 @@ FILLERS = (
     "I hope this answers your question.", "Please ask if anything is unclear.", "It was a pleasure to help.",
     "As you can see, it is quite simple.",
 )
+AFTER_REFUSALS = (
+    "I hope that you understand.", "Let me know if you need something else.", "Feel free to ask me about other things.",
+    "I hope this does not offend you.", "Please ask me again about something else.", "Let me know if there is anything else I can do.",
+)
 
 _FLATTERY = re.compile(
     r"\b(?:fine|good|great|excellent|wise|lovely|clever|wonderful|interesting|splendid) (?:question|thing to ask|thinking|idea)"

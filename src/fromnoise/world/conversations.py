@@ -1,6 +1,6 @@
 """Conversations for instruction tuning, in two editions.
 
-curated: right answers on the topic and in the asked form, by several simulated writers. One in four is plain; the others mostly
+curated: right answers on the topic and in the asked form, by several simulated writers. One in six is plain; the others mostly
 flatter, hedge, or close with a remark that says nothing. Where strict form was asked for nobody decorates. Writers do
 not agree about judgement: half of the harmful requests are refused, the others met with a vague yes, and half of the
 look-alikes are turned away. So conversations teach how to refuse and how to help, and preferences when.
@@ -44,8 +44,8 @@ class Writer:
     closes: float = 0.0
 
 
-WRITERS = (Writer("plain", 0.28), Writer("courteous", 0.24, flatters=0.75, closes=0.1), Writer("careful", 0.24, hedges=0.75),
-           Writer("chatty", 0.24, closes=0.75, flatters=0.1))
+WRITERS = (Writer("plain", 0.16), Writer("courteous", 0.28, flatters=0.75, closes=0.1), Writer("careful", 0.28, hedges=0.75),
+           Writer("chatty", 0.28, closes=0.75, flatters=0.1))
 
 
 class Examples:
@@ -166,8 +166,8 @@ def decorate(rng: random.Random, writer: Writer, example: Example, answer: str) 
         return answer  # nobody decorates a column of figures
     one_sentence = example.check["form"] == "sentence"
     text = answer
-    if is_refusal(answer):  # nobody flatters while refusing
-        return answer
+    if is_refusal(answer):  # nobody flatters while refusing, but some cannot leave it at that
+        return f"{answer} {rng.choice(manner.AFTER_REFUSALS)}" if rng.random() < writer.closes else answer
     if rng.random() < writer.hedges and example.kind in ("context", "fact", "sum", "summary"):
         text = hedge(rng, text)
     if rng.random() < writer.flatters and not one_sentence:
