@@ -14,9 +14,10 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
-from fromnoise.run.machine import apply, choose, measure, prepare_environment, threads
+from fromnoise.run.machine import apply, choose, measure, prepare_environment, resolve_device, threads
 
 prepare_environment()
 
@@ -59,14 +60,14 @@ def main() -> None:
     options = arguments()
     texts = Texts.read(options.files, options.vocab)
     endoftext_id = texts.tokenizer.endoftext_id
-    machine = choose(Recipe(), measure("cpu", threads(options.threads)), options.seconds)
+    machine = choose(Recipe(), measure(resolve_device(options.device), threads(options.threads)), options.seconds)
     apply(machine)
     num_heads = options.width // options.head_size
     config = ModelConfig(
         vocab_size=texts.tokenizer.vocab_size, num_layers=options.layers, width=options.width, num_heads=num_heads, num_kv_heads=num_heads,
         head_size=options.head_size, ffn_width=options.ffn, context_tokens=options.row_tokens,
     )  # fmt: skip
-    model = initialize(Transformer(config), options.seed)
+    model = initialize(Transformer(config), options.seed).to(machine.device)
     section = OptimizerSection(muon_lr=options.muon_lr, adamw_lr=options.adamw_lr, embedding_lr=options.embedding_lr,
                                muon_momentum=options.muon_momentum, weight_decay=options.weight_decay)  # fmt: skip
     optimizer = make_optimizer(model, section, machine.torch_dtype)
@@ -84,7 +85,7 @@ def main() -> None:
         return {"loss": Loss(found.sum(), float(found.numel()), "token")}
 
     def batch_of(window: np.ndarray) -> Batch:
-        return stream_batch(window[:, :-1].copy(), window[:, 1:].copy(), endoftext_id)
+        return stream_batch(window[:, :-1].copy(), window[:, 1:].copy(), endoftext_id).to(machine.device)
 
     clock = Clock(options.seconds)
     while clock.another():
@@ -96,7 +97,8 @@ def main() -> None:
             print(f"step {clock.steps}, {clock.last:.0f} s, loss {stats.losses['loss']:.3f} nats a token", flush=True)
     save_model(options.out or Path(tempfile.gettempdir()) / f"minutes-{options.seed}", model, texts.tokenizer)
     started = time.perf_counter()
-    with torch.no_grad():
+    eager = "default" if machine.device_type == "cpu" else "force_eager"  # the last window of each text has a length of its own
+    with torch.no_grad(), torch.compiler.set_stance(eager), machine.autocast() if machine.device_type != "cpu" else nullcontext():
         nats = held_out_nats(texts, options.row_tokens, lambda window: float(nll(batch_of(window)).sum()))
     flops = clock.steps * step_tokens * training_flops_per_token(config, options.row_tokens)
     tell(texts, nats, clock, step_tokens, started, f"seed {options.seed}, {num_parameters(config):,} parameters, {machine.dtype}, {flops:.2e} FLOPs")

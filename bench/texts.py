@@ -25,6 +25,7 @@ def add_options(parser: argparse.ArgumentParser, seconds: float, vocab: int, row
     parser.add_argument("--seconds", type=float, default=seconds)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int)
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, or auto")
     parser.add_argument("--vocab", type=int, default=vocab)
     parser.add_argument("--row-tokens", type=int, default=row_tokens)
     parser.add_argument("--rows", type=int, default=rows, help="a step")

@@ -17,7 +17,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from fromnoise.run.machine import prepare_environment, threads
+from fromnoise.run.machine import clock as device_clock
+from fromnoise.run.machine import prepare_environment, resolve_device, threads
 
 prepare_environment()
 
@@ -35,8 +36,10 @@ def main() -> None:
     parser.add_argument("checkout", type=Path)
     add_options(parser, seconds=300.0, vocab=4096, row_tokens=512, rows=32)
     parser.add_argument("--depth", type=int, default=4)
+    parser.add_argument("--head-size", type=int, default=64, help="64 in its script for CPUs, 128 in the one for GPUs")
     options = parser.parse_args()
     torch.set_num_threads(threads(options.threads))
+    device = resolve_device(options.device)
     torch.manual_seed(options.seed)
     sys.path.insert(0, str(options.checkout))
     from nanochat.common import COMPUTE_DTYPE
@@ -46,7 +49,8 @@ def main() -> None:
 
     def shaped(depth: int) -> GPT:
         with torch.device("meta"):
-            return GPT(GPTConfig(sequence_len=options.row_tokens, vocab_size=texts.tokenizer.vocab_size, n_layer=depth, n_head=depth, n_kv_head=depth,
+            heads = 64 * depth // options.head_size
+            return GPT(GPTConfig(sequence_len=options.row_tokens, vocab_size=texts.tokenizer.vocab_size, n_layer=depth, n_head=heads, n_kv_head=heads,
                                  n_embd=64 * depth, window_pattern="L"))  # fmt: skip
 
     def tokens_wanted(model: GPT) -> int:
@@ -57,7 +61,7 @@ def main() -> None:
     step_tokens = options.rows * options.row_tokens
     batch_scale = (step_tokens / REFERENCE_BATCH) ** 0.5
     weight_decay = 0.28 * batch_scale * tokens_wanted(shaped(REFERENCE_DEPTH)) / tokens_wanted(model)
-    model.to_empty(device="cpu")
+    model.to_empty(device=device)
     model.init_weights()
     optimizer = model.setup_optimizer(unembedding_lr=0.008 * batch_scale, embedding_lr=0.3 * batch_scale, scalar_lr=0.5 * batch_scale,
                                       matrix_lr=0.02 * batch_scale, weight_decay=weight_decay)  # fmt: skip
@@ -76,12 +80,13 @@ def main() -> None:
 
     clock = Clock(options.seconds)
     while clock.another():
-        window = torch.from_numpy(rows.next(options.rows))
+        window = torch.from_numpy(rows.next(options.rows)).to(device)
         loss = compiled(window[:, :-1].contiguous(), window[:, 1:].contiguous())
         loss.backward()
         schedule(clock)
         optimizer.step()
         model.zero_grad(set_to_none=True)
+        device_clock(device)  # its own loop waits for the device after each step as well
         clock.stepped()
         if clock.steps % 50 == 0:
             print(f"step {clock.steps}, {clock.last:.0f} s, loss {float(loss):.3f} nats a token", flush=True)
@@ -89,7 +94,7 @@ def main() -> None:
     started = time.perf_counter()
 
     def nats(window: np.ndarray) -> float:
-        ids = torch.from_numpy(window)
+        ids = torch.from_numpy(window).to(device)
         if ids.shape[1] == 2:  # its forward wants at least two inputs: one more, not counted
             ids = torch.cat((ids, ids[:, -1:]), 1)
             return float(model(ids[:, :-1], ids[:, 1:].contiguous(), loss_reduction="none")[0])

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from fromnoise.algorithms.logprobs import kl_estimates, linear_cross_entropy, linear_logprobs_and_entropy, token_logprobs
+from fromnoise.algorithms.logprobs import _nll_and_gradient, kl_estimates, linear_cross_entropy, linear_logprobs_and_entropy, token_logprobs
 from fromnoise.algorithms.masking import IGNORE_INDEX
 
 
@@ -37,6 +37,15 @@ def test_cross_entropy_equals_torch(dtype, tolerance, chunk_tokens):
             strict=True,
         ):
             torch.testing.assert_close(ours, theirs, rtol=tolerance, atol=10 * tolerance)
+
+
+def test_the_form_for_the_compiler_equals_torch():
+    hidden, weight, labels = problem(torch.float32)
+    logits, labels = (hidden @ weight.t()).detach().requires_grad_(), labels.clamp(min=0)
+    nll, gradient = _nll_and_gradient(logits.detach(), labels)
+    expected = F.cross_entropy(logits, labels, reduction="none")
+    torch.testing.assert_close(nll, expected, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(gradient, *grads(expected.sum(), logits), rtol=1e-5, atol=1e-6)
 
 
 def test_broken_twin_gradients_of_the_plain_sum_are_wrong_for_weighted_tokens():

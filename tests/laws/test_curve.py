@@ -103,15 +103,15 @@ def machine_dtype():
     return choose(Recipe(compile="off"), measure("cpu", torch.get_num_threads()), 0.0).torch_dtype
 
 
-def fast_curve(num_steps, compiled=False, see_other_documents=False):
-    dtype = machine_dtype()
-    model = initialize(Transformer(CONFIG), 0)
+def fast_curve(num_steps, compiled=False, see_other_documents=False, device="cpu"):
+    dtype = machine_dtype() if device == "cpu" else torch.bfloat16
+    model = initialize(Transformer(CONFIG), 0).to(device)
     if compiled:
         compile_blocks(model)
     optimizer = make_optimizer(model, OptimizerSection(muon_lr=MUON_LR, adamw_lr=ADAMW_LR), dtype)
 
     def losses(batch):
-        with autocast(dtype):
+        with autocast(dtype, device):
             hidden = model(batch.input_ids, batch.position_ids, None if see_other_documents else batch.segment_ids)
             nll = linear_cross_entropy(hidden, model.head_weight, batch.labels)
         return {"loss": Loss(nll.sum(), batch.num_targets, "token")}
@@ -120,7 +120,7 @@ def fast_curve(num_steps, compiled=False, see_other_documents=False):
     for step in range(num_steps):
         found = documents(step)
         rows = [[2 * row, 2 * row + 1] for row in range(ROWS)]
-        batches = [collate(rows[at : at + 8], found, None, row_tokens=T, num_rows=8, pad_id=0) for at in (0, 8)]
+        batches = [collate(rows[at : at + 8], found, None, row_tokens=T, num_rows=8, pad_id=0).to(device) for at in (0, 8)]
         stats = update(
             list(model.parameters()), optimizer, batches, losses, {"loss": sum(b.num_targets for b in batches)},
             lr_scale=schedule(step, num_steps), max_grad_norm=1.0,

@@ -63,7 +63,7 @@ def test_laws_hold_in_every_form(monkeypatch, check, form):
     check(random_model(qk_norm=False, num_kv_heads=4))
 
 
-def leaking_plan(segment_ids, length, device):
+def leaking_plan(segment_ids, length, device, dtype):
     """Sees the next token: the mask of an off-by-one."""
     mask = torch.ones(length, length, dtype=torch.bool).tril(1)
     if segment_ids is not None:
@@ -72,8 +72,8 @@ def leaking_plan(segment_ids, length, device):
     return AttentionPlan(bias=torch.zeros(mask.shape, dtype=torch.bfloat16).masked_fill_(~mask, attention.MINUS_LARGE))
 
 
-def document_blind_plan(segment_ids, length, device):
-    return plan_attention(None, length, device)
+def document_blind_plan(segment_ids, length, device, dtype):
+    return plan_attention(None, length, device, dtype)
 
 
 @pytest.mark.parametrize(("check", "broken"), [(check_causal, leaking_plan), (check_packed_equals_separate, document_blind_plan)])

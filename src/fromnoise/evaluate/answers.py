@@ -27,7 +27,7 @@ class Answer:
 class Subject:
     """A causal model under measurement. Weights are read at first use and kept until `close`."""
 
-    def __init__(self, name: str, folder: Path, machine, *, max_batch: int = 128):
+    def __init__(self, name: str, folder: Path, machine, *, max_batch: int | None = None):
         self.name, self.folder, self.machine, self.max_batch = name, folder, machine, max_batch
         self.tokenizer = Tokenizer.load(folder)
 

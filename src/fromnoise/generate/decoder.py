@@ -69,6 +69,8 @@ class Decoder:
     """Weights, cache, `prefill` and `step`. Rows 0 .. num_rows - 1 of the cache are whoever calls it says they are."""
 
     round_rows = 8  # steps run on a multiple of this many rows: every new shape costs a kernel's preparation
+    round_positions = 32  # the cache grows by a multiple of this
+    prefill_tokens = 4096  # prompts are read in batches of about this many positions
 
     def __init__(self, model: Transformer, dtype: torch.dtype):
         c = model.config
@@ -172,3 +174,60 @@ class Decoder:
         n = self.config.num_kv_heads
         for cached in (self.keys, self.values):
             cached[:, target * n : (target + 1) * n, :length] = cached[:, source * n : (source + 1) * n, :length]
+
+
+class GraphDecoder(Decoder):
+    """On a CUDA device: a step is one launch of a captured graph instead of twenty kernels a layer, whose launching takes longer
+    than they do (docs/lab-notebook.md). A graph belongs to a number of rows and to this very cache and these weights; each is
+    captured when it is first needed, in some hundredths of a second, so rows and positions come in large steps.
+    """
+
+    round_rows, round_positions, prefill_tokens = 64, 128, 65_536
+
+    def __init__(self, model: Transformer, dtype: torch.dtype):
+        self.graphs: dict[int, tuple[torch.cuda.CUDAGraph, Tensor, Tensor, Tensor]] = {}  # rows: graph, tokens, positions, logits
+        super().__init__(model, dtype)
+
+    def refresh(self, model: Transformer) -> None:
+        self.graphs.clear()
+        super().refresh(model)
+
+    def allocate(self, num_rows: int, capacity: int) -> None:
+        self.graphs.clear()
+        super().allocate(num_rows, capacity)
+
+    def grow(self, capacity: int) -> None:
+        self.graphs.clear()
+        super().grow(capacity)
+
+    def release(self) -> None:
+        self.graphs.clear()
+        super().release()
+
+    def step(self, tokens: Tensor, positions: Tensor) -> Tensor:
+        """`Decoder.step`; the logits are overwritten by the next step of as many rows."""
+        if len(tokens) not in self.graphs:
+            self.graphs[len(tokens)] = self._capture(tokens.clone(), positions.clone())
+        graph, own_tokens, own_positions, logits = self.graphs[len(tokens)]
+        own_tokens.copy_(tokens)
+        own_positions.copy_(positions)
+        graph.replay()
+        return logits
+
+    def _capture(self, tokens: Tensor, positions: Tensor) -> tuple[torch.cuda.CUDAGraph, Tensor, Tensor, Tensor]:
+        # The slots that a step writes are all different, so its result is fixed without deterministic mode, whose way of writing
+        # them sorts first.
+        deterministic = torch.are_deterministic_algorithms_enabled()
+        torch.use_deterministic_algorithms(False)
+        try:
+            aside = torch.cuda.Stream()
+            aside.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(aside):
+                super().step(tokens, positions)  # libraries prepare themselves at a first call, which a capture must not contain
+            torch.cuda.current_stream().wait_stream(aside)
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph):
+                logits = super().step(tokens, positions)
+        finally:
+            torch.use_deterministic_algorithms(deterministic)
+        return graph, tokens, positions, logits

@@ -16,12 +16,11 @@ import torch
 from torch import Tensor
 
 from fromnoise.generate import native
-from fromnoise.generate.decoder import Decoder
+from fromnoise.generate.decoder import Decoder, GraphDecoder
 from fromnoise.generate.sampling import row_key, sample, uniforms
 from fromnoise.model.transformer import Transformer
 
-PREFILL_TOKENS = 4096  # prompts are read in batches of about this many positions
-ROUND_POSITIONS = 32
+MAX_BATCH_CPU, MAX_BATCH_GPU = 128, 512  # a GPU takes a step of hundreds of rows in the time of one of ten
 
 
 class Sampling(Protocol):
@@ -54,16 +53,18 @@ class _Request:
 class Engine:
     """Generation from a copy of a model's weights; `refresh` takes a new copy after an update.
 
-    dtype: of the matrix products and the cache; bfloat16 where the machine is fast in it. max_batch: rows answered at
-    once; the cache takes 2 x L x H_kv x K x capacity x element size for each. A sequence ends at the model's
-    `context_tokens`. Decoding is native where the processor and a compiler allow it (native.py), else torch's operators.
+    dtype: of the matrix products and the cache; bfloat16 where the machine is fast in it. max_batch: rows answered at once
+    (by default 128, on a GPU 512); the cache takes 2 x L x H_kv x K x capacity x element size for each. A sequence ends at
+    the model's `context_tokens`. Decoding is native where the processor and a compiler allow it (native.py), else torch's operators, on a
+    CUDA device as captured graphs.
     """
 
-    def __init__(self, model: Transformer, dtype: torch.dtype = torch.float32, max_batch: int = 128):
-        torch_alone = native.problem(model, dtype) is not None
-        self.decoder = Decoder(model, dtype) if torch_alone else native.NativeDecoder(model, dtype)
+    def __init__(self, model: Transformer, dtype: torch.dtype = torch.float32, max_batch: int | None = None):
+        on_cuda, torch_alone = model.norm.weight.is_cuda, native.problem(model, dtype) is not None
+        kind = GraphDecoder if on_cuda else Decoder if torch_alone else native.NativeDecoder
+        self.decoder = kind(model, dtype)
         self.draw = _draw if torch_alone else _draw_on_one_thread
-        self.max_batch = max_batch
+        self.max_batch = max_batch or (MAX_BATCH_GPU if on_cuda else MAX_BATCH_CPU)
         self.context_tokens = model.config.context_tokens
 
     def refresh(self, model: Transformer) -> None:
@@ -107,7 +108,8 @@ class Engine:
             return
         num_rows = min(self.max_batch, len(requests))
         round_rows = self.decoder.round_rows
-        self.decoder.allocate(num_rows if num_rows < round_rows else _round_up(num_rows, round_rows), ROUND_POSITIONS)
+        positions = min(self.decoder.round_positions, _round_up(self.context_tokens, 32))
+        self.decoder.allocate(num_rows if num_rows < round_rows else _round_up(num_rows, round_rows), positions)
         # Longest first: the last batches are then the short, quick ones. Equal prompts are neighbours.
         waiting = sorted(requests, key=lambda r: (len(r.prompt), r.prompt), reverse=True)[::-1]
         active: list[_Request] = []
@@ -130,7 +132,7 @@ class Engine:
         while waiting and len(entering) < free:
             request = waiting[-1]
             if not prompts or request.prompt != prompts[-1]:
-                if prompts and (len(prompts) + 1) * len(prompts[0]) > PREFILL_TOKENS:
+                if prompts and (len(prompts) + 1) * len(prompts[0]) > self.decoder.prefill_tokens:
                     break
                 prompts.append(request.prompt)
             sources.append(len(prompts) - 1)
@@ -159,7 +161,8 @@ class Engine:
 
     def _reserve(self, positions: int) -> None:
         if positions > self.decoder.capacity:
-            self.decoder.grow(_round_up(positions, max(ROUND_POSITIONS, _round_up(positions // 8, ROUND_POSITIONS))))
+            unit = self.decoder.round_positions
+            self.decoder.grow(min(_round_up(positions, max(unit, _round_up(positions // 8, unit))), _round_up(self.context_tokens, 32)))
 
     def _leave(self, active: list[_Request], stop_ids: frozenset[int]) -> None:
         """Take out what is finished, from the back, moving the last row into each gap."""

@@ -117,6 +117,7 @@ class NativeDecoder:
     """Weights, cache, `prefill` and `step`, as `Decoder` has them; K and V are kept in the orders of native.cpp."""
 
     round_rows = 1  # a step costs what its rows cost, whatever their number
+    round_positions, prefill_tokens = 32, 4096  # as `Decoder`'s
 
     def __init__(self, model: Transformer, dtype: torch.dtype):
         if (why := problem(model, dtype)) is not None:

@@ -57,8 +57,9 @@ def _restrict(probs: Tensor, top_k: int, top_p: float) -> Tensor:
         return probs
     top, order = probs.topk(k, dim=-1)  # sorted
     if top_p < 1.0:
-        before = top.cumsum(-1) - top
-        top = torch.where(before < top_p, top, 0.0)
+        masses = (top.double() * _MASK_SCALE).long()  # whole numbers, as in `_invert`: a GPU adds fractions in no fixed order
+        before = masses.cumsum(-1) - masses
+        top = torch.where(before < top_p * _MASK_SCALE, top, 0.0)
         top[:, 0] = probs.amax(-1)  # also for top_p = 0
     return torch.zeros_like(probs).scatter_(1, order, top)
 

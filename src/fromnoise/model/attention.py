@@ -7,7 +7,8 @@ Measured on 2 Zen 5 cores, 16 rows x 256 positions x 3 heads of 64, bf16, forwar
 - T <= 2,048: SDPA with a mask (plain products would keep (B, H, T, T) for the backward pass);
 - longer: SDPA over each segment by itself; memory grows with T, work with the squares of the segments' lengths.
 
-On a GPU the first is SDPA with a mask as well. Rows that are one segment use `is_causal` wherever SDPA is used.
+On a GPU: FlashAttention over the segments' bounds, whose cost is theirs alone and which needs no mask; SDPA with a mask in float32,
+which Flash does not take, and where segments share a prefix. Rows that are one segment use `is_causal` wherever SDPA is used.
 """
 
 from __future__ import annotations
@@ -17,10 +18,12 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.attention.varlen import varlen_attn
 
 from fromnoise.algorithms.masking import MASK_LIMIT_TOKENS, PREFIX_SHIFT
 
 PLAIN_LIMIT_TOKENS = 512
+MIN_SEGMENTS = 64  # bounds are padded to a power of two from here on: every other length would be compiled anew
 MINUS_LARGE = -1e30  # not -inf: (-inf) - (-inf) would be NaN where a whole block of keys is hidden
 
 
@@ -30,15 +33,19 @@ class AttentionPlan(NamedTuple):
     bias: Tensor | None = None  # (B or 1, 1, T, T) bf16: 0 where a query may attend, MINUS_LARGE elsewhere
     mask: Tensor | None = None  # (B, 1, T, T) bool, True where a query may attend
     spans: tuple[tuple[int, int, int], ...] | None = None  # (row, begin, end) of each segment
+    bounds: Tensor | None = None  # (S + 1,) int32: where the segments of all rows, one row after another, begin and end
 
 
-def plan_attention(segment_ids: Tensor | None, length: int, device: torch.device) -> AttentionPlan:
+def plan_attention(segment_ids: Tensor | None, length: int, device: torch.device, dtype: torch.dtype = torch.float32) -> AttentionPlan:
     """segment_ids (B, T): runs of equal values are segments, and no value returns in a row once left. Values from 2^PREFIX_SHIFT
     on name a second segment to attend to (data/packing.py). Padding is a segment like any other, so every query has a key,
-    itself at least. Raises ValueError for second segments in rows of more than MASK_LIMIT_TOKENS."""
+    itself at least. dtype: of the queries, keys and values. Raises ValueError for second segments in rows of more than
+    MASK_LIMIT_TOKENS."""
     plain = device.type == "cpu" and length <= PLAIN_LIMIT_TOKENS
     if segment_ids is None and not plain:
         return AttentionPlan()
+    if device.type == "cuda" and dtype in (torch.bfloat16, torch.float16) and int(segment_ids.max()) >> PREFIX_SHIFT == 0:
+        return AttentionPlan(bounds=segment_bounds(segment_ids))
     if length <= MASK_LIMIT_TOKENS:
         mask = torch.ones(1, length, length, dtype=torch.bool, device=device).tril_()
         if segment_ids is not None:
@@ -58,6 +65,17 @@ def plan_attention(segment_ids: Tensor | None, length: int, device: torch.device
     return AttentionPlan(spans=tuple(spans))
 
 
+def segment_bounds(segment_ids: Tensor) -> Tensor:
+    """segment_ids (B, T) -> (S + 1,) int32: the flat positions at which segments begin, none of them crossing a row's end, and B T.
+    S is rounded up to a power of two by empty segments at the end, so that most batches have it in common."""
+    total = segment_ids.numel()
+    begins = torch.ones_like(segment_ids, dtype=torch.bool)
+    begins[:, 1:] = segment_ids[:, 1:] != segment_ids[:, :-1]
+    found = begins.flatten().nonzero().flatten().int()
+    size = max(MIN_SEGMENTS, 1 << (len(found) - 1).bit_length())
+    return F.pad(found, (0, size + 1 - len(found)), value=total)
+
+
 def may_attend(segment_ids: Tensor) -> Tensor:
     """(B, T, T) bool, [b, query, key]: the key's segment is the query's, or the one that the query's names."""
     query, key = segment_ids.unsqueeze(2), segment_ids.unsqueeze(1)
@@ -70,6 +88,12 @@ def may_attend(segment_ids: Tensor) -> Tensor:
 def attend(q: Tensor, k: Tensor, v: Tensor, plan: AttentionPlan) -> Tensor:
     """q (B, T, H, K), k and v (B, T, H_kv, K) -> (B, T, H, K)."""
     grouped = q.shape[2] != k.shape[2]
+    if plan.bounds is not None:
+        rows, length = q.shape[:2]
+        if grouped:  # torch 2.11's has no switch for it yet
+            k, v = (x.repeat_interleave(q.shape[2] // x.shape[2], dim=2) for x in (k, v))
+        q, k, v = q.flatten(0, 1), k.flatten(0, 1), v.flatten(0, 1)
+        return varlen_attn(q, k, v, plan.bounds, plan.bounds, length, length, window_size=(-1, 0)).unflatten(0, (rows, length))
     q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
     if plan.bias is not None:
         if grouped:

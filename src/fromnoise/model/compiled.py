@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
+from fromnoise.algorithms.logprobs import compile_loss
 from fromnoise.model.heads import ScoreEnsemble, ScoreModel
 from fromnoise.model.transformer import Transformer, block_forward
 
@@ -27,6 +28,7 @@ def compile_blocks(model: Transformer | ScoreModel | ScoreEnsemble) -> None:
     if _compiled_block is None:
         torch._dynamo.config.recompile_limit = 64
         _compiled_block = torch.compile(block_forward, fullgraph=True, dynamic=False)
+    compile_loss()
     for one in model.members if isinstance(model, ScoreEnsemble) else (model,):
         backbone = one.backbone if isinstance(one, ScoreModel) else one
         backbone.block_forward = _compiled_block

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from fromnoise.model.attention import AttentionPlan, attend, plan_attention
 from fromnoise.model.config import ModelConfig
+from fromnoise.model.fp8 import linear as fp8_linear
 
 
 class Matrix(nn.Module):
@@ -162,22 +163,27 @@ def rope_angles(positions: Tensor, head_size: int, theta: float) -> tuple[Tensor
 
 
 def block_forward(
-    x: Tensor, cos: Tensor, sin: Tensor, plan: AttentionPlan, weights: BlockWeights, head_size: int, eps: float, dtype: torch.dtype
+    x: Tensor, cos: Tensor, sin: Tensor, plan: AttentionPlan, weights: BlockWeights, head_size: int, eps: float, dtype: torch.dtype, fp8: bool = False
 ) -> Tensor:
-    """One layer. x (B, T, D) in fp32 (or the weights' dtype outside autocast); matrix products in `dtype`."""
+    """One layer. x (B, T, D) in fp32 (or the weights' dtype outside autocast); matrix products in `dtype`, with the weights in 8 bits
+    if `fp8`."""
     rows, positions, _ = x.shape
     w = weights
+
+    def linear(h: Tensor, weight: Tensor) -> Tensor:
+        return fp8_linear(h, weight) if fp8 else F.linear(h, weight.to(dtype))
+
     h = rms_norm(x, w.attention_norm, eps).to(dtype)
     # One product for the three projections: at these widths a product of 192 columns runs at half the rate of one of 576.
-    qkv = F.linear(h, torch.cat((w.q, w.k, w.v)).to(dtype)).view(rows, positions, -1, head_size)
+    qkv = linear(h, torch.cat((w.q, w.k, w.v))).view(rows, positions, -1, head_size)
     num_kv_heads = w.k.shape[0] // head_size
     q, k, v = qkv.split((w.q.shape[0] // head_size, num_kv_heads, num_kv_heads), dim=2)
     q, k = norm_rotate(q, w.q_norm, cos, sin, eps), norm_rotate(k, w.k_norm, cos, sin, eps)
     mixed = attend(q, k, v, plan)
-    x = x + F.linear(mixed.reshape(rows, positions, -1), w.o.to(dtype))
+    x = x + linear(mixed.reshape(rows, positions, -1), w.o)
     h = rms_norm(x, w.ffn_norm, eps).to(dtype)
-    gate, up = F.linear(h, torch.cat((w.gate, w.up)).to(dtype)).chunk(2, dim=-1)
-    return x + F.linear(F.silu(gate) * up, w.down.to(dtype))
+    gate, up = linear(h, torch.cat((w.gate, w.up))).chunk(2, dim=-1)
+    return x + linear(F.silu(gate) * up, w.down)
 
 
 def compute_dtype(weight: Tensor) -> torch.dtype:
@@ -202,6 +208,7 @@ class Transformer(nn.Module):
         if not config.tie_embeddings:
             self.lm_head = Matrix(config.vocab_size, config.width)
         self.block_forward = block_forward  # replaced by `compiled.compile_blocks`
+        self.fp8 = False  # whether training may round the blocks' products to 8 bits (fp8.py); without gradients nothing is
 
     @property
     def head_weight(self) -> Tensor:
@@ -221,12 +228,13 @@ class Transformer(nn.Module):
         if position_ids is None:
             position_ids = torch.arange(length, device=input_ids.device).expand(rows, length)
         dtype = compute_dtype(self.norm.weight)
+        fp8 = self.fp8 and torch.is_grad_enabled() and dtype == torch.bfloat16
         with torch.autocast(input_ids.device.type, enabled=False):
             cos, sin = rope_angles(position_ids, config.head_size, config.rope_theta)
-            plan = plan_attention(segment_ids, length, input_ids.device)
+            plan = plan_attention(segment_ids, length, input_ids.device, dtype)
             x = F.embedding(input_ids, self.embed_tokens.weight)
             for layer in self.layers:
-                x = self.block_forward(x, cos, sin, plan, layer.weights(), config.head_size, config.rms_norm_eps, dtype)
+                x = self.block_forward(x, cos, sin, plan, layer.weights(), config.head_size, config.rms_norm_eps, dtype, fp8)
             return rms_norm(x, self.norm.weight, config.rms_norm_eps).to(dtype)
 
     def logits(self, hidden: Tensor) -> Tensor:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import copy
-import time
 
 import torch
 from torch import nn
 
 from fromnoise.optim.muon import MuonAdamW
+from fromnoise.run.machine import clock
 from fromnoise.run.recipe import OptimizerSection
 
 
@@ -42,6 +42,7 @@ def step_seconds(model: nn.Module, section: OptimizerSection, matrix_dtype: torc
         parameter.grad = torch.ones_like(parameter)
     optimizer = make_optimizer(trial, section, matrix_dtype)
     optimizer.step(lr_scale=0.0)  # the first step allocates
-    start = time.perf_counter()
+    device = parameter.device.type
+    start = clock(device)
     optimizer.step(lr_scale=0.0)
-    return time.perf_counter() - start
+    return clock(device) - start

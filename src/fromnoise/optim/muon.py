@@ -143,7 +143,8 @@ class MuonAdamW:
             if f"step.{name}" not in state:
                 self.adamw.state.pop(parameter, None)
                 continue
-            own = {"step": torch.zeros((), dtype=torch.float32), "exp_avg": torch.zeros_like(parameter), "exp_avg_sq": torch.zeros_like(parameter)}
+            step = torch.zeros((), dtype=torch.float32, device=parameter.device)  # the fused kernel reads it there
+            own = {"step": step, "exp_avg": torch.zeros_like(parameter), "exp_avg_sq": torch.zeros_like(parameter)}
             for key, value in own.items():
                 _copy(value, state, f"{key}.{name}", unread)
             self.adamw.state[parameter] = own

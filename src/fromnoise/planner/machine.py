@@ -36,7 +36,8 @@ def describe(recipe: Recipe) -> Iterator[str]:
     why = f"recipe: dtype={recipe.dtype}" if recipe.dtype != "auto" else f"bf16 is {gain:.1f} x as fast as fp32 here; from {machine.BF16_PAYS} x on it is used"
     yield f"dtype: {chosen.dtype} ({why})"
     why_not = native.unavailable(chosen.torch_dtype, device)
-    yield f"decoding: {'native (AVX-512, built by ' + str(machine.cxx()) + ')' if why_not is None else 'by torch (' + why_not + ')'}"
+    by_torch = "by torch, a step captured as one CUDA graph" if device == "cuda" else f"by torch ({why_not})"
+    yield f"decoding: {by_torch if why_not else f'native (AVX-512, built by {machine.cxx()})'}"
     yield f"threads: {num_threads} ({'recipe: num_threads' if recipe.num_threads else 'all that torch finds'})"
     if recipe.compile == "off":
         yield "compile: off (recipe: compile=off)"

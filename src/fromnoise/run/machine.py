@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 BF16_PAYS = 1.3  # bf16 is used where its matrix products are at least this much faster than fp32's
 COMPILE_PAYS_S = 60.0  # compiling a model takes about half a minute and saves about a third of the time
-MATRIX = 1024
+MATRIX_CPU, MATRIX_GPU = 1024, 8192  # sides of the square products measured; a GPU does a small one faster than it is told of the next
 EMULATED_S = 0.5  # a large product that would take longer than this: nobody computes in that dtype, so a small one says enough
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # glibc, malloc.h
 
@@ -64,8 +64,20 @@ class Machine:
 
         return getattr(torch, self.dtype)
 
+    def clock(self) -> float:
+        return clock(self.device_type)
+
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
+
+
+def clock(device_type: str) -> float:
+    """time.perf_counter() once the device has done what it was given: launching work is not doing it."""
+    import torch
+
+    if device_type != "cpu":
+        getattr(torch, device_type).synchronize()
+    return time.perf_counter()
 
 
 def cache_folder() -> Path:
@@ -131,31 +143,31 @@ def threads(wanted: int | None) -> int:
 
 
 def measure(device: str, num_threads: int) -> dict[str, Any]:
-    """{"fingerprint", "matmul_flops_per_s": {"float32", "bfloat16"}}: the best of repeated 1024 x 1024 products; of 128 x 128
-    on one thread, times their number, where a processor emulates the dtype and one large product would take seconds. (On one
-    thread, because a busy neighbour holds up small products on several a thousandfold, and the wrong dtype costs a run.)"""
+    """{"fingerprint", "matmul_flops_per_s": {"float32", "bfloat16"}}: the best of repeated large square products; of small ones on
+    one thread, times their number, where a processor emulates the dtype and a large one would take seconds. (On one thread,
+    because a busy neighbour holds up small products on several a thousandfold, and the wrong dtype costs a run.)"""
     import torch
+
+    large = MATRIX_CPU if device == "cpu" else MATRIX_GPU
 
     def product_s(dtype: torch.dtype, size: int, limit_s: float) -> float:
         generator = torch.Generator().manual_seed(0)
         left, right = (torch.randn(size, size, generator=generator).to(device, dtype) for _ in range(2))
         best, until, repeats = float("inf"), time.perf_counter() + limit_s, 0
         while repeats < 3 or (time.perf_counter() < until and repeats < 200):
-            start = time.perf_counter()
+            start = clock(device)
             left @ right
-            if device != "cpu":
-                getattr(torch, device).synchronize()
-            best = min(best, time.perf_counter() - start)
+            best = min(best, clock(device) - start)
             repeats += 1
         return best
 
     speeds = {}
     for dtype in (torch.float32, torch.bfloat16):
         torch.set_num_threads(1)
-        small_s = product_s(dtype, MATRIX // 8, 0.02)
+        small_s = product_s(dtype, MATRIX_CPU // 8, 0.02)
         torch.set_num_threads(num_threads)
         emulated = small_s * 8**3 > EMULATED_S
-        rate = num_threads * 2 * (MATRIX // 8) ** 3 / small_s if emulated else 2 * MATRIX**3 / product_s(dtype, MATRIX, 0.3)
+        rate = num_threads * 2 * (MATRIX_CPU // 8) ** 3 / small_s if emulated else 2 * large**3 / product_s(dtype, large, 0.3)
         speeds[str(dtype).removeprefix("torch.")] = rate
     return {"fingerprint": fingerprint(device, num_threads), "matmul_flops_per_s": speeds}
 
@@ -167,11 +179,9 @@ def memory_bytes_per_s(device: str) -> float:
     numbers = torch.zeros(64 << 20, device=device)
     best = float("inf")
     for _ in range(5):
-        start = time.perf_counter()
+        start = clock(device)
         numbers.add_(1.0)
-        if device != "cpu":
-            getattr(torch, device).synchronize()
-        best = min(best, time.perf_counter() - start)
+        best = min(best, clock(device) - start)
     return 2 * numbers.nbytes / best
 
 

@@ -24,6 +24,7 @@ from fromnoise.data.procedural import procedural_batch
 from fromnoise.data.shards import TokenShards
 from fromnoise.data.tokenizer import Tokenizer
 from fromnoise.evaluate.likelihood import bits_per_byte, probes
+from fromnoise.model import fp8
 from fromnoise.model.compiled import compile_blocks
 from fromnoise.model.config import ModelConfig
 from fromnoise.model.flops import num_matrix_parameters, num_parameters, training_flops_per_token
@@ -32,6 +33,7 @@ from fromnoise.model.initialize import initialize
 from fromnoise.model.transformer import Transformer
 from fromnoise.optim.groups import make_optimizer, step_seconds
 from fromnoise.run.budget import steps_for
+from fromnoise.run.errors import UserError
 from fromnoise.run.update import Loss, NonFiniteGuard, update
 
 
@@ -55,6 +57,9 @@ def run(ctx) -> None:
     step_tokens = rows_per_step * settings.row_tokens
     mixed_rows = round(settings.procedural_rows_frac * micro_rows)  # of each micro-batch: every batch then has one shape
     text_ids = tokenizer.text_ids
+    if settings.fp8 and (why := fp8.problem(model.config, micro_rows * settings.row_tokens, ctx.machine.device, ctx.machine.torch_dtype)):
+        raise UserError(f"pretrain.fp8=true: {why}; use pretrain.fp8=false")
+    model.fp8 = settings.fp8
 
     def micro_batches(step: int) -> list[tuple[Batch, int]]:
         """(batch, how many of its rows are text, the first ones) of a step."""
@@ -93,10 +98,10 @@ def run(ctx) -> None:
         """Seconds of a step after one to warm up; weights and random state are untouched."""
         batch = micro_batches(0)
         for _ in range(3):
-            start = time.perf_counter()
+            start = ctx.machine.clock()
             for item in batch:
                 sum(part.sum for part in losses(item).values()).backward()
-            seconds = time.perf_counter() - start
+            seconds = ctx.machine.clock() - start
         seconds += step_seconds(model, settings.optimizer, ctx.machine.torch_dtype)
         optimizer.zero_grad(set_to_none=True)
         return seconds

@@ -80,15 +80,15 @@ def practise(ctx) -> None:
 
     def measure() -> float:
         """Seconds of an iteration, compiling left out; no weight changes."""
-        start = time.perf_counter()
+        start = machine.clock()
         batch = rollout(0).answers.batches()[0]
-        sample_s, num_rows = time.perf_counter() - start, len(rollout(0).answers.rows)
+        sample_s, num_rows = machine.clock() - start, len(rollout(0).answers.rows)
         for _ in range(2):
-            start = time.perf_counter()
+            start = machine.clock()
             with machine.autocast():
                 policy(batch.input_ids, batch.position_ids, batch.segment_ids).float().mean().backward()
         policy.zero_grad(set_to_none=True)
-        return sample_s + (time.perf_counter() - start) * -(-num_rows // shape.num_rows) * learner.passes
+        return sample_s + (machine.clock() - start) * -(-num_rows // shape.num_rows) * learner.passes
 
     iteration_s = ctx.decide("iteration_s", measure)
     num_iterations = steps_for(ctx, "rlhf", settings.num_iterations, iteration_s)

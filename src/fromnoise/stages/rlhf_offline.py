@@ -58,10 +58,10 @@ def run(ctx) -> None:
 
     def measure_step_s() -> float:
         for _ in range(2):
-            start = time.perf_counter()
+            start = ctx.machine.clock()
             for micro_batch in data.micro_batches(0):
                 sum(loss.sum for loss in data.losses(policy, micro_batch, []).values()).backward()
-            seconds = time.perf_counter() - start
+            seconds = ctx.machine.clock() - start
         policy.zero_grad(set_to_none=True)
         return seconds + step_seconds(policy, method.optimizer, ctx.machine.torch_dtype)
 

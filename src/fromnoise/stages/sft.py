@@ -88,10 +88,10 @@ def run(ctx) -> None:
     def measure_step_s() -> float:
         """Seconds of a step after one to warm up; weights and random state are untouched."""
         for _ in range(2):
-            start = time.perf_counter()
+            start = ctx.machine.clock()
             for batch in micro_batches(0):
                 token_nll(batch).sum().backward()
-            seconds = time.perf_counter() - start
+            seconds = ctx.machine.clock() - start
         seconds += step_seconds(model, settings.optimizer, ctx.machine.torch_dtype)
         optimizer.zero_grad(set_to_none=True)
         return seconds
