@@ -4,7 +4,8 @@ The first nine tenths of each text's characters train, the rest is held out (of 
 clock starts with the process and stops when the weights are written: imports, learning the tokenizer (from the training part
 alone), compiling and measuring the machine's rate included.
 
-Then what was held out is cut into windows of the training length, none overlapping; every character is counted once. Nats a
+Then what was held out is cut into windows of the training length, none overlapping; every character is counted once, on a CPU in
+float32, on a GPU in the dtype of training (as nanochat does on either). Nats a
 character and bits a byte compare across tokenizers. The defaults are those for tiny Shakespeare; beside nanochat on books:
 peers/nanochat.py and README.md.
 """
@@ -87,7 +88,7 @@ def main() -> None:
     def batch_of(window: np.ndarray) -> Batch:
         return stream_batch(window[:, :-1].copy(), window[:, 1:].copy(), endoftext_id).to(machine.device)
 
-    clock = Clock(options.seconds)
+    clock = Clock(options.seconds, options.from_first_step)
     while clock.another():
         scale = lr_scale(clock.tick, TICKS, section.warmup_frac, section.decay_frac, section.final_lr_frac)
         batch = batch_of(rows.next(options.rows))

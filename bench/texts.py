@@ -5,6 +5,7 @@ the order of the rows, the clock, and how what was held out is counted.
 from __future__ import annotations
 
 import argparse
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ def add_options(parser: argparse.ArgumentParser, seconds: float, vocab: int, row
     parser.add_argument("--vocab", type=int, default=vocab)
     parser.add_argument("--row-tokens", type=int, default=row_tokens)
     parser.add_argument("--rows", type=int, default=rows, help="a step")
+    parser.add_argument("--from-first-step", action="store_true", help="the clock starts after the first step, which compiles")
 
 
 def process_age_s() -> float:
@@ -90,12 +92,13 @@ def held_out_nats(texts: Texts, row_tokens: int, nats: Callable[[np.ndarray], fl
 
 
 class Clock:
-    """A run of so many seconds from the process's start: the schedule follows the clock, so it ends where it should
-    whatever the machine is doing."""
+    """A run of so many seconds from the process's start, or from the end of the first step: the schedule follows the clock, so it
+    ends where it should whatever the machine is doing."""
 
-    def __init__(self, seconds: float):
+    def __init__(self, seconds: float, from_first_step: bool = False):
         self.began = self.last = process_age_s()
-        self.stop_s, self.step_s, self.steps = seconds - SAVING_S, 0.0, 0
+        self.seconds, self.from_first_step = seconds - SAVING_S, from_first_step
+        self.stop_s, self.step_s, self.steps = math.inf if from_first_step else self.seconds, 0.0, 0
 
     def another(self) -> bool:
         """Is there time for another step?"""
@@ -104,10 +107,12 @@ class Clock:
     @property
     def tick(self) -> int:
         """How much of the time is gone, of TICKS."""
-        return min(TICKS - 1, int(TICKS * (self.last - self.began) / (self.stop_s - self.began)))
+        return 0 if self.stop_s == math.inf else min(TICKS - 1, int(TICKS * (self.last - self.began) / (self.stop_s - self.began)))
 
     def stepped(self) -> None:
         now = process_age_s()
+        if self.steps == 0 and self.from_first_step:
+            self.began, self.stop_s = now, now + self.seconds
         self.step_s = 0.9 * self.step_s + 0.1 * (now - self.last) if self.steps else 0.0  # the first step compiles
         self.steps, self.last = self.steps + 1, now
 
@@ -118,6 +123,6 @@ def tell(texts: Texts, nats: float, clock: Clock, step_tokens: int, started: flo
     print(
         f"{nats / texts.held_out_chars:.4f} nats a character, {nats / texts.held_out_bytes / np.log(2):.4f} bits a byte of the {texts.held_out_chars:,} "
         f"characters held out, {process_age_s() - measured_s:.1f} s from process start to weights ({more}, {clock.steps:,} steps of "
-        f"{step_tokens:,} tokens, {clock.steps * step_tokens / len(texts.train):.1f} passes of {len(texts.train):,}; training began at "
+        f"{step_tokens:,} tokens, {clock.steps * step_tokens / len(texts.train):.1f} passes of {len(texts.train):,}; the clock of training began at "
         f"{clock.began:.1f} s; measured in {measured_s:.0f} s)"
     )

@@ -28,6 +28,7 @@ from fromnoise.model.attention import plan_attention  # noqa: E402
 from fromnoise.model.compiled import autocast, compile_blocks  # noqa: E402
 from fromnoise.model.config import ModelConfig  # noqa: E402
 from fromnoise.model.flops import num_matrix_parameters, training_flops_per_token  # noqa: E402
+from fromnoise.model.fp8 import problem  # noqa: E402
 from fromnoise.model.initialize import initialize  # noqa: E402
 from fromnoise.model.transformer import Transformer, rope_angles  # noqa: E402
 from fromnoise.optim.groups import make_optimizer  # noqa: E402
@@ -76,6 +77,8 @@ class Step:
         self.config = ModelConfig(vocab, layers, width, heads, heads, size, ffn)
         self.model = initialize(Transformer(self.config), 0).to(DEVICE)
         self.model.fp8 = fp8
+        if fp8 and (why := problem(self.config, self.rows * self.length, torch.device(DEVICE), DTYPE)):
+            raise SystemExit(f"--fp8: {why}")
         if compiled:
             compile_blocks(self.model)
         self.optimizer = make_optimizer(self.model, OptimizerSection(), DTYPE)
@@ -102,7 +105,7 @@ class Step:
         x = torch.randn(self.rows, self.length, c.width, device=DEVICE, requires_grad=True)
         grad = torch.randn_like(x)
         cos, sin = rope_angles(self.positions, c.head_size, c.rope_theta)
-        plan = plan_attention(self.segments, self.length, x.device, DTYPE)
+        plan = plan_attention(self.segments, self.length, x.device, DTYPE, c.head_size)
         hidden = torch.randn(self.tokens, c.width).to(DEVICE, DTYPE).requires_grad_()
 
         def block(backward: bool) -> None:
@@ -125,7 +128,7 @@ class Step:
             "blocks, forward and backward": (lambda: block(True), block_flops, n * c.num_layers),
             "head and loss, forward and backward": (head, head_flops, n),
             "embedding, forward and backward": (embedding, 0.0, n),
-            "attention mask": (lambda: plan_attention(self.segments, self.length, x.device, DTYPE), 0.0, n),
+            "attention mask": (lambda: plan_attention(self.segments, self.length, x.device, DTYPE, c.head_size), 0.0, n),
             "rotary angles": (lambda: rope_angles(self.positions, c.head_size, c.rope_theta), 0.0, n),
             "optimizer": (lambda: self.optimizer.step(lr_scale=0.0), 0.0, 1),
         }

@@ -78,7 +78,7 @@ def main() -> None:
             if group["kind"] == "muon":
                 group["momentum"], group["weight_decay"] = momentum, weight_decay * 0.5 * (1 + math.cos(math.pi * gone))
 
-    clock = Clock(options.seconds)
+    clock = Clock(options.seconds, options.from_first_step)
     while clock.another():
         window = torch.from_numpy(rows.next(options.rows)).to(device)
         loss = compiled(window[:, :-1].contiguous(), window[:, 1:].contiguous())

@@ -6,7 +6,7 @@ import torch
 
 from fromnoise.algorithms.masking import PREFIX_SHIFT
 from fromnoise.model import attention
-from fromnoise.model.attention import AttentionPlan, attend, may_attend, plan_attention
+from fromnoise.model.attention import AttentionPlan, attend, may_attend, plan_attention, segment_bounds
 from tests.model.shapes import random_ids, random_model
 
 SEGMENTS = [[9, 30, 1, 24], [64], [20, 44]]  # lengths in each of three rows of 64
@@ -63,7 +63,7 @@ def test_laws_hold_in_every_form(monkeypatch, check, form):
     check(random_model(qk_norm=False, num_kv_heads=4))
 
 
-def leaking_plan(segment_ids, length, device, dtype):
+def leaking_plan(segment_ids, length, device, dtype, head_size):
     """Sees the next token: the mask of an off-by-one."""
     mask = torch.ones(length, length, dtype=torch.bool).tril(1)
     if segment_ids is not None:
@@ -72,8 +72,8 @@ def leaking_plan(segment_ids, length, device, dtype):
     return AttentionPlan(bias=torch.zeros(mask.shape, dtype=torch.bfloat16).masked_fill_(~mask, attention.MINUS_LARGE))
 
 
-def document_blind_plan(segment_ids, length, device, dtype):
-    return plan_attention(None, length, device, dtype)
+def document_blind_plan(segment_ids, length, device, dtype, head_size):
+    return plan_attention(None, length, device, dtype, head_size)
 
 
 @pytest.mark.parametrize(("check", "broken"), [(check_causal, leaking_plan), (check_packed_equals_separate, document_blind_plan)])
@@ -126,3 +126,30 @@ def test_a_shared_prefix_is_seen_by_those_who_name_it_and_needs_a_mask():
     assert [row.nonzero().flatten().tolist() for row in seen] == expected
     with pytest.raises(ValueError, match=r"share a prefix need a mask, and a row of 2049 tokens has none \(at most 2048\)"):
         plan_attention(torch.full((1, 2049), p + 2), 2049, torch.device("cpu"))
+
+
+def test_bounds_of_segments_are_those_of_all_rows_and_padded_by_empty_ones():
+    segment_ids, _ = packed_row_ids()
+    bounds = segment_bounds(segment_ids)
+    assert bounds.dtype == torch.int32 and len(bounds) == attention.MIN_SEGMENTS + 1
+    assert bounds[:8].tolist() == [0, 9, 39, 40, 64, 128, 148, 192] and bounds[8:].unique().tolist() == [192]
+    assert segment_bounds(torch.ones(2, 64)).tolist()[:3] == [0, 64, 128]  # equal ids at a row's end and the next one's begin are two
+    alone = segment_bounds(torch.arange(96).expand(3, -1))
+    assert alone[:289].tolist() == list(range(289)) and len(alone) == 512 + 1
+    assert len(segment_bounds(torch.ones(64, 1024))) == 1024 + 1  # a 64th of the tokens: most batches of a shape have the number in common
+
+
+def test_rows_of_spans_leave_compiled_code_alone(monkeypatch):
+    """Spans are plain numbers, other ones in every batch: code would be compiled for each until the compiler refused."""
+    model, ids = random_model(), random_ids(3, 64)
+    expected = model(ids, None, packed_row_ids()[0])
+
+    def compiled(*_):
+        raise AssertionError("compiled code was asked")
+
+    model.block_forward = compiled
+    with pytest.raises(AssertionError, match="compiled"):
+        model(ids, None, packed_row_ids()[0])
+    monkeypatch.setattr(attention, "PLAIN_LIMIT_TOKENS", 0)
+    monkeypatch.setattr(attention, "MASK_LIMIT_TOKENS", 0)
+    torch.testing.assert_close(model(ids, None, packed_row_ids()[0]), expected, rtol=1e-4, atol=1e-4)

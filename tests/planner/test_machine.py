@@ -37,9 +37,9 @@ def test_what_decodes_is_said(monkeypatch):
 
 
 def test_compiling_that_does_not_work_is_said(monkeypatch):
-    monkeypatch.setattr(machine, "compile_problem", lambda: "no compiler")
+    monkeypatch.setattr(machine, "compile_problem", lambda device="cpu": "no compiler")
     assert lines(monkeypatch, "num_threads=1")[-1] == "compile: off (torch.compile does not work here: no compiler)"
-    monkeypatch.setattr(machine, "compile_problem", lambda: None)
+    monkeypatch.setattr(machine, "compile_problem", lambda device="cpu": None)
     assert "60 s or more" in lines(monkeypatch, "num_threads=1")[-1]
 
 

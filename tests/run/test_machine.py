@@ -10,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from fromnoise.run import machine
 from fromnoise.run.budget import SHARES, expected_s, steps_for
@@ -43,10 +44,10 @@ def test_dtype_follows_the_measurement():
 
 
 def test_compiling_is_for_long_stages_on_machines_that_can(monkeypatch):
-    monkeypatch.setattr(machine, "compile_problem", lambda: None)
+    monkeypatch.setattr(machine, "compile_problem", lambda device="cpu": None)
     assert machine.should_compile("on", 0) and machine.should_compile("auto", 1e4)
     assert not machine.should_compile("auto", 1) and not machine.should_compile("off", 1e4)
-    monkeypatch.setattr(machine, "compile_problem", lambda: "no compiler")
+    monkeypatch.setattr(machine, "compile_problem", lambda device="cpu": "no compiler")
     assert not machine.should_compile("auto", 1e4)
     with pytest.raises(UserError, match="no compiler"):
         machine.should_compile("on", 0)
@@ -112,3 +113,15 @@ def test_a_budget_cuts_passes_over_few_records_and_never_adds_any():
     assert steps_for(ctx, "sft", 10, share / 4, more=False) == 4
     free = SimpleNamespace(recipe=load_recipe("smoke"), decide=lambda name, make: make())
     assert steps_for(free, "sft", 10, 1.0) == steps_for(free, "sft", 10, 1.0, more=False) == 10
+
+
+def test_a_rank_without_a_gpu_is_refused_and_may_use_the_cpu(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    for wanted in ("cuda", "auto"):
+        with pytest.raises(UserError, match="1 GPU, and rank 1"):
+            machine.resolve_device(wanted)
+    assert machine.resolve_device("cpu") == "cpu"
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    assert machine.resolve_device("auto") == "cuda"

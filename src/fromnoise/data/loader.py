@@ -166,9 +166,11 @@ class PackedEpochs:
 def prefetch(make: Callable[[int], T], start: int, stop: int) -> Iterator[tuple[int, T]]:
     """Yield (step, make(step)) for start <= step < stop, making the next item while this one is used.
 
-    One thread, one item ahead: `make` must be a pure function of the step, so a resume repeats nothing.
+    One thread, one item ahead: `make` must be a pure function of the step, so a resume repeats nothing. It works on the GPU that
+    the calling thread works on (each thread has its own, and begins with the first).
     """
-    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="loader") as pool:
+    own = (torch.cuda.set_device, (torch.cuda.current_device(),)) if torch.cuda.is_initialized() else (None, ())
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="loader", initializer=own[0], initargs=own[1]) as pool:
         upcoming = pool.submit(make, start) if start < stop else None
         for step in range(start, stop):
             item = upcoming.result()

@@ -27,8 +27,8 @@ class Answer:
 class Subject:
     """A causal model under measurement. Weights are read at first use and kept until `close`."""
 
-    def __init__(self, name: str, folder: Path, machine, *, max_batch: int | None = None):
-        self.name, self.folder, self.machine, self.max_batch = name, folder, machine, max_batch
+    def __init__(self, name: str, folder: Path, machine):
+        self.name, self.folder, self.machine = name, folder, machine
         self.tokenizer = Tokenizer.load(folder)
 
     @cached_property
@@ -37,7 +37,7 @@ class Subject:
 
     @cached_property
     def engine(self) -> Engine:
-        return Engine(self.model, dtype=self.machine.torch_dtype, max_batch=self.max_batch)
+        return Engine(self.model, dtype=self.machine.torch_dtype)
 
     def close(self) -> None:
         """Let go of the weights; they are read again when asked for."""

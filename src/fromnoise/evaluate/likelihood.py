@@ -52,7 +52,7 @@ def scored_bits(
     `row_tokens` targets, as in training (a row that begins inside a document lacks what came before it, so longer rows
     read lower). When there is more text than `max_tokens`, evenly spaced rows are taken, each source in proportion to
     its tokens and at least one row; they are the same rows at every call. Each chosen byte is counted once.
-    Batches always have the shape (batch_rows, row_tokens), the last one filled with padding, so that a compiled model
+    Batches always have the shape (batch_rows, row_tokens), the last one filled up, so that a compiled model
     meets no new shape; `forward` is the compiled form of `model` where there is one. Sources without a byte are left
     out. (No switch to eval mode: these models have no dropout, and the switch would make the compiler start again.)
     """
@@ -97,7 +97,8 @@ def _window_batch(rows: Sequence[np.ndarray], token_bytes: np.ndarray, shape: tu
     """Rows of the stream as one Batch of a fixed shape, and (B, T) the bytes each label stands for, 0 where none counts:
     at `<|endoftext|>` and past the end of a row's text."""
     num_rows, row_tokens = shape
-    window = np.full((num_rows, row_tokens + 1), endoftext_id, dtype=np.int64)
+    filling = 0 if endoftext_id else 1  # any id but <|endoftext|>, at each of which a segment would begin
+    window = np.full((num_rows, row_tokens + 1), filling, dtype=np.int64)
     for b, row in enumerate(rows):
         window[b, : len(row)] = row
     labels = window[:, 1:].copy()

@@ -178,37 +178,48 @@ class Decoder:
 
 class GraphDecoder(Decoder):
     """On a CUDA device: a step is one launch of a captured graph instead of twenty kernels a layer, whose launching takes longer
-    than they do (docs/lab-notebook.md). A graph belongs to a number of rows and to this very cache and these weights; each is
-    captured when it is first needed, in some hundredths of a second, so rows and positions come in large steps.
+    than they do (docs/lab-notebook.md). A graph belongs to a number of rows and to this very cache and these weights, so rows
+    and positions come in large steps, and a graph is captured only when its number of rows has come up a few times.
     """
 
     round_rows, round_positions, prefill_tokens = 64, 128, 65_536
+    steps_before_capture = 8  # a capture takes as long as about eight steps without one
 
     def __init__(self, model: Transformer, dtype: torch.dtype):
         self.graphs: dict[int, tuple[torch.cuda.CUDAGraph, Tensor, Tensor, Tensor]] = {}  # rows: graph, tokens, positions, logits
+        self.eager_steps: dict[int, int] = {}  # rows: steps without a graph since the last change of cache or weights
+        self.stream = torch.cuda.Stream(model.norm.weight.device)  # one for all captures: cuBLAS keeps a workspace for each, for ever
         super().__init__(model, dtype)
 
-    def refresh(self, model: Transformer) -> None:
+    def _forget(self) -> None:
         self.graphs.clear()
+        self.eager_steps.clear()
+
+    def refresh(self, model: Transformer) -> None:
+        self._forget()
         super().refresh(model)
 
     def allocate(self, num_rows: int, capacity: int) -> None:
-        self.graphs.clear()
+        self._forget()
         super().allocate(num_rows, capacity)
 
     def grow(self, capacity: int) -> None:
-        self.graphs.clear()
+        self._forget()
         super().grow(capacity)
 
     def release(self) -> None:
-        self.graphs.clear()
+        self._forget()
         super().release()
 
     def step(self, tokens: Tensor, positions: Tensor) -> Tensor:
-        """`Decoder.step`; the logits are overwritten by the next step of as many rows."""
-        if len(tokens) not in self.graphs:
-            self.graphs[len(tokens)] = self._capture(tokens.clone(), positions.clone())
-        graph, own_tokens, own_positions, logits = self.graphs[len(tokens)]
+        """`Decoder.step`; the logits may be overwritten by the next step."""
+        rows = len(tokens)
+        if rows not in self.graphs:
+            if self.eager_steps.get(rows, 0) < self.steps_before_capture:
+                self.eager_steps[rows] = self.eager_steps.get(rows, 0) + 1
+                return super().step(tokens, positions)
+            self.graphs[rows] = self._capture(tokens.clone(), positions.clone())
+        graph, own_tokens, own_positions, logits = self.graphs[rows]
         own_tokens.copy_(tokens)
         own_positions.copy_(positions)
         graph.replay()
@@ -217,17 +228,16 @@ class GraphDecoder(Decoder):
     def _capture(self, tokens: Tensor, positions: Tensor) -> tuple[torch.cuda.CUDAGraph, Tensor, Tensor, Tensor]:
         # The slots that a step writes are all different, so its result is fixed without deterministic mode, whose way of writing
         # them sorts first.
-        deterministic = torch.are_deterministic_algorithms_enabled()
-        torch.use_deterministic_algorithms(False)
+        mode = torch.get_deterministic_debug_mode()
+        torch.set_deterministic_debug_mode("default")
         try:
-            aside = torch.cuda.Stream()
-            aside.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(aside):
-                super().step(tokens, positions)  # libraries prepare themselves at a first call, which a capture must not contain
-            torch.cuda.current_stream().wait_stream(aside)
+            self.stream.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(self.stream):
+                super().step(tokens, positions)  # libraries prepare themselves at a stream's first call, which a capture must not contain
+            torch.cuda.current_stream().wait_stream(self.stream)
             graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph):
+            with torch.cuda.graph(graph, stream=self.stream):
                 logits = super().step(tokens, positions)
         finally:
-            torch.use_deterministic_algorithms(deterministic)
+            torch.set_deterministic_debug_mode(mode)
         return graph, tokens, positions, logits

@@ -18,9 +18,11 @@ from torch import Tensor
 from fromnoise.generate import native
 from fromnoise.generate.decoder import Decoder, GraphDecoder
 from fromnoise.generate.sampling import row_key, sample, uniforms
+from fromnoise.model.config import ModelConfig
 from fromnoise.model.transformer import Transformer
 
 MAX_BATCH_CPU, MAX_BATCH_GPU = 128, 512  # a GPU takes a step of hundreds of rows in the time of one of ten
+CACHE_BYTES_GPU = 8 << 30  # and fewer rows, not below 64, where their cache at full length would be larger
 
 
 class Sampling(Protocol):
@@ -54,8 +56,8 @@ class Engine:
     """Generation from a copy of a model's weights; `refresh` takes a new copy after an update.
 
     dtype: of the matrix products and the cache; bfloat16 where the machine is fast in it. max_batch: rows answered at once
-    (by default 128, on a GPU 512); the cache takes 2 x L x H_kv x K x capacity x element size for each. A sequence ends at
-    the model's `context_tokens`. Decoding is native where the processor and a compiler allow it (native.py), else torch's operators, on a
+    (by default 128, on a GPU up to 512); the cache takes 2 x L x H_kv x K x capacity x element size for each. A sequence ends
+    at the model's `context_tokens`. Decoding is native where the processor and a compiler allow it (native.py), else torch's operators, on a
     CUDA device as captured graphs.
     """
 
@@ -64,8 +66,9 @@ class Engine:
         kind = GraphDecoder if on_cuda else Decoder if torch_alone else native.NativeDecoder
         self.decoder = kind(model, dtype)
         self.draw = _draw if torch_alone else _draw_on_one_thread
-        self.max_batch = max_batch or (MAX_BATCH_GPU if on_cuda else MAX_BATCH_CPU)
         self.context_tokens = model.config.context_tokens
+        self.max_positions = _round_up(self.context_tokens, 32)
+        self.max_batch = max_batch or (_rows_that_fit(model.config, dtype) if on_cuda else MAX_BATCH_CPU)
 
     def refresh(self, model: Transformer) -> None:
         self.decoder.refresh(model)
@@ -108,7 +111,7 @@ class Engine:
             return
         num_rows = min(self.max_batch, len(requests))
         round_rows = self.decoder.round_rows
-        positions = min(self.decoder.round_positions, _round_up(self.context_tokens, 32))
+        positions = min(self.decoder.round_positions, self.max_positions)
         self.decoder.allocate(num_rows if num_rows < round_rows else _round_up(num_rows, round_rows), positions)
         # Longest first: the last batches are then the short, quick ones. Equal prompts are neighbours.
         waiting = sorted(requests, key=lambda r: (len(r.prompt), r.prompt), reverse=True)[::-1]
@@ -162,7 +165,7 @@ class Engine:
     def _reserve(self, positions: int) -> None:
         if positions > self.decoder.capacity:
             unit = self.decoder.round_positions
-            self.decoder.grow(min(_round_up(positions, max(unit, _round_up(positions // 8, unit))), _round_up(self.context_tokens, 32)))
+            self.decoder.grow(min(_round_up(positions, max(unit, _round_up(positions // 8, unit))), self.max_positions))
 
     def _leave(self, active: list[_Request], stop_ids: frozenset[int]) -> None:
         """Take out what is finished, from the back, moving the last row into each gap."""
@@ -196,6 +199,12 @@ def _draw_on_one_thread(logits: Tensor, requests: list[_Request], sampling: Samp
         _draw(logits, requests, sampling)
     finally:
         torch.set_num_threads(num_threads)
+
+
+def _rows_that_fit(config: ModelConfig, dtype: torch.dtype) -> int:
+    """On a GPU: a function of the model alone, so that a resumed stage generates as it began."""
+    row_bytes = 2 * config.num_layers * config.num_kv_heads * config.head_size * config.context_tokens * dtype.itemsize
+    return min(MAX_BATCH_GPU, max(64, CACHE_BYTES_GPU // row_bytes))
 
 
 def _round_up(number: int, multiple: int) -> int:

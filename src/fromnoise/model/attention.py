@@ -18,12 +18,11 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.nn.attention.varlen import varlen_attn
 
 from fromnoise.algorithms.masking import MASK_LIMIT_TOKENS, PREFIX_SHIFT
 
 PLAIN_LIMIT_TOKENS = 512
-MIN_SEGMENTS = 64  # bounds are padded to a power of two from here on: every other length would be compiled anew
+MIN_SEGMENTS = 64
 MINUS_LARGE = -1e30  # not -inf: (-inf) - (-inf) would be NaN where a whole block of keys is hidden
 
 
@@ -36,15 +35,17 @@ class AttentionPlan(NamedTuple):
     bounds: Tensor | None = None  # (S + 1,) int32: where the segments of all rows, one row after another, begin and end
 
 
-def plan_attention(segment_ids: Tensor | None, length: int, device: torch.device, dtype: torch.dtype = torch.float32) -> AttentionPlan:
+def plan_attention(
+    segment_ids: Tensor | None, length: int, device: torch.device, dtype: torch.dtype = torch.float32, head_size: int = 64
+) -> AttentionPlan:
     """segment_ids (B, T): runs of equal values are segments, and no value returns in a row once left. Values from 2^PREFIX_SHIFT
     on name a second segment to attend to (data/packing.py). Padding is a segment like any other, so every query has a key,
-    itself at least. dtype: of the queries, keys and values. Raises ValueError for second segments in rows of more than
+    itself at least. dtype, head_size: of the queries, keys and values. Raises ValueError for second segments in rows of more than
     MASK_LIMIT_TOKENS."""
     plain = device.type == "cpu" and length <= PLAIN_LIMIT_TOKENS
     if segment_ids is None and not plain:
         return AttentionPlan()
-    if device.type == "cuda" and dtype in (torch.bfloat16, torch.float16) and int(segment_ids.max()) >> PREFIX_SHIFT == 0:
+    if flash_takes(device, dtype, head_size) and not shares_prefixes(segment_ids):
         return AttentionPlan(bounds=segment_bounds(segment_ids))
     if length <= MASK_LIMIT_TOKENS:
         mask = torch.ones(1, length, length, dtype=torch.bool, device=device).tril_()
@@ -54,7 +55,7 @@ def plan_attention(segment_ids: Tensor | None, length: int, device: torch.device
         if not plain:
             return AttentionPlan(mask=mask)
         return AttentionPlan(bias=torch.zeros(mask.shape, dtype=torch.bfloat16, device=device).masked_fill_(~mask, MINUS_LARGE))
-    if int(segment_ids.max()) >> PREFIX_SHIFT:
+    if shares_prefixes(segment_ids):
         raise ValueError(f"segments that share a prefix need a mask, and a row of {length} tokens has none (at most {MASK_LIMIT_TOKENS})")
     spans = []
     for row, ids in enumerate(segment_ids):
@@ -65,22 +66,34 @@ def plan_attention(segment_ids: Tensor | None, length: int, device: torch.device
     return AttentionPlan(spans=tuple(spans))
 
 
+def flash_takes(device: torch.device, dtype: torch.dtype, head_size: int) -> bool:
+    """Whether FlashAttention has a kernel for these: cards from Ampere on, 16 bits, heads of whole 16-byte pieces up to 256."""
+    half = dtype in (torch.bfloat16, torch.float16)
+    return device.type == "cuda" and half and head_size % 8 == 0 and head_size <= 256 and torch.cuda.get_device_capability(device) >= (8, 0)
+
+
+def shares_prefixes(segment_ids: Tensor) -> bool:
+    """Whether some segment names a second one (on a GPU the answer waits for the device)."""
+    return int(segment_ids.max()) >> PREFIX_SHIFT > 0
+
+
 def segment_bounds(segment_ids: Tensor) -> Tensor:
     """segment_ids (B, T) -> (S + 1,) int32: the flat positions at which segments begin, none of them crossing a row's end, and B T.
-    S is rounded up to a power of two by empty segments at the end, so that most batches have it in common."""
+    S is rounded up to a power of two, at least a 64th of the tokens, by empty segments at the end, which cost next to nothing: code is
+    compiled anew for every other S."""
     total = segment_ids.numel()
     begins = torch.ones_like(segment_ids, dtype=torch.bool)
     begins[:, 1:] = segment_ids[:, 1:] != segment_ids[:, :-1]
     found = begins.flatten().nonzero().flatten().int()
-    size = max(MIN_SEGMENTS, 1 << (len(found) - 1).bit_length())
+    size = 1 << (max(MIN_SEGMENTS, total // 64, len(found)) - 1).bit_length()
     return F.pad(found, (0, size + 1 - len(found)), value=total)
 
 
 def may_attend(segment_ids: Tensor) -> Tensor:
     """(B, T, T) bool, [b, query, key]: the key's segment is the query's, or the one that the query's names."""
     query, key = segment_ids.unsqueeze(2), segment_ids.unsqueeze(1)
-    if segment_ids.device.type == "cpu" and int(segment_ids.max()) >> PREFIX_SHIFT == 0:
-        return query == key  # nothing is shared: a second comparison would be for nothing (elsewhere, asking would wait for the device)
+    if segment_ids.device.type == "cpu" and not shares_prefixes(segment_ids):
+        return query == key  # a second comparison would be for nothing
     prefix = query >> PREFIX_SHIFT
     return (query == key) | ((prefix == key) & (prefix > 0))
 
@@ -89,6 +102,8 @@ def attend(q: Tensor, k: Tensor, v: Tensor, plan: AttentionPlan) -> Tensor:
     """q (B, T, H, K), k and v (B, T, H_kv, K) -> (B, T, H, K)."""
     grouped = q.shape[2] != k.shape[2]
     if plan.bounds is not None:
+        from torch.nn.attention.varlen import varlen_attn  # brings the compiler along: a second that a CPU need not wait
+
         rows, length = q.shape[:2]
         if grouped:  # torch 2.11's has no switch for it yet
             k, v = (x.repeat_interleave(q.shape[2] // x.shape[2], dim=2) for x in (k, v))

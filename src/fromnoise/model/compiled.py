@@ -21,7 +21,8 @@ def autocast(dtype: torch.dtype, device: str = "cpu") -> AbstractContextManager:
 def compile_blocks(model: Transformer | ScoreModel | ScoreEnsemble) -> None:
     """Compile the model's block: one piece of code for all its layers, and for every later model of its shapes.
 
-    Compiling happens at the first forward and backward pass of each (B, T), fixed shapes only: automatic dynamic
+    Compiling happens at the first forward and backward pass of each (B, T) (on a GPU also of each padded number of segments and of
+    each form of attention), fixed shapes only: automatic dynamic
     shapes depend on what ran before, and a resumed run would compile other code than the uninterrupted one.
     """
     global _compiled_block

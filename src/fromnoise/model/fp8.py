@@ -21,7 +21,9 @@ def problem(config: ModelConfig, num_tokens: int, device: torch.device, dtype: t
         return f"it goes with dtype=bfloat16, and matrix products run in {str(dtype).removeprefix('torch.')} here"
     if device.type == "cuda" and torch.cuda.get_device_capability(device) < (8, 9):
         return f"{torch.cuda.get_device_name(device)} has no such products (cards of compute capability 8.9 and later have)"
-    sizes = {"width": config.width, "ffn_width": config.ffn_width, "heads x head_size": config.num_heads * config.head_size, "tokens": num_tokens}
+    query, key_value = config.num_heads * config.head_size, config.num_kv_heads * config.head_size
+    sizes = {"width": config.width, "ffn_width": config.ffn_width, "heads x head_size": query,
+             "(heads + 2 kv heads) x head_size": query + 2 * key_value, "tokens": num_tokens}  # fmt: skip
     return next((f"{name} {size} is not a multiple of 16" for name, size in sizes.items() if size % 16), None)
 
 

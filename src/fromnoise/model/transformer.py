@@ -231,10 +231,12 @@ class Transformer(nn.Module):
         fp8 = self.fp8 and torch.is_grad_enabled() and dtype == torch.bfloat16
         with torch.autocast(input_ids.device.type, enabled=False):
             cos, sin = rope_angles(position_ids, config.head_size, config.rope_theta)
-            plan = plan_attention(segment_ids, length, input_ids.device, dtype)
+            plan = plan_attention(segment_ids, length, input_ids.device, dtype, config.head_size)
+            # Spans are numbers of this batch alone, for which code would be compiled anew each time.
+            block = self.block_forward if plan.spans is None else block_forward
             x = F.embedding(input_ids, self.embed_tokens.weight)
             for layer in self.layers:
-                x = self.block_forward(x, cos, sin, plan, layer.weights(), config.head_size, config.rms_norm_eps, dtype, fp8)
+                x = block(x, cos, sin, plan, layer.weights(), config.head_size, config.rms_norm_eps, dtype, fp8)
             return rms_norm(x, self.norm.weight, config.rms_norm_eps).to(dtype)
 
     def logits(self, hidden: Tensor) -> Tensor:

@@ -37,8 +37,9 @@ class Process:
         import torch.distributed as dist
 
         if not dist.is_initialized():
-            if torch.cuda.is_available():
-                torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+            own = int(os.environ.get("LOCAL_RANK", "0"))
+            if own < torch.cuda.device_count():  # a rank without one may still run on the CPU; `resolve_device` refuses the rest
+                torch.cuda.set_device(own)
             backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
             # Ranks wait for the main one through whole stages that it does alone: far longer than the usual half hour.
             dist.init_process_group(backend, timeout=timedelta(days=7))

@@ -42,7 +42,7 @@ def describe(recipe: Recipe) -> Iterator[str]:
     if recipe.compile == "off":
         yield "compile: off (recipe: compile=off)"
         return
-    problem = machine.compile_problem()
+    problem = machine.compile_problem(device)
     if problem:
         yield f"compile: off (torch.compile does not work here: {problem})"
     elif recipe.compile == "on":

@@ -140,7 +140,7 @@ class StageContext:
         decided = self.decide("machine", lambda: machines.choose(self.recipe, profile, guess_s).as_dict())
         wanted = Machine(**{**decided, "device_type": device, "num_threads": num_threads})
         if self.recipe.compile != "auto" and wanted.compile != (self.recipe.compile == "on"):
-            wanted = Machine(**{**wanted.as_dict(), "compile": machines.should_compile(self.recipe.compile, guess_s)})
+            wanted = Machine(**{**wanted.as_dict(), "compile": machines.should_compile(self.recipe.compile, guess_s, device)})
         self._check_numerics(machines.numerics(wanted, self.process.world_size))
         if wanted.as_dict() != decided:
             self.record["decisions"]["machine"] = wanted.as_dict()

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 BF16_PAYS = 1.3  # bf16 is used where its matrix products are at least this much faster than fp32's
 COMPILE_PAYS_S = 60.0  # compiling a model takes about half a minute and saves about a third of the time
-MATRIX_CPU, MATRIX_GPU = 1024, 8192  # sides of the square products measured; a GPU does a small one faster than it is told of the next
+MATRIX_CPU, MATRIX_GPU = 1024, 8192  # sides of the square products measured: launching a small one takes a GPU longer than computing it
 EMULATED_S = 0.5  # a large product that would take longer than this: nobody computes in that dtype, so a small one says enough
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # glibc, malloc.h
 
@@ -119,11 +119,15 @@ def remove_torn_kernels(folder: Path) -> int:
 
 
 def resolve_device(wanted: str) -> str:
-    """`auto` is CUDA where there is one, else the CPU. Raises UserError for a device that is not there."""
+    """`auto` is CUDA where there is one, else the CPU. Raises UserError for a device that is not there, or not for every rank."""
     import torch
 
     if wanted == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
+        wanted = "cuda" if torch.cuda.is_available() else "cpu"
+    rank = int(os.environ.get("LOCAL_RANK", "0"))
+    if wanted == "cuda" and torch.cuda.is_available() and rank >= torch.cuda.device_count():
+        count = torch.cuda.device_count()
+        raise UserError(f"device=cuda: this machine has {count} GPU{'s' if count != 1 else ''}, and rank {rank} would need one more; start fewer ranks here")
     if wanted == "cuda" and not torch.cuda.is_available():
         reason = "this torch was built without CUDA" if torch.version.cuda is None else "torch finds no CUDA device"
         raise UserError(f"device=cuda: {reason} (torch {torch.__version__}); use device=cpu or device=auto")
@@ -202,29 +206,30 @@ def choose(recipe: Recipe, profile: dict[str, Any], expected_s: float) -> Machin
     dtype = recipe.dtype
     if dtype == "auto":
         dtype = "bfloat16" if speeds["bfloat16"] >= BF16_PAYS * speeds["float32"] else "float32"
-    return Machine(marks["device"], dtype, should_compile(recipe.compile, expected_s), marks["num_threads"], speeds[dtype])
+    return Machine(marks["device"], dtype, should_compile(recipe.compile, expected_s, marks["device"]), marks["num_threads"], speeds[dtype])
 
 
-def should_compile(setting: str, expected_s: float) -> bool:
+def should_compile(setting: str, expected_s: float, device: str = "cpu") -> bool:
     """Whether to compile. `auto`: when the stage is long enough to repay it and a small function compiles here."""
     if setting == "off" or (setting == "auto" and expected_s < COMPILE_PAYS_S):
         return False
     remove_torn_kernels(Path(os.environ.get("TORCHINDUCTOR_CACHE_DIR", cache_folder() / "inductor")))
-    problem = compile_problem()
+    problem = compile_problem(device)
     if problem and setting == "on":
-        raise UserError(f"compile=on: torch.compile does not work here ({problem}); install a C++ compiler, or use compile=off")
+        needed = "a C++ compiler" if device == "cpu" else "Triton"
+        raise UserError(f"compile=on: torch.compile does not work here ({problem}); install {needed}, or use compile=off")
     return problem is None
 
 
-def compile_problem() -> str | None:
-    """None when torch.compile works here, else why it does not: found out by compiling, forwards and backwards."""
+def compile_problem(device: str = "cpu") -> str | None:
+    """None when torch.compile works for `device`, else why it does not: found out by compiling, forwards and backwards."""
     import torch
 
     def small(x, y):
         return torch.nn.functional.silu(x @ y).sum()
 
     try:
-        x, y = (torch.ones(8, 8, requires_grad=True) for _ in range(2))
+        x, y = (torch.ones(8, 8, device=device, requires_grad=True) for _ in range(2))
         torch.compile(small, dynamic=False, fullgraph=True)(x, y).backward()
     except Exception as error:  # whatever a broken tool chain raises: the answer is the same
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
@@ -240,6 +245,7 @@ def apply(machine: Machine) -> None:
         keep_freed_memory()
     torch.set_num_threads(machine.num_threads)
     torch.use_deterministic_algorithms(True)
+    torch.backends.cuda.enable_cudnn_sdp(False)  # its attention adds gradients in no fixed order, and newer releases prefer it
     # Filling every new tensor with NaN is deterministic mode's help for finding reads of unset memory; it costs a pass
     # over memory for each allocation, and the tests that compare bytes find the same bugs.
     torch.utils.deterministic.fill_uninitialized_memory = False
@@ -285,6 +291,7 @@ def numerics(machine: Machine, world_size: int = 1) -> dict[str, Any]:
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "machine": platform.machine(),
         "cxx": Path(cxx() or "none").name,  # generation is native where there is one
+        **({"gpu": torch.cuda.get_device_name()} if machine.device_type == "cuda" else {}),
     }
 
 

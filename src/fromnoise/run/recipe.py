@@ -124,7 +124,7 @@ class PretrainSection(Section):
     batch_tokens: int = 8_192
     row_tokens: int = 256
     micro_batch_rows: int = 16
-    fp8: bool = False  # the blocks' products in 8 bits, where dtype is bfloat16: for wide models on cards that have them (model/fp8.py)
+    fp8: bool = False  # the blocks' products in 8 bits (model/fp8.py); slower at the one width measured, 1,280 on an H200
     optimizer: OptimizerSection = OptimizerSection(adamw_lr=0.01, embedding_lr=0.1)  # embeddings start at 1
     num_evaluations: int = 8
     evaluation_tokens: int = 65_536
