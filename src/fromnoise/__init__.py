@@ -1,8 +1,8 @@
 """fromnoise: from random noise to a model that can reason. One tool, one run, every claim measured.
 
     import fromnoise
-    run = fromnoise.run("world", budget="10m")
-    run.rlhf.chat("Where does Mara Fenn live?")
+    run = fromnoise.run("world", budget="10m", run_dir="runs/short")
+    run.rlhf.chat("Where does Hazel Scoble live?")
     fromnoise.load("runs/world/sft").complete("The cat sat on the")
 
 Importing this package loads nothing heavy; torch comes with the first call.
