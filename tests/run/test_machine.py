@@ -125,3 +125,13 @@ def test_a_rank_without_a_gpu_is_refused_and_may_use_the_cpu(monkeypatch):
     assert machine.resolve_device("cpu") == "cpu"
     monkeypatch.setenv("LOCAL_RANK", "0")
     assert machine.resolve_device("auto") == "cuda"
+
+
+def test_a_step_that_was_held_up_once_does_not_count(monkeypatch):
+    now, lengths = [0.0], iter([9.0, 1.0, 5.0, 1.2])  # the first warms up, the third is held up
+    monkeypatch.setattr(machine, "clock", lambda device_type: now[0])
+
+    def step():
+        now[0] += next(lengths)
+
+    assert machine.Machine("cpu", "float32", False, 1, 1.0).seconds_of(step) == pytest.approx(1.2)

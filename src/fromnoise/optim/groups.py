@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from fromnoise.optim.muon import MuonAdamW
-from fromnoise.run.machine import clock
+from fromnoise.run.machine import Machine
 from fromnoise.run.recipe import OptimizerSection
 
 
@@ -35,14 +35,10 @@ def make_optimizer(model: nn.Module, section: OptimizerSection, matrix_dtype: to
     )
 
 
-def step_seconds(model: nn.Module, section: OptimizerSection, matrix_dtype: torch.dtype) -> float:
+def step_seconds(model: nn.Module, section: OptimizerSection, machine: Machine) -> float:
     """Seconds of one optimizer step, tried on a copy of the model: the model itself stays as it is."""
     trial = copy.deepcopy(model)
     for parameter in trial.parameters():
         parameter.grad = torch.ones_like(parameter)
-    optimizer = make_optimizer(trial, section, matrix_dtype)
-    optimizer.step(lr_scale=0.0)  # the first step allocates
-    device = parameter.device.type
-    start = clock(device)
-    optimizer.step(lr_scale=0.0)
-    return clock(device) - start
+    optimizer = make_optimizer(trial, section, machine.torch_dtype)
+    return machine.seconds_of(lambda: optimizer.step(lr_scale=0.0))

@@ -95,14 +95,14 @@ def run(ctx) -> None:
         return {name: Loss(part.sum(), float(masks[name].sum()), "token") for name, part in parts_of(nll, text_rows).items()}
 
     def measure_step_s() -> float:
-        """Seconds of a step after one to warm up; weights and random state are untouched."""
+        """Seconds of a step; weights and random state are untouched."""
         batch = micro_batches(0)
-        for _ in range(3):
-            start = ctx.machine.clock()
+
+        def backward() -> None:
             for item in batch:
                 sum(part.sum for part in losses(item).values()).backward()
-            seconds = ctx.machine.clock() - start
-        seconds += step_seconds(model, settings.optimizer, ctx.machine.torch_dtype)
+
+        seconds = ctx.machine.seconds_of(backward) + step_seconds(model, settings.optimizer, ctx.machine)
         optimizer.zero_grad(set_to_none=True)
         return seconds
 

@@ -90,13 +90,15 @@ def run(ctx) -> None:
         _, prompts, written = rollout(0, [problems.levels[0]] * settings.prompts_per_iteration)
         sample_s = machine.clock() - start
         batches = Answers(prompts, [one.token_ids for one in written], shape).batches()
-        for _ in range(2):
-            start = machine.clock()
+
+        def backward() -> None:
             with machine.autocast():
                 policy(batches[0].input_ids, batches[0].position_ids, batches[0].segment_ids).float().mean().backward()
+
+        seconds = machine.seconds_of(backward)
         optimizer.zero_grad()
         trained = len(batches) + 2 * settings.minibatches  # right answers and anchors beside each minibatch
-        return sample_s + (machine.clock() - start) * (trained + 2 / 3 * len(batches))
+        return sample_s + seconds * (trained + 2 / 3 * len(batches))
 
     iteration_s = ctx.decide("iteration_s", measure)
     num_iterations = steps_for(ctx, "reason", settings.num_iterations, iteration_s)

@@ -376,12 +376,11 @@ def measure_step_s(ctx, plan: Plan) -> float:
     model = ScoreModel(load_model(ctx.path("sft"))).to(ctx.machine.device)
     if ctx.machine.compile:
         compile_blocks(model)
-    seconds = 0.0
-    for _ in range(2):
-        start = ctx.machine.clock()
+
+    def backward() -> None:
         for batch, pairs in plan.micro_batches(0):
             with ctx.machine.autocast():
                 scores = model(batch.input_ids, batch.position_ids, batch.segment_ids)
             preference_loss(scores, batch, pairs)[0].backward()
-        seconds = ctx.machine.clock() - start
-    return seconds
+
+    return ctx.machine.seconds_of(backward)

@@ -83,12 +83,14 @@ def practise(ctx) -> None:
         start = machine.clock()
         batch = rollout(0).answers.batches()[0]
         sample_s, num_rows = machine.clock() - start, len(rollout(0).answers.rows)
-        for _ in range(2):
-            start = machine.clock()
+
+        def backward() -> None:
             with machine.autocast():
                 policy(batch.input_ids, batch.position_ids, batch.segment_ids).float().mean().backward()
+
+        seconds = machine.seconds_of(backward)
         policy.zero_grad(set_to_none=True)
-        return sample_s + (machine.clock() - start) * -(-num_rows // shape.num_rows) * learner.passes
+        return sample_s + seconds * -(-num_rows // shape.num_rows) * learner.passes
 
     iteration_s = ctx.decide("iteration_s", measure)
     num_iterations = steps_for(ctx, "rlhf", settings.num_iterations, iteration_s)

@@ -57,13 +57,13 @@ def run(ctx) -> None:
     data = Pairs(ctx, shape, reference) if settings.method == "dpo" else BestAnswers(ctx, shape, models["reward"], engine, prompts, tokenizer)
 
     def measure_step_s() -> float:
-        for _ in range(2):
-            start = ctx.machine.clock()
+        def backward() -> None:
             for micro_batch in data.micro_batches(0):
                 sum(loss.sum for loss in data.losses(policy, micro_batch, []).values()).backward()
-            seconds = ctx.machine.clock() - start
+
+        seconds = ctx.machine.seconds_of(backward) + step_seconds(policy, method.optimizer, ctx.machine)
         policy.zero_grad(set_to_none=True)
-        return seconds + step_seconds(policy, method.optimizer, ctx.machine.torch_dtype)
+        return seconds
 
     step_s = ctx.decide("step_s", measure_step_s)
     num_steps = steps_for(ctx, "rlhf", max(1, round(method.epochs * data.steps_per_epoch)), step_s)

@@ -86,13 +86,13 @@ def run(ctx) -> None:
         return float(sum(token_nll(batch.to(ctx.machine.device)).sum() for batch in held_out)) / sum(batch.num_targets for batch in held_out)
 
     def measure_step_s() -> float:
-        """Seconds of a step after one to warm up; weights and random state are untouched."""
-        for _ in range(2):
-            start = ctx.machine.clock()
+        """Seconds of a step; weights and random state are untouched."""
+
+        def backward() -> None:
             for batch in micro_batches(0):
                 token_nll(batch).sum().backward()
-            seconds = ctx.machine.clock() - start
-        seconds += step_seconds(model, settings.optimizer, ctx.machine.torch_dtype)
+
+        seconds = ctx.machine.seconds_of(backward) + step_seconds(model, settings.optimizer, ctx.machine)
         optimizer.zero_grad(set_to_none=True)
         return seconds
 
