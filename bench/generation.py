@@ -20,11 +20,10 @@ prepare_environment()
 
 import torch  # noqa: E402
 from shape import NEW_TOKENS, PROMPT_TOKENS  # noqa: E402
-from training_step import SHAPES  # noqa: E402
+from training_step import SHAPES, config_of  # noqa: E402
 
 from fromnoise.data.tokenizer import Tokenizer  # noqa: E402
 from fromnoise.generate.engine import Engine  # noqa: E402
-from fromnoise.model.config import ModelConfig  # noqa: E402
 from fromnoise.model.hf import save_model  # noqa: E402
 from fromnoise.model.initialize import initialize  # noqa: E402
 from fromnoise.model.transformer import Transformer  # noqa: E402
@@ -51,13 +50,12 @@ def main() -> None:
     device = resolve_device(options.device)
     dtype = choose(Recipe(compile="off"), measure(device, torch.get_num_threads()), 0.0).torch_dtype
     apply(Machine(device, str(dtype).removeprefix("torch."), False, torch.get_num_threads(), 1.0))
-    layers, width, heads, ffn, vocab, *_ = SHAPES[options.shape]
     tokenizer = Tokenizer.train(["The cat sat on the mat."] * 20, 320)
-    config = ModelConfig(vocab, layers, width, heads, heads, width // heads, ffn, context_tokens=PROMPT_TOKENS + NEW_TOKENS)
+    config = config_of(options.shape, context_tokens=PROMPT_TOKENS + NEW_TOKENS)
     model = initialize(Transformer(config), 0).to(device)
     engine = Engine(model, dtype, max_batch=max(options.rows))
     print(f"{options.shape}, {dtype} on {device}, {type(engine.decoder).__name__}")
-    prompts = torch.randint(300, vocab, (max(options.rows), PROMPT_TOKENS), generator=torch.Generator().manual_seed(0))
+    prompts = torch.randint(300, config.vocab_size, (max(options.rows), PROMPT_TOKENS), generator=torch.Generator().manual_seed(0))
     for rows in options.rows:
         told("fromnoise", rows, device, lambda rows=rows: engine.generate(prompts[:rows].tolist(), NEW_TOKENS, frozenset(), SamplingSection(), 0))
     if options.peer:

@@ -19,10 +19,9 @@ from fromnoise.run.machine import prepare_environment
 prepare_environment()
 
 import torch  # noqa: E402
-from training_step import SHAPES  # noqa: E402
+from training_step import SHAPES, config_of  # noqa: E402
 
 from fromnoise.data.tokenizer import Tokenizer  # noqa: E402
-from fromnoise.model.config import ModelConfig  # noqa: E402
 from fromnoise.model.heads import ScoreModel  # noqa: E402
 from fromnoise.model.hf import save_model, save_reward  # noqa: E402
 from fromnoise.model.initialize import initialize  # noqa: E402
@@ -43,9 +42,8 @@ def make(folder: Path, shape: str) -> RunFolder:
     (folder / "prefer").mkdir()
     records = [{"id": f"p{i}", "split": "train", "messages": [{"role": "user", "content": text}]} for i, text in enumerate(questions)]
     (folder / "prefer" / "prompts.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
-    layers, width, heads, ffn, vocab, *_ = SHAPES[shape]
     tokenizer = Tokenizer.train(questions, 512)
-    config = ModelConfig(vocab, layers, width, heads, heads, width // heads, ffn, context_tokens=256)
+    config = config_of(shape, context_tokens=256)
     save_model(folder / "sft", initialize(Transformer(config), 0), tokenizer)
     for seed, name in enumerate(("reward", "audit"), start=1):
         scorer = ScoreModel(initialize(Transformer(config), seed))

@@ -48,6 +48,12 @@ SHAPES = {
 DEVICE, DTYPE = "cpu", torch.float32  # set by `main`
 
 
+def config_of(name: str, **more) -> ModelConfig:
+    """The model of a shape; `more`: further fields of its config."""
+    layers, width, heads, ffn, vocab, *_ = SHAPES[name]
+    return ModelConfig(vocab, layers, width, heads, heads, width // heads, ffn, **more)
+
+
 def median_s(run: Callable[[], object], seconds: float) -> float:
     """Median time of `run`, at least three times and for about `seconds`."""
     times, until = [], time.perf_counter() + seconds
@@ -72,9 +78,8 @@ class Step:
     """A model of one shape, its batch, and its parts to be timed."""
 
     def __init__(self, name: str, compiled: bool, fp8: bool):
-        layers, width, heads, ffn, vocab, self.rows, self.length, self.micro_batches, document_tokens = SHAPES[name]
-        size = width // heads
-        self.config = ModelConfig(vocab, layers, width, heads, heads, size, ffn)
+        *_, vocab, self.rows, self.length, self.micro_batches, document_tokens = SHAPES[name]
+        self.config = config_of(name)
         self.model = initialize(Transformer(self.config), 0).to(DEVICE)
         self.model.fp8 = fp8
         if fp8 and (why := problem(self.config, self.rows * self.length, torch.device(DEVICE), DTYPE)):

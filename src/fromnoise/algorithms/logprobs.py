@@ -119,9 +119,8 @@ def _cross_entropy_chunks(hidden, weight, labels, keep, token_grads, with_grads,
                     continue
                 probs[torch.arange(len(rows), device=probs.device), y] -= 1.0
                 grad = (probs if token_grads is None else probs.mul_(token_grads[rows, None])).to(dtype)
-            if with_grads:
-                grad_hidden[rows] = (grad @ w).to(hidden.dtype)
-                grad_weight += grad.t() @ h
+            grad_hidden[rows] = (grad @ w).to(hidden.dtype)
+            grad_weight += grad.t() @ h
     return nll, grad_hidden, grad_weight.to(weight.dtype) if with_grads else None
 
 

@@ -57,8 +57,8 @@ class Engine:
 
     dtype: of the matrix products and the cache; bfloat16 where the machine is fast in it. max_batch: rows answered at once
     (by default 128, on a GPU up to 512); the cache takes 2 x L x H_kv x K x capacity x element size for each. A sequence ends
-    at the model's `context_tokens`. Decoding is native where the processor and a compiler allow it (native.py), else torch's operators, on a
-    CUDA device as captured graphs.
+    at the model's `context_tokens`. Decoding is native where the processor and a compiler allow it (native.py), else torch's
+    operators, on a CUDA device as captured graphs.
     """
 
     def __init__(self, model: Transformer, dtype: torch.dtype = torch.float32, max_batch: int | None = None):
