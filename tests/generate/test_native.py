@@ -2,12 +2,14 @@
 
 import ctypes
 
+import numpy as np
 import pytest
 import torch
 
 from fromnoise.generate import native
 from fromnoise.generate.decoder import Decoder
 from fromnoise.generate.engine import Engine
+from fromnoise.generate.sampling import row_key, sample, uniforms
 from tests.generate.test_engine import STOP, Sampling, check_logprobs_equal_the_trainers, ragged_prompts
 from tests.model.shapes import random_ids, random_model
 
@@ -109,3 +111,24 @@ def test_it_is_built_once_and_kept(monkeypatch, tmp_path):
     before = built.stat().st_mtime_ns
     native.library.__wrapped__()
     assert [path.stat().st_mtime_ns for path in (tmp_path / "fromnoise" / "native").iterdir()] == [before]
+
+
+def test_it_draws_what_the_sampler_draws():
+    """The same token wherever no cumulative mass lies within rounding of the uniform number, the same log-probability; vocabularies that
+    fill no panel, logits that are slices of wider rows, tokens that cannot be."""
+    decoder = native.NativeDecoder(decodable(), torch.float32)
+    for vocab, temperature in ((7, 1.0), (64, 0.7), (300, 1.3), (4096, 1.0)):
+        logits = (torch.randn(2000, vocab + 5, generator=torch.Generator().manual_seed(vocab)) * 3)[:, :vocab]
+        logits[:, 1::3] = -torch.inf
+        noise = uniforms(np.array([row_key(1, row) for row in range(2000)], dtype=np.uint64), np.zeros(2000))
+        noise[0], noise[1] = 0.0, 1 - 2**-53
+        expected, expected_logprobs = sample(logits, torch.from_numpy(noise), temperature)
+        ids, logprobs = decoder.sample(logits, noise, temperature, 0, 1.0)
+        same = ids == expected
+        assert same.double().mean() > 0.998 and not (ids % 3 == 1).any() and int(ids.max()) < vocab
+        torch.testing.assert_close(logprobs[same], expected_logprobs[same], rtol=1e-5, atol=2e-6)
+        twin = decoder.sample(logits, noise[::-1].copy(), temperature, 0, 1.0)[0]  # broken: each row with another's number
+        assert (twin == expected).double().mean() < 0.9
+    for options in ((0.0, 0, 1.0), (1.0, 3, 1.0), (1.0, 0, 0.4)):  # temperature, top_k, top_p: what is left to the sampler
+        for found, wanted in zip(decoder.sample(logits, noise, *options), sample(logits, torch.from_numpy(noise), *options), strict=True):
+            torch.testing.assert_close(found, wanted)

@@ -25,7 +25,7 @@ def test_levels_solved_now_and_then_are_drawn_most():
 
 
 def group(iteration: int, name: int) -> Group:
-    return Group([name], [[1]], [[True]], [[0.5]], iteration)
+    return Group([name], [[1]], [[True]], [[0.5]], iteration, [[0.0]])
 
 
 def test_the_buffer_fills_up_and_forgets():

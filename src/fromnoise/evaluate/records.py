@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from fromnoise.run.machine import release_memory
+from fromnoise.run.machine import give_back_pages
 
 
 def write_jsonl(path: Path, records: Iterable[dict]) -> None:
@@ -42,7 +42,7 @@ def part(folder: Path, name: str, make: Callable[[], Iterable[dict]]) -> list[di
     path = folder / f"{name}.jsonl"
     if not path.exists():
         write_jsonl(path, make())
-        release_memory()  # parts ask for blocks of many sizes, and glibc would keep those of all of them
+        give_back_pages()  # parts ask for blocks of many sizes, and glibc would keep those of all of them
     return read_jsonl(path)
 
 

@@ -14,10 +14,12 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fromnoise.generate.sampling import sample
 from fromnoise.model.attention import MINUS_LARGE, attend, plan_attention
 from fromnoise.model.transformer import Transformer, rope_angles, swap_halves
 
@@ -168,6 +170,10 @@ class Decoder:
             mixed = torch.bmm(scores.softmax(-1), values[: len(at)]).view(len(tokens), -1)
             x = leave(x, mixed, layer, fixed)
         return score(x, self.head, fixed)
+
+    def sample(self, logits: Tensor, uniform: np.ndarray, temperature: float, top_k: int, top_p: float) -> tuple[Tensor, Tensor]:
+        """(ids (S,), logprobs (S,)) drawn from logits (S, V) with uniform (S, 2) float64 in [0, 1): sampling.py's `sample`."""
+        return sample(logits, torch.from_numpy(uniform).to(logits.device), temperature, top_k, top_p)
 
     def move(self, source: int, target: int, length: int) -> None:
         """Copy row `source`, `length` positions of it, over row `target`."""

@@ -8,6 +8,7 @@ enter when enough rows are free.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -17,7 +18,7 @@ from torch import Tensor
 
 from fromnoise.generate import native
 from fromnoise.generate.decoder import Decoder, GraphDecoder
-from fromnoise.generate.sampling import row_key, sample, uniforms
+from fromnoise.generate.sampling import row_key, uniforms
 from fromnoise.model.config import ModelConfig
 from fromnoise.model.transformer import Transformer
 
@@ -65,7 +66,7 @@ class Engine:
         on_cuda, torch_alone = model.norm.weight.is_cuda, native.problem(model, dtype) is not None
         kind = GraphDecoder if on_cuda else Decoder if torch_alone else native.NativeDecoder
         self.decoder = kind(model, dtype)
-        self.draw = _draw if torch_alone else _draw_on_one_thread
+        self.threads = nullcontext if torch_alone else _one_torch_thread
         self.context_tokens = model.config.context_tokens
         self.max_positions = _round_up(self.context_tokens, 32)
         self.max_batch = max_batch or (_rows_that_fit(model.config, dtype) if on_cuda else MAX_BATCH_CPU)
@@ -118,11 +119,12 @@ class Engine:
         active: list[_Request] = []
         while waiting or active:
             free = num_rows - len(active)
-            if waiting and (not active or free >= max(1, num_rows // 8)):
-                self._admit(waiting, active, free, sampling)
-            else:
-                self._step(active, sampling)
-            self._leave(active, stop_ids)
+            with self.threads():
+                if waiting and (not active or free >= max(1, num_rows // 8)):
+                    self._admit(waiting, active, free, sampling)
+                else:
+                    self._step(active, sampling)
+                self._leave(active, stop_ids)
             yield
         self.decoder.release()
 
@@ -150,7 +152,7 @@ class Engine:
             torch.from_numpy(input_ids).to(device), torch.tensor(lengths, device=device), rows, torch.tensor(sources, device=device)
         )
         active += entering
-        self.draw(logits, entering, sampling)
+        self._draw(logits, entering, sampling)
 
     def _step(self, active: list[_Request], sampling: Sampling) -> None:
         device = self.decoder.device
@@ -160,7 +162,16 @@ class Engine:
         # Spare rows repeat position 0 of rows that nobody holds: the next prompt to enter them overwrites it.
         tokens = torch.tensor([r.tokens[-1] for r in active] + [0] * spare, device=device)
         logits = self.decoder.step(tokens, torch.tensor(positions + [0] * spare, device=device))
-        self.draw(logits[: len(active)], active, sampling)
+        self._draw(logits[: len(active)], active, sampling)
+
+    def _draw(self, logits: Tensor, requests: list[_Request], sampling: Sampling) -> None:
+        """Append one sampled token to each request. logits (S, V)."""
+        keys = np.array([r.key for r in requests], dtype=np.uint64)
+        noise = uniforms(keys, np.array([len(r.tokens) for r in requests]))
+        ids, logprobs = self.decoder.sample(logits, noise, sampling.temperature, sampling.top_k, sampling.top_p)
+        for request, token, logprob in zip(requests, ids.tolist(), logprobs.tolist(), strict=True):
+            request.tokens.append(token)
+            request.logprobs.append(logprob)
 
     def _reserve(self, positions: int) -> None:
         if positions > self.decoder.capacity:
@@ -180,23 +191,14 @@ class Engine:
                 self.decoder.move(len(active), row, len(last.prompt) + len(last.tokens))
 
 
-def _draw(logits: Tensor, requests: list[_Request], sampling: Sampling) -> None:
-    """Append one sampled token to each request. logits (S, V)."""
-    keys = np.array([r.key for r in requests], dtype=np.uint64)
-    noise = uniforms(keys, np.array([len(r.tokens) for r in requests]))
-    ids, logprobs = sample(logits, torch.from_numpy(noise).to(logits.device), sampling.temperature, sampling.top_k, sampling.top_p)
-    for request, token, logprob in zip(requests, ids.tolist(), logprobs.tolist(), strict=True):
-        request.tokens.append(token)
-        request.logprobs.append(logprob)
-
-
-def _draw_on_one_thread(logits: Tensor, requests: list[_Request], sampling: Sampling) -> None:
-    """After a native step. A thread of torch's pool that has had work spins for a while in wait of more, on a core that the
-    decoder's own threads want: with two cores a step of 64 rows took 10.1 ms, and 5.8 so."""
+@contextmanager
+def _one_torch_thread() -> Iterator[None]:
+    """Around everything that torch does between native steps, down to the copying of a row. A thread of its pool that has had work
+    spins for a while in wait of more, on a core that the decoder's own threads want (docs/lab-notebook.md)."""
     num_threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        _draw(logits, requests, sampling)
+        yield
     finally:
         torch.set_num_threads(num_threads)
 

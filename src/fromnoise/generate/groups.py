@@ -32,14 +32,15 @@ class Written:
 
 @dataclass(slots=True)
 class Group:
-    """G answers to one problem. credit, old_logprobs, ref_logprobs: one number for each token of each answer."""
+    """G answers to one problem. credit, old_logprobs, ref_logprobs: one number for each token of each answer; old_logprobs are the sampler's
+    until the group is learnt from."""
 
     prompt_ids: list[int]
     answer_ids: list[list[int]]
     counted: list[list[bool]]
     credit: list[list[float]]
     iteration: int  # when it was sampled
-    old_logprobs: list[list[float]] = field(default_factory=list)
+    old_logprobs: list[list[float]]
     ref_logprobs: list[list[float]] = field(default_factory=list)
 
     def to_json(self) -> dict:
@@ -109,7 +110,7 @@ def make_groups(
         answers, found = written[p * size : (p + 1) * size], grades[p * size : (p + 1) * size]
         steps = [steps_of_tokens(tokenizer, answer.token_ids, len(one.right_steps)) for answer, one in zip(answers, found, strict=True)]
         values = [[float(credit[p, g, step if by_step else 0]) for step in own] for g, own in enumerate(steps)]
-        groups.append(Group(prompts[p * size], [a.token_ids for a in answers], [a.counted for a in answers], values, iteration))
+        groups.append(Group(prompts[p * size], [a.token_ids for a in answers], [a.counted for a in answers], values, iteration, [a.logprobs for a in answers]))
     return groups
 
 

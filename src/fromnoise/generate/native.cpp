@@ -308,9 +308,51 @@ struct Pass {
     }
 };
 
+// An index drawn in proportion to `count` masses that add up to `total`: the inverse of the cumulative distribution, in whole 2^-40 of it.
+int64_t pick(const float* masses, int64_t count, float total, double uniform, std::vector<int64_t>& running) {
+    int64_t sum = 0;
+    for (int64_t i = 0; i < count; i++) running[i] = sum += (int64_t)((double)(masses[i] / total) * 1099511627776.0);
+    const int64_t target = (int64_t)(uniform * (double)sum);
+    const int64_t found = std::upper_bound(running.begin(), running.begin() + count, target) - running.begin();
+    return std::min(found, count - 1);
+}
+
+Vector columns_of(const float* row, int64_t column, int64_t vocab_size, Vector temperature) {  // logits / temperature, -inf from the vocabulary's end on
+    const __mmask16 inside = vocab_size - column >= LANES ? 0xffff : (__mmask16)((1u << std::max<int64_t>(0, vocab_size - column)) - 1);
+    return _mm512_mask_div_ps(_mm512_set1_ps(-INFINITY), inside, _mm512_maskz_loadu_ps(inside, row + column), temperature);
+}
+
 }  // namespace
 
 extern "C" {
+
+// sampling.py's `sample` where nothing is cut: a token from each of `count` rows of logits (rows, stride) and its log-probability. uniform (count, 2).
+void draw(const float* logits, int64_t stride, int64_t vocab_size, int64_t count, float temperature, const double* uniform, int64_t* ids, float* logprobs) {
+    const int64_t size = padded(vocab_size), num_panels = size / PANEL;
+    std::vector<float> masses(size), panels(num_panels);
+    std::vector<int64_t> running(std::max(num_panels, PANEL));
+    const Vector divisor = _mm512_set1_ps(temperature);
+    for (int64_t row = 0; row < count; row++) {
+        const float* from = logits + row * stride;
+        Vector highest = _mm512_set1_ps(-INFINITY);
+        for (int64_t i = 0; i < size; i += LANES) highest = _mm512_max_ps(highest, columns_of(from, i, vocab_size, divisor));
+        const Vector top = _mm512_set1_ps(_mm512_reduce_max_ps(highest));
+        float total = 0;
+        for (int64_t panel = 0; panel < num_panels; panel++) {
+            Vector sum = _mm512_setzero_ps();
+            for (int64_t i = panel * PANEL; i < (panel + 1) * PANEL; i += LANES) {
+                const Vector mass = exponential(_mm512_sub_ps(columns_of(from, i, vocab_size, divisor), top));
+                _mm512_storeu_ps(&masses[i], mass);
+                sum = _mm512_add_ps(sum, mass);
+            }
+            total += panels[panel] = _mm512_reduce_add_ps(sum);
+        }
+        const int64_t panel = pick(panels.data(), num_panels, total, uniform[2 * row], running);
+        const int64_t inside = pick(&masses[panel * PANEL], PANEL, panels[panel], uniform[2 * row + 1], running);
+        ids[row] = std::min(panel * PANEL + inside, vocab_size - 1);
+        logprobs[row] = std::log(masses[ids[row]] / total);
+    }
+}
 
 int64_t element_bits(int64_t wanted) {  // `wanted` where this build computes in it, else 0
 #ifdef __AVX512BF16__

@@ -280,6 +280,11 @@ def keep_freed_memory() -> None:
 def release_memory() -> None:
     """Between stages: collect cycles that hold tensors, and have glibc give freed pages back, which it keeps otherwise."""
     gc.collect()
+    give_back_pages()
+
+
+def give_back_pages() -> None:
+    """Have glibc hand freed memory to the system; cycles stay, which a collection takes a quarter of a second to look for among a run's records."""
     if sys.platform == "linux":
         with contextlib.suppress(OSError, AttributeError):  # another C library has no malloc_trim
             ctypes.CDLL("libc.so.6").malloc_trim(0)

@@ -17,7 +17,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInf
 POSITIVE = frozenset(
     "tokens batch_tokens row_tokens context_tokens micro_batch_rows batch_pairs batch_prompts rollouts_per_iteration minibatches ppo_epochs "
     "max_new_tokens num_layers width num_heads num_kv_heads head_size ffn_width num_threads num_pairs num_labelled best_of_n max_chars ensemble group_size n "
-    "prompts_per_iteration groups_per_update anchor_prompts validate_every validation_problems "
+    "answers_per_prompt prompts_per_iteration groups_per_update anchor_prompts validate_every validation_problems "
     "beta kl_target_nats audit_every audit_prompts".split()
 )
 
@@ -256,6 +256,7 @@ class RlhfSection(Section):
     clip_ratio_high: float | None = None  # the upper bound apart (clip-higher); None: as the lower
     value_clip: float = 0.2
     critic_warmup_iterations: int = 2  # iterations in which the critic alone learns
+    answers_per_prompt: int = 1  # ppo: several share one copy of their prompt in a row, which costs less; each is still credited by itself
     group_size: int = 8  # grpo, rloo: answers to each prompt
     divide_by_std: bool = True  # grpo: by the group's deviation, as published
     aggregation: Literal["token", "sequence", "constant"] = "token"  # grpo, rloo: how an answer's tokens are weighed

@@ -139,8 +139,8 @@ def run(ctx) -> None:
             right = grouped.led_to_right(engine, tokenizer, drawn, prompts, written, grades, settings, seed_from(ctx.seed, "retries", iteration))
             sampled = time.perf_counter()
 
-            add_logprobs(fresh, policy, reference, shape, settings, machine)
             chosen, num_old = buffer.take(fresh, settings.groups_per_update, iteration)
+            add_logprobs(chosen, iteration, policy, reference, shape, settings, machine)
             scale = lr_scale(iteration, num_iterations, *(getattr(settings.optimizer, name) for name in ("warmup_frac", "decay_frac", "final_lr_frac")))
             scored = time.perf_counter()
             trained, kl_nats, credited, skipped = [], None, [], 0
@@ -271,8 +271,9 @@ def make_anchors(ctx, engine: Engine, reference, tokenizer: Tokenizer, shape: Ro
     return anchors
 
 
-def add_logprobs(groups: list[grouped.Group], policy, reference, shape: RowShape, settings, machine) -> None:
-    """One forward pass of policy and reference: how likely the answers' tokens were to those who are compared."""
+def add_logprobs(groups: list[grouped.Group], iteration: int, policy, reference, shape: RowShape, settings, machine) -> None:
+    """One forward pass of policy and reference over the groups that are learnt from: how likely the answers' tokens were to those who
+    are compared. A group that has waited keeps the sampler's numbers for the policy, which has changed since."""
     if not groups:
         return
     answers, _ = together(groups, shape)
@@ -281,7 +282,8 @@ def add_logprobs(groups: list[grouped.Group], policy, reference, shape: RowShape
         values, _ = answer_logprobs(model, answers, batches, settings.sampling.temperature, machine.autocast)
         rows = [row[:length] for row, length in zip(values.tolist(), answers.lengths.tolist(), strict=True)]
         for at, group in enumerate(groups):
-            setattr(group, name, rows[at * settings.group_size : (at + 1) * settings.group_size])
+            if name == "ref_logprobs" or group.iteration == iteration:
+                setattr(group, name, rows[at * settings.group_size : (at + 1) * settings.group_size])
 
 
 def together(groups: list[grouped.Group], shape: RowShape) -> tuple[Answers, dict[str, Tensor]]:

@@ -69,7 +69,7 @@ def practise(ctx) -> None:
     engine = Engine(policy, dtype=machine.torch_dtype)
     shape = RowShape(settings.row_tokens, settings.micro_batch_rows, tokenizer.pad_id, machine.device)
     prompts, audit_prompts, counts = divide_prompts(ctx, tokenizer)
-    group = 1 if critic else settings.group_size
+    group = settings.answers_per_prompt if critic else settings.group_size
     prompts_per_iteration, seed = max(1, settings.rollouts_per_iteration // group), practice_seed(ctx)
 
     @lru_cache(maxsize=1)  # the first rollout is measured before the loop that uses it
