@@ -1,11 +1,14 @@
 """Sequences without words before and beside the text: counted apart, and no row of the text lost."""
 
+import json
 import math
 
 import pytest
 
+from fromnoise.algorithms import logprobs
 from fromnoise.data.shards import token_dtype, write_token_index, write_tokens
 from fromnoise.data.tokenizer import Tokenizer
+from fromnoise.run.folder import RunFolder
 
 from . import small_run
 
@@ -53,3 +56,25 @@ def test_interrupted_equals_uninterrupted_in_either_part(parent, tmp_path):
     whole = trained(parent, tmp_path / "whole", **changes)
     for stop in (1, 7):
         assert trained(parent, tmp_path / f"stopped-{stop}", stop_after=stop, **changes).outputs == whole.outputs
+
+
+def test_the_head_is_computed_once_a_token(parent, tmp_path, monkeypatch):
+    """Rows of text and rows beside them weigh differently; in one loss over both, every token's logits would be computed again on the way back."""
+    plain, with_own_weights = logprobs._cross_entropy_chunks, []
+
+    def watched(hidden, weight, labels, keep, token_grads, *more):
+        with_own_weights.append(token_grads is not None)
+        return plain(hidden, weight, labels, keep, token_grads, *more)
+
+    monkeypatch.setattr(logprobs, "_cross_entropy_chunks", watched)
+    trained(parent, tmp_path / "run", procedural_frac=0.25, procedural_rows_frac=0.25, procedural_weight=0.5)
+    talks = tmp_path / "talks.jsonl"
+    talks.write_text("".join(json.dumps({"prompt": f"Where is {text}", "response": text}) + "\n" for text in TEXTS))
+    settings = small_run.recipe(
+        data={"conversations": [str(talks)]}, model=MODEL,
+        sft={"row_tokens": 64, "batch_tokens": 256, "micro_batch_rows": 4, "replay_frac": 0.25, "replay_weight": 0.15, "optimizer": small_run.OPTIMIZER},
+    )  # fmt: skip
+    run = small_run.copy_of(RunFolder(tmp_path / "run"), tmp_path / "tuned", without="sft")
+    tuned = small_run.do(run, "sft", settings)
+    assert any("replay_loss_nats" in line for line in tuned.metrics)
+    assert len(with_own_weights) > 40 and not any(with_own_weights)

@@ -78,7 +78,7 @@ def run(ctx) -> None:
         return found
 
     def parts_of(values: Tensor, text_rows: int) -> dict[str, Tensor]:
-        """Values by row (B, T), told apart by what the rows hold."""
+        """Values by row (B, ...), told apart by what the rows hold."""
         parts = {"loss": values[:text_rows], "procedural": values[text_rows:]}
         return {name: part for name, part in parts.items() if len(part)}
 
@@ -89,10 +89,11 @@ def run(ctx) -> None:
     def losses(item: tuple[Batch, int]) -> dict[str, Loss]:
         batch, text_rows = item
         with ctx.machine.autocast():
-            hidden = model(batch.input_ids, batch.position_ids, batch.segment_ids)  # (B, T, D)
-            nll = linear_cross_entropy(hidden, model.head_weight, batch.labels)  # (B, T)
-        masks = parts_of(loss_mask_of(batch.labels), text_rows)
-        return {name: Loss(part.sum(), float(masks[name].sum()), "token") for name, part in parts_of(nll, text_rows).items()}
+            hidden = parts_of(model(batch.input_ids, batch.position_ids, batch.segment_ids), text_rows)  # (B, T, D)
+            labels = parts_of(batch.labels, text_rows)
+            # one call a part: where tokens weigh differently, the head would be computed a second time
+            sums = {name: linear_cross_entropy(part, model.head_weight, labels[name]).sum() for name, part in hidden.items()}
+        return {name: Loss(part, float(loss_mask_of(labels[name]).sum()), "token") for name, part in sums.items()}
 
     def measure_step_s() -> float:
         """Seconds of a step; weights and random state are untouched."""

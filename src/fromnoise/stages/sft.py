@@ -62,35 +62,32 @@ def run(ctx) -> None:
             batches = [stack_rows(pair) for pair in zip(batches, texts, strict=True)]
         return [batch.to(ctx.machine.device) for batch in batches]
 
-    def token_nll(batch) -> Tensor:
+    parts = {"loss": slice(chat_rows), "replay": slice(chat_rows, None)} if replay else {"loss": slice(chat_rows)}  # rows of a batch
+
+    def summed_nll(batch, *slices: slice) -> list[Tensor]:
+        """The loss over each slice of the rows, one call a slice: where tokens weigh differently, the head would be computed a second time."""
         with ctx.machine.autocast():
             hidden = model(batch.input_ids, batch.position_ids, batch.segment_ids)  # (B, T, D)
-            return linear_cross_entropy(hidden, model.head_weight, batch.labels)  # (B, T)
+            return [linear_cross_entropy(hidden[rows], model.head_weight, batch.labels[rows]).sum() for rows in slices]
 
     def losses(batch) -> dict[str, Loss]:
-        nll, counted = token_nll(batch), loss_mask_of(batch.labels).sum(1)
-        found = {"loss": Loss(nll[:chat_rows].sum(), float(counted[:chat_rows].sum()), "token")}
-        if replay:
-            found["replay"] = Loss(nll[chat_rows:].sum(), float(counted[chat_rows:].sum()), "token")
-        return found
+        sums = zip(parts.items(), summed_nll(batch, *parts.values()), strict=True)
+        return {name: Loss(total, float(loss_mask_of(batch.labels[rows]).sum()), "token") for (name, rows), total in sums}
 
     def counts(batches) -> dict[str, float]:
-        counted = {"loss": sum(loss_mask_of(b.labels[:chat_rows]).sum() for b in batches)}
-        if replay:
-            counted["replay"] = sum(loss_mask_of(b.labels[chat_rows:]).sum() for b in batches)
-        return {name: float(count) for name, count in counted.items()}
+        return {name: float(sum(loss_mask_of(b.labels[rows]).sum() for b in batches)) for name, rows in parts.items()}
 
     @torch.no_grad()
     def evaluate() -> float:
         """Mean validation loss in nats a counted token."""
-        return float(sum(token_nll(batch.to(ctx.machine.device)).sum() for batch in held_out)) / sum(batch.num_targets for batch in held_out)
+        return float(sum(summed_nll(batch.to(ctx.machine.device), slice(None))[0] for batch in held_out)) / sum(batch.num_targets for batch in held_out)
 
     def measure_step_s() -> float:
         """Seconds of a step; weights and random state are untouched."""
 
         def backward() -> None:
             for batch in micro_batches(0):
-                token_nll(batch).sum().backward()
+                sum(part.sum for part in losses(batch).values()).backward()
 
         seconds = ctx.machine.seconds_of(backward) + step_seconds(model, settings.optimizer, ctx.machine)
         optimizer.zero_grad(set_to_none=True)
