@@ -66,7 +66,7 @@ def arm(kind: str, verb: str, *numbers: str) -> None:
     if kind == "generate":
         from fromnoise.generate import engine
 
-        generate, draw = engine.Engine.generate, engine._draw
+        generate, draw = engine.Engine.generate, engine.Engine._draw
 
         def generated(self, *arguments, **options):
             state["calls"] += state["verb"] == verb
@@ -79,7 +79,7 @@ def arm(kind: str, verb: str, *numbers: str) -> None:
             if state["verb"] == verb and state["calls"] == int(numbers[0]) and state["drawn"] == int(numbers[1]):
                 die()
 
-        engine.Engine.generate, engine._draw = generated, drawn
+        engine.Engine.generate, engine.Engine._draw = generated, drawn
 
 
 if __name__ == "__main__":
