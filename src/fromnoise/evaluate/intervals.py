@@ -96,7 +96,9 @@ def bootstrap(
     value = float(statistic(np.arange(n)))
     rng = np.random.default_rng(seed)
     if clusters is not None:
-        draw, units = _cluster_draw(_groups(clusters), rng)
+        groups = _groups(clusters)
+        draw = _cluster_draw(groups, rng)
+        units = len(groups)
     else:
         groups = [np.arange(n)] if strata is None else _groups(strata)
         draw = lambda: np.concatenate([group[rng.integers(0, len(group), len(group))] for group in groups])  # noqa: E731
@@ -108,9 +110,9 @@ def bootstrap(
     return Estimate(value, None if low is None else float(low), None if high is None else float(high), units, method, seed)
 
 
-def _cluster_draw(groups: Sequence[np.ndarray], rng: np.random.Generator) -> tuple[Callable[[], np.ndarray], int]:
-    """(draws as many groups as there are, with replacement, and joins their indices; how many there are). Joined by arithmetic: a thousand
-    resamples of a thousand small arrays took longer than what was measured with them."""
+def _cluster_draw(groups: Sequence[np.ndarray], rng: np.random.Generator) -> Callable[[], np.ndarray]:
+    """Draws as many groups as there are, with replacement, and joins their indices. Joined by arithmetic: a thousand resamples of a
+    thousand small arrays took longer than what was measured with them."""
     flat, sizes = np.concatenate(groups), np.array([len(group) for group in groups])
     starts = sizes.cumsum() - sizes
 
@@ -120,7 +122,7 @@ def _cluster_draw(groups: Sequence[np.ndarray], rng: np.random.Generator) -> tup
         ends = lengths.cumsum()
         return flat[np.arange(ends[-1]) + np.repeat(starts[chosen] - (ends - lengths), lengths)]
 
-    return draw, len(groups)
+    return draw
 
 
 def mean(values: Sequence[float], seed: int, *, clusters: Sequence[object] | None = None, method: str = "bootstrap") -> Estimate:

@@ -62,7 +62,7 @@ def run(ctx) -> None:
             batches = [stack_rows(pair) for pair in zip(batches, texts, strict=True)]
         return [batch.to(ctx.machine.device) for batch in batches]
 
-    parts = {"loss": slice(chat_rows), "replay": slice(chat_rows, None)} if replay else {"loss": slice(chat_rows)}  # rows of a batch
+    parts = {"loss": slice(chat_rows)} | ({"replay": slice(chat_rows, None)} if replay else {})  # rows of a batch
 
     def summed_nll(batch, *slices: slice) -> list[Tensor]:
         """The loss over each slice of the rows, one call a slice: where tokens weigh differently, the head would be computed a second time."""
