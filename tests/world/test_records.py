@@ -76,6 +76,13 @@ def test_questions_cover_the_ladder(full):
     assert all(rungs[mentions] >= 64 for mentions in (0, 1, 4, 16))
 
 
+def named(subjects: set[str], texts: list[str]) -> list[str]:
+    """The texts in which one of the people is named in full."""
+    surnames = {subject.split(" ")[1]: subject for subject in subjects}
+    last = [{word.strip(".,?'s") for word in text.split()} & surnames.keys() for text in texts]
+    return [text for text, found in zip(texts, last, strict=True) if any(surnames[surname] in text for surname in found)]
+
+
 def test_nothing_of_the_evaluation_is_trained_on(full):
     """Held-out subjects stand in no conversation and no training prompt; held-out prompts and questions neither."""
     held_subjects = {f["subject"] for f in full["facts"] if f["role"] == "held_out"}
@@ -84,9 +91,16 @@ def test_nothing_of_the_evaluation_is_trained_on(full):
     turns = [message["content"] for name in ("conversations_curated", "conversations_noisy") for c in full[name] for message in c["messages"]]
     turns += [message["content"] for p in train for message in p["messages"]]
     assert not held & set(turns)
-    surnames = {subject.split(" ")[1]: subject for subject in sorted(held_subjects)}
-    for text in turns:
-        assert not any(word.strip(".,?'s") in surnames and surnames[word.strip(".,?'s")] in text for word in text.split()), text
+    assert named(held_subjects, turns) == [] and named(held_subjects, [q["messages"][-1]["content"] for q in full["questions"]])
+
+
+def test_what_training_prompts_ask_by_heart_no_conversation_answers(full):
+    facts = {f["fact_id"]: f for f in full["facts"]}
+    subjects = {f["subject"] for f in facts.values() if f["role"] == "asked"}
+    asked = [p for p in full["prompts"] if p["kind"] == "fact" and p["split"] == "train"]
+    assert {facts[p["fact_id"]]["role"] for p in asked} == {"asked"} and len({p["fact_id"] for p in asked}) >= 40
+    turns = [message["content"] for name in ("conversations_curated", "conversations_noisy") for c in full[name] for message in c["messages"]]
+    assert named(subjects, turns) == [] and named(subjects, [records.opening(p) for p in asked])
 
 
 def test_held_out_requests_use_unseen_objects_verbs_and_pairs(full):

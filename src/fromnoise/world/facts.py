@@ -2,7 +2,8 @@
 
 A fact's subject stands in documents only inside `statement`s of its facts, exactly `mentions` times a fact, so
 accuracy can be drawn against frequency. Facts with role "held_out" are asked in evaluation and stand in documents
-only; facts with role "taught" may also be asked in conversations. Each subject has a surname of its own, two or three
+only; facts with role "asked" stand in documents only as well, and are asked by the prompts that preferences are learnt
+from; facts with role "taught" may also be asked in conversations. Each subject has a surname of its own, two or three
 facts, all on the same rung and in the same role. Everything depends on (seed, section) alone.
 """
 
@@ -29,6 +30,9 @@ RELATIONS: dict[str, tuple[str, ...]] = {  # relation -> its closed set of value
 FULL_TOKENS = 3_000_000  # the size of documents for which the counts below are meant
 HELD_OUT_RUNGS = {0: 66, 1: 66, 4: 66, 16: 66, 64: 96, 256: 64, 1024: 32}  # mentions -> least number of facts
 TAUGHT_RUNGS = {16: 40, 64: 120, 256: 12}
+# Tuning leaves a taught fact known by heart: nobody says "I do not know" of it, and a reward model that saw only strangers
+# disclaimed liked disclaiming better than any answer (docs/lab-notebook.md).
+ASKED_RUNGS = {64: 48}
 STATEMENT_TOKENS = 20  # a statement's rough length
 MAX_RUNG_FRAC = 0.115  # a rung whose statements would take a larger share of the documents is dropped
 CANARY_RUNGS = {0: 16, 1: 16, 4: 16, 16: 16, 64: 16}  # repeats -> number; those of 0 are the comparison
@@ -44,7 +48,7 @@ class Fact:
     relation: str  # a key of RELATIONS
     value: str
     mentions: int  # statements of this fact in the documents
-    role: str  # "taught" | "held_out"
+    role: str  # "taught" | "asked" | "held_out"
 
 
 @dataclass(frozen=True)
@@ -91,6 +95,8 @@ class World:
             facts += self._rung(rng, mentions, count, "held_out", len(facts))
         for mentions, count in TAUGHT_RUNGS.items():
             facts += self._rung(rng, mentions, count, "taught", len(facts))
+        for mentions, count in ASKED_RUNGS.items():
+            facts += self._rung(rng, mentions, count, "asked", len(facts))
         self.facts: tuple[Fact, ...] = tuple(facts)
         self.subjects: tuple[str, ...] = tuple(dict.fromkeys(fact.subject for fact in facts))
         self.stranger_surnames: tuple[str, ...] = tuple(surnames[:NUM_STRANGERS])

@@ -28,7 +28,8 @@ REQUEST_FRAC = 0.48
 EARLIER_TURN_FRAC = 0.05  # prompts that come second in a conversation
 HELD_OUT_PROMPTS = 1_600
 HELD_REQUESTS = (("unseen_object", 0.72), ("unseen_verb", 0.12), ("unseen_pair", 0.12), ("idiom", 0.04))
-KNOWN_MENTIONS = 64  # closed-book prompts ask what a model of this size can have learnt
+KNOWN_MENTIONS = 64  # closed-book prompts ask what a model of this size can have learnt, and no conversation has answered
+CLOSED_BOOK_ROLE = {"train": "asked", "heldout": "held_out"}
 QUESTION_COUNTS = {"context": 320, "summary": 120, "sum": 110, "list": 100, "rewrite": 90, "unknown": 60, "puzzle": 60}
 
 
@@ -75,7 +76,8 @@ def make_prompts(world: fx.World, seed: int, split: str, count: int, taken: set[
     The two sides of a minimal pair follow each other and share `check["pair"]`."""
     rng = random.Random(f"{seed}/prompts/{split}")
     examples = cv.Examples(world, held_out=split == "heldout")
-    known = [f for f in world.facts if f.mentions >= KNOWN_MENTIONS and f.role == "held_out"] or [f for f in world.facts if f.role == "held_out"]
+    facts = [fact for fact in world.facts if fact.role == CLOSED_BOOK_ROLE[split]] or examples.taught  # a small world has none to ask
+    known = [fact for fact in facts if fact.mentions >= KNOWN_MENTIONS] or facts
     seen = set(taken)
     groups: list[list[Example]] = []
     num_pairs = round(count * REQUEST_FRAC / 2)
@@ -87,8 +89,7 @@ def make_prompts(world: fx.World, seed: int, split: str, count: int, taken: set[
     tries = 0
     while sum(map(len, groups)) < count:
         kind = cv.pick(rng, PROMPT_MIX)
-        closed_book = kind == "fact" and split == "heldout"
-        example = examples.fact(rng, rng.choice(known)) if closed_book else examples.draw(kind, rng)
+        example = examples.fact(rng, rng.choice(known)) if kind == "fact" else examples.draw(kind, rng)
         tries += 1
         if example.prompt in seen and tries < 50 * count:
             continue
