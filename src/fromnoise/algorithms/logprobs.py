@@ -21,6 +21,7 @@ CHUNK_TOKENS_CPU, CHUNK_TOKENS_GPU = 256, 4096
 
 
 _compiled_nll_and_gradient = None  # set by `compile_loss`
+native_nll_and_gradient = None  # set by run/machine.py: cross_entropy.cpp, f(logits, labels, nll) for bf16 on a CPU
 
 
 def compile_loss() -> None:
@@ -101,7 +102,9 @@ class _LinearCrossEntropy(torch.autograd.Function):
 def _cross_entropy_chunks(hidden, weight, labels, keep, token_grads, with_grads, options):
     """(nll (N,), d sum_i g_i nll_i / d hidden (N, D), the same / d weight (V, D)); g_i = 1 when token_grads is None."""
     chunk_tokens, dtype, acc = options
-    fused = _compiled_nll_and_gradient if hidden.is_cuda and acc == torch.float32 and with_grads and token_grads is None else None
+    plain = acc == torch.float32 and with_grads and token_grads is None
+    fused = _compiled_nll_and_gradient if plain and hidden.is_cuda else None
+    native = native_nll_and_gradient if plain and hidden.device.type == "cpu" and dtype == torch.bfloat16 else None
     nll = torch.zeros(labels.shape, dtype=acc, device=hidden.device)
     grad_hidden = torch.zeros_like(hidden) if with_grads else None
     grad_weight = torch.zeros(weight.shape, dtype=acc, device=weight.device) if with_grads else None
@@ -111,6 +114,10 @@ def _cross_entropy_chunks(hidden, weight, labels, keep, token_grads, with_grads,
             h, y = hidden[rows].to(dtype), labels[rows]
             if fused and len(rows) == chunk_tokens:  # the last chunk has another length in every batch, and would be compiled each time
                 nll[rows], grad = fused(h @ w.t(), y)
+            elif native:
+                grad, found = h @ w.t(), nll.new_empty(len(rows))
+                native(grad, y, found)
+                nll[rows] = found
             else:
                 logits = (h @ w.t()).to(acc)
                 probs, lse = _softmax(logits)

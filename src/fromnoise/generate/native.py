@@ -8,12 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import hashlib
 import math
 import mmap
 import platform
-import subprocess
-import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -26,11 +23,9 @@ from torch import Tensor
 
 from fromnoise.generate.sampling import sample
 from fromnoise.model.transformer import Transformer, rope_angles
-from fromnoise.run.folder import processor_name
-from fromnoise.run.machine import cache_folder, cxx
+from fromnoise.run.native import FLAGS, build
 
 SOURCE = Path(__file__).with_name("native.cpp")
-FLAGS = ("-O3", "-march=native", "-std=c++17", "-shared", "-fPIC", "-w")
 PANEL, LANES = 64, 16  # as in native.cpp
 BITS = {torch.float32: 32, torch.bfloat16: 16}
 
@@ -54,24 +49,9 @@ def library() -> ctypes.CDLL | str:
     """The compiled native.cpp, or why there is none."""
     if platform.machine().lower() not in ("x86_64", "amd64"):
         return f"the processor is {platform.machine()}, not x86"
-    compiler = cxx()
-    if compiler is None:
-        return "no C++ compiler was found (g++, clang++ or $CXX)"
-    marks = "\n".join((SOURCE.read_text(), *FLAGS, compiler, processor_name()))
-    path = cache_folder() / "native" / f"{hashlib.sha256(marks.encode()).hexdigest()[:16]}.so"
-    try:
-        if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=path.parent) as folder:  # whole or not at all, whoever else builds it now
-                built = Path(folder) / "native.so"
-                subprocess.run([compiler, *FLAGS, str(SOURCE), "-o", str(built)], check=True, capture_output=True, text=True)
-                built.replace(path)
-        loaded = ctypes.CDLL(str(path))
-    except subprocess.CalledProcessError as error:
-        reasons = [line for line in error.stderr.splitlines() if "error" in line]
-        return "it does not compile here" + (f": {reasons[0].split('error', 1)[1].lstrip(': ')}" if reasons else "")
-    except OSError as error:
-        return str(error)
+    loaded = build(SOURCE, FLAGS)
+    if isinstance(loaded, str):
+        return loaded
     pointer, count = ctypes.c_void_p, ctypes.c_int64
     loaded.advance.argtypes = [ctypes.POINTER(_Model), count, pointer, pointer, pointer, pointer, count, pointer]
     loaded.draw.argtypes = [pointer, count, count, count, ctypes.c_float, pointer, pointer, pointer]

@@ -251,11 +251,15 @@ def compile_problem(device: str = "cpu") -> str | None:
 
 
 def apply(machine: Machine) -> None:
-    """Threads, determinism and memory for this process."""
+    """Threads, determinism, memory and the loss head's native part for this process."""
     import torch
+
+    from fromnoise.algorithms import logprobs
+    from fromnoise.run import native
 
     if machine.device_type == "cpu":
         keep_freed_memory()
+        logprobs.native_nll_and_gradient = native.cross_entropy() if machine.torch_dtype == torch.bfloat16 else None
     torch.set_num_threads(machine.num_threads)
     torch.use_deterministic_algorithms(True)
     torch.backends.cuda.enable_cudnn_sdp(False)  # its attention adds gradients in no fixed order, and newer releases prefer it
@@ -291,7 +295,7 @@ def give_back_pages() -> None:
 
 
 def cxx() -> str | None:
-    """The C++ compiler that native decoding is built with: $CXX, or the first of the usual ones."""
+    """The C++ compiler that native code is built with: $CXX, or the first of the usual ones."""
     return next((found for name in (os.environ.get("CXX"), "g++", "clang++", "c++") if name and (found := shutil.which(name))), None)
 
 
@@ -308,7 +312,7 @@ def numerics(machine: Machine, world_size: int = 1) -> dict[str, Any]:
         "world_size": world_size,
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "machine": platform.machine(),
-        "cxx": Path(cxx() or "none").name,  # generation is native where there is one
+        "cxx": Path(cxx() or "none").name,  # generation and the loss head are native where there is one
         **({"gpu": torch.cuda.get_device_name()} if machine.device_type == "cuda" else {}),
     }
 
