@@ -19,11 +19,11 @@ from . import facts as fx
 from . import requests
 
 # What stands beside the minimal pairs (REQUEST_FRAC of all prompts). Few sums: a reward model of this size cannot add (share of the attainable
-# on them -0.06), so its score of a sum is noise that PPO would follow; a verifier can, and `reason` has one. Few summaries, lists and rewritten
-# sentences: two answers of the SFT model to one of these hardly differ. Nearly three questions by heart for one about a stranger: where the
-# latter were as many, the reward model took "I do not know" for the best answer to both.
+# on them -0.06), so its score of a sum is noise that PPO would follow; a verifier can, and `reason` has one. Few lists and rewritten sentences:
+# two answers of the SFT model to one of these hardly differ. Two questions by heart for one about a stranger, where admitting
+# is right (facts.py, ASKED_RUNGS).
 PROMPT_MIX = (
-    ("context", 0.30), ("fact", 0.11), ("sum", 0.02), ("unknown", 0.04), ("summary", 0.03), ("list", 0.02), ("rewrite", 0.02),
+    ("context", 0.30), ("fact", 0.11), ("sum", 0.02), ("unknown", 0.05), ("summary", 0.05), ("list", 0.02), ("rewrite", 0.03),
     ("ambiguous", 0.02),
 )
 REQUEST_FRAC = 0.48
