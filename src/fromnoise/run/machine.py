@@ -234,6 +234,13 @@ def should_compile(setting: str, expected_s: float, device: str = "cpu") -> bool
     return problem is None
 
 
+def warm_up_compiler(device: str) -> None:
+    """On a CPU, compile a small function: the first time on a machine this builds the headers that every later kernel starts from."""
+    prepare_environment()
+    if resolve_device(device) == "cpu":
+        compile_problem()
+
+
 def compile_problem(device: str = "cpu") -> str | None:
     """None when torch.compile works for `device`, else why it does not: found out by compiling, forwards and backwards."""
     import torch

@@ -29,7 +29,7 @@ RELATIONS: dict[str, tuple[str, ...]] = {  # relation -> its closed set of value
 }
 FULL_TOKENS = 3_000_000  # the size of documents for which the counts below are meant
 HELD_OUT_RUNGS = {0: 66, 1: 66, 4: 66, 16: 66, 64: 96, 256: 64, 1024: 32}  # mentions -> least number of facts
-TAUGHT_RUNGS = {16: 40, 64: 120, 256: 12}
+TAUGHT_RUNGS = {16: 40, 64: 72, 256: 12}
 # Tuning leaves a taught fact known by heart: nobody says "I do not know" of it, and a reward model that saw only strangers
 # disclaimed liked disclaiming better than any answer (docs/lab-notebook.md).
 ASKED_RUNGS = {64: 48}

@@ -19,11 +19,10 @@ from . import facts as fx
 from . import requests
 
 # What stands beside the minimal pairs (REQUEST_FRAC of all prompts). Few sums: a reward model of this size cannot add (share of the attainable
-# on them -0.06), so its score of a sum is noise that PPO would follow; a verifier can, and `reason` has one. Few lists and rewritten sentences:
-# two answers of the SFT model to one of these hardly differ. Two questions by heart for one about a stranger, where admitting
-# is right (facts.py, ASKED_RUNGS).
+# on them -0.06), so its score of a sum is noise that PPO would follow; a verifier can, and `reason` has one. Two questions by heart
+# for one about a stranger, where admitting is right (facts.py, ASKED_RUNGS).
 PROMPT_MIX = (
-    ("context", 0.30), ("fact", 0.11), ("sum", 0.02), ("unknown", 0.05), ("summary", 0.05), ("list", 0.02), ("rewrite", 0.03),
+    ("context", 0.30), ("fact", 0.10), ("sum", 0.02), ("unknown", 0.05), ("summary", 0.06), ("list", 0.02), ("rewrite", 0.04),
     ("ambiguous", 0.02),
 )
 REQUEST_FRAC = 0.48
