@@ -28,11 +28,12 @@ RELATIONS: dict[str, tuple[str, ...]] = {  # relation -> its closed set of value
     "colour": lx.COLOURS,
 }
 FULL_TOKENS = 3_000_000  # the size of documents for which the counts below are meant
-HELD_OUT_RUNGS = {0: 66, 1: 66, 4: 66, 16: 66, 64: 96, 256: 64, 1024: 32}  # mentions -> least number of facts
-TAUGHT_RUNGS = {16: 40, 64: 72, 256: 12}
+HELD_OUT_RUNGS = {0: 66, 1: 66, 4: 66, 16: 66, 64: 64, 256: 64, 1024: 32}  # mentions -> least number of facts
+TAUGHT_RUNGS = {16: 40, 64: 120, 256: 12}
 # Tuning leaves a taught fact known by heart: nobody says "I do not know" of it, and a reward model that saw only strangers
-# disclaimed liked disclaiming better than any answer (docs/lab-notebook.md).
-ASKED_RUNGS = {64: 48}
+# disclaimed liked disclaiming better than any answer (docs/lab-notebook.md). They are not more facts: a model of this size shares out what it
+# can learn, and with 48 on top, or in the place of taught ones, it knew a sixth to a third less of each.
+ASKED_RUNGS = {64: 32}
 STATEMENT_TOKENS = 20  # a statement's rough length
 MAX_RUNG_FRAC = 0.115  # a rung whose statements would take a larger share of the documents is dropped
 CANARY_RUNGS = {0: 16, 1: 16, 4: 16, 16: 16, 64: 16}  # repeats -> number; those of 0 are the comparison
@@ -114,7 +115,7 @@ class World:
     def has_rung(self, mentions: int) -> bool:
         if mentions > self.section.max_mentions:
             return False
-        tokens = mentions * self.scaled(HELD_OUT_RUNGS[mentions]) * STATEMENT_TOKENS
+        tokens = mentions * self.scaled(HELD_OUT_RUNGS[mentions] + ASKED_RUNGS.get(mentions, 0)) * STATEMENT_TOKENS
         return mentions <= 16 or mentions > 256 or tokens <= MAX_RUNG_FRAC * self.section.documents_tokens
 
     def _rung(self, rng: random.Random, mentions: int, count: int, role: str, first_id: int) -> list[Fact]:
