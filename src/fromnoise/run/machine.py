@@ -235,7 +235,7 @@ def should_compile(setting: str, expected_s: float, device: str = "cpu") -> bool
 
 
 def warm_up_compiler(device: str) -> None:
-    """On a CPU, compile a small function: the first time on a machine this builds the headers that every later kernel starts from."""
+    """On a CPU, compile a small function: the first time on a machine this also builds the small libraries that say what its processor can do."""
     prepare_environment()
     if resolve_device(device) == "cpu":
         compile_problem()
