@@ -3,6 +3,7 @@
 Measured on 2 Zen 5 cores, 16 rows x 256 positions x 3 heads of 64, bf16, forward and backward of one layer: SDPA 17.9 ms
 (its CPU kernel is no faster in bf16 than in fp32), plain products compiled 6.2 ms. So on a CPU:
 
+- in bf16, where attention.cpp could be built: each segment by itself, at every length (segment_attention.py);
 - T <= 512: plain batched products, the queries in two halves so that half of the upper triangle is never computed;
 - T <= 2,048: SDPA with a mask (plain products would keep (B, H, T, T) for the backward pass);
 - longer: SDPA over each segment by itself; memory grows with T, work with the squares of the segments' lengths.
@@ -20,6 +21,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fromnoise.algorithms.masking import MASK_LIMIT_TOKENS, PREFIX_SHIFT
+from fromnoise.model.segment_attention import segment_attention
+from fromnoise.model.segment_attention import takes as native_takes
 
 PLAIN_LIMIT_TOKENS = 512
 MIN_SEGMENTS = 64
@@ -32,6 +35,7 @@ class AttentionPlan(NamedTuple):
     bias: Tensor | None = None  # (B or 1, 1, T, T) bf16: 0 where a query may attend, MINUS_LARGE elsewhere
     mask: Tensor | None = None  # (B, 1, T, T) bool, True where a query may attend
     spans: tuple[tuple[int, int, int], ...] | None = None  # (row, begin, end) of each segment
+    segments: Tensor | None = None  # (B or 1, T) int64: the segment ids themselves, for `segment_attention`
     bounds: Tensor | None = None  # (S + 1,) int32: where the segments of all rows, one row after another, begin and end
 
 
@@ -42,6 +46,8 @@ def plan_attention(
     on name a second segment to attend to (data/packing.py). Padding is a segment like any other, so every query has a key,
     itself at least. dtype, head_size: of the queries, keys and values. Raises ValueError for second segments in rows of more than
     MASK_LIMIT_TOKENS."""
+    if native_takes(device, dtype, head_size):
+        return AttentionPlan(segments=torch.zeros(1, length, dtype=torch.int64) if segment_ids is None else segment_ids)
     plain = device.type == "cpu" and length <= PLAIN_LIMIT_TOKENS
     if segment_ids is None and not plain:
         return AttentionPlan()
@@ -100,6 +106,8 @@ def may_attend(segment_ids: Tensor) -> Tensor:
 
 def attend(q: Tensor, k: Tensor, v: Tensor, plan: AttentionPlan) -> Tensor:
     """q (B, T, H, K), k and v (B, T, H_kv, K) -> (B, T, H, K)."""
+    if plan.segments is not None:
+        return segment_attention(q, k, v, plan.segments.expand(q.shape[0], -1))[0]
     grouped = q.shape[2] != k.shape[2]
     if plan.bounds is not None:
         from torch.nn.attention.varlen import varlen_attn  # brings the compiler along: a second that a CPU need not wait

@@ -258,15 +258,18 @@ def compile_problem(device: str = "cpu") -> str | None:
 
 
 def apply(machine: Machine) -> None:
-    """Threads, determinism, memory and the loss head's native part for this process."""
+    """Threads, determinism, memory and what is native in training for this process."""
     import torch
 
     from fromnoise.algorithms import logprobs
+    from fromnoise.model import segment_attention
     from fromnoise.run import native
 
     if machine.device_type == "cpu":
         keep_freed_memory()
-        logprobs.native_nll_and_gradient = native.cross_entropy() if machine.torch_dtype == torch.bfloat16 else None
+        in_bf16 = machine.torch_dtype == torch.bfloat16
+        logprobs.native_nll_and_gradient = native.cross_entropy() if in_bf16 else None
+        segment_attention.library = native.attention() if in_bf16 else None
     torch.set_num_threads(machine.num_threads)
     torch.use_deterministic_algorithms(True)
     torch.backends.cuda.enable_cudnn_sdp(False)  # its attention adds gradients in no fixed order, and newer releases prefer it
@@ -319,7 +322,7 @@ def numerics(machine: Machine, world_size: int = 1) -> dict[str, Any]:
         "world_size": world_size,
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "machine": platform.machine(),
-        "cxx": Path(cxx() or "none").name,  # generation and the loss head are native where there is one
+        "cxx": Path(cxx() or "none").name,  # generation, attention and the loss head are native where there is one
         **({"gpu": torch.cuda.get_device_name()} if machine.device_type == "cuda" else {}),
     }
 

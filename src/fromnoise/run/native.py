@@ -17,6 +17,7 @@ from fromnoise.run.machine import cache_folder, cxx
 
 FLAGS = ("-O3", "-march=native", "-std=c++17", "-shared", "-fPIC", "-w")
 CROSS_ENTROPY = Path(__file__).parents[1] / "algorithms" / "cross_entropy.cpp"
+ATTENTION = Path(__file__).parents[1] / "model" / "attention.cpp"
 
 
 def build(source: Path, flags: Sequence[str] = FLAGS) -> ctypes.CDLL | str:
@@ -55,3 +56,10 @@ def cross_entropy() -> Callable[[Tensor, Tensor, Tensor], None] | None:
         loaded.cross_entropy(logits.data_ptr(), *logits.shape, labels.data_ptr(), nll.data_ptr())
 
     return run
+
+
+@cache
+def attention() -> ctypes.CDLL | None:
+    """attention.cpp for model/segment_attention.py; None where it cannot be built or the processor has no products in bf16."""
+    loaded = build(ATTENTION)
+    return None if isinstance(loaded, str) else loaded
