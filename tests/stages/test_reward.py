@@ -16,6 +16,7 @@ from fromnoise.generate.rollout import RowShape
 from fromnoise.model.hf import load_reward, load_scorer
 from fromnoise.run.errors import UserError
 from fromnoise.stages.reward import (
+    answer_means,
     batch_of,
     chosen_labels,
     expected_accuracy,
@@ -82,10 +83,37 @@ def test_loss_reads_each_score_at_the_end_of_its_own_answer():
     first, second = torch.tensor([last[0], last[2], last[4]]), torch.tensor([last[1], last[3], last[5]])
     chosen, rejected = torch.stack([first[0], second[1], first[2]]), torch.stack([second[0], first[1], second[2]])
     expected, _ = bradley_terry(chosen, rejected, torch.tensor([1.0, 0.5, 1.0]), torch.tensor([0.0, 0.0, 0.5]))
-    total, count = preference_loss(scores, batch, pairs)
+    at_end = scores.reshape(-1)[batch.last_index]
+    total, count = preference_loss(at_end, batch, pairs)
     assert total == pytest.approx(float(expected)) and count == 2.5
     flipped = [{**p, "chosen": None if p["chosen"] is None else 1 - p["chosen"]} for p in pairs]  # the broken twin
-    assert preference_loss(scores, batch, flipped)[0] != pytest.approx(float(expected))
+    assert preference_loss(at_end, batch, flipped)[0] != pytest.approx(float(expected))
+
+
+def test_means_are_over_the_answers_tokens_each_once_it_is_read():
+    pairs = [pair(2, 3), pair(4, 1), pair(1, 1)]
+    for one in pairs:
+        for number, answer in enumerate(one["answers"]):
+            answer["token_ids"] = [20 + number] * len(answer["token_ids"])  # told from every prompt's tokens
+    batch = batch_of(pairs, SHAPE)
+    assert (batch.shared_tokens > 0).any()
+    scores = torch.where(batch.input_ids == 20, 3.0, torch.where(batch.input_ids == 21, 5.0, 1e6))
+    means = answer_means(scores, batch)
+    assert means.tolist() == [3.0 if i % 2 == 0 else 5.0 for i in batch.sequence_ids.tolist()]
+    scores = torch.arange(32.0).reshape(2, 16)
+    counts = [len(pairs[i // 2]["answers"][i % 2]["token_ids"]) for i in batch.sequence_ids.tolist()]
+    for mean, count, last in zip(answer_means(scores, batch), counts, batch.last_index, strict=True):
+        assert float(mean) == pytest.approx(float(last) - (count - 1) / 2)
+
+
+def test_with_every_token_beside_the_last(made, tmp_path):
+    run, settings, done = made
+    changed = settings.model_copy(update={"reward": settings.reward.model_copy(update={"every_token_coef": 1.0})})
+    found = small_run.do(small_run.copy_of(run, tmp_path / "run", without="reward"), "reward", changed)
+    steps = [line for line in found.metrics if line.get("model") == "reward"]
+    assert steps[-1]["every_token_loss_nats"] < steps[0]["every_token_loss_nats"] == pytest.approx(math.log(2))
+    assert all(line["every_token_loss_nats"] is None for line in done.metrics if "loss_nats" in line)
+    assert found.outputs != done.outputs
 
 
 def test_votes_are_counted_with_or_without_weights():

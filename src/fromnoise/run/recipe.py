@@ -207,6 +207,7 @@ class RewardSection(Section):
     num_evaluations: int = 4
     num_normalise_answers: int = 512  # answers of the SFT model whose scores set the mean and std
     rater_weights: Literal["as_given", "agreement"] = "as_given"  # agreement: votes count by how far a rater agrees with the others
+    every_token_coef: float = 0.0  # of the same loss on the mean score of an answer's tokens, beside the last one's
     text_coef: float = 0.0  # of the likelihood of chosen answers beside the preference loss, so that what the model knows stays
     debias_length: bool = False  # what answers' lengths explain of the choices is fitted apart and left out of the score
     ensemble: int = 1  # models of each kind, their mean the reward

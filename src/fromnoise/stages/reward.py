@@ -6,6 +6,9 @@ reward model will train the policy; the audit model only chooses among its check
 of the two is k models that saw the same pairs in other orders (Lakshminarayanan et al. 2017, arXiv 1612.01474), a folder
 each, `reward/`, `reward/member-2/`, ...; their mean is the reward, their spread how little it is to be trusted.
 
+With `reward.every_token_coef` the preference is learnt from the scores of all of an answer's tokens as well, so that what is wrong
+is seen where it is said (the token-level verifier of Cobbe et al. 2021, arXiv 2110.14168); the reward stays the last token's score.
+
 With `reward.text_coef` the chosen answers' likelihood is learnt beside the preference (Yang et al. 2024, arXiv 2406.10216): a
 model that still knows what it would say can tell when something else was said.
 
@@ -26,7 +29,7 @@ import torch
 
 from fromnoise.algorithms.logprobs import linear_cross_entropy
 from fromnoise.algorithms.losses import bradley_terry
-from fromnoise.algorithms.masking import IGNORE_INDEX, loss_mask_of
+from fromnoise.algorithms.masking import IGNORE_INDEX, loss_mask_of, sequence_sums
 from fromnoise.algorithms.schedules import lr_scale
 from fromnoise.data.packing import Batch
 from fromnoise.data.pairs import against, batch_of, chunks_of, longest, pack_pairs, tallied
@@ -155,7 +158,9 @@ def train(ctx, plan: Plan, tokenizer, first: int, saved, guard, summaries: dict,
             hidden = model.backbone(batch.input_ids, batch.position_ids, batch.segment_ids)  # (B, T, D)
             scores = model.score_hidden(hidden)  # (B, T)
             shift = length_coef * plan.length_differences(pairs) if settings.debias_length else None
-            found = {"loss": Loss(*preference_loss(scores, batch, pairs, shift), "pair")}
+            found = {"loss": Loss(*preference_loss(scores.reshape(-1)[batch.last_index], batch, pairs, shift), "pair")}
+            if settings.every_token_coef:
+                found["every_token"] = Loss(*preference_loss(answer_means(scores, batch), batch, pairs, shift), "pair")
             if settings.text_coef:
                 labels = chosen_labels(batch, pairs)
                 nll = linear_cross_entropy(hidden, model.backbone.head_weight, labels)
@@ -164,7 +169,8 @@ def train(ctx, plan: Plan, tokenizer, first: int, saved, guard, summaries: dict,
 
     def counts(batches) -> dict[str, float]:
         pairs = [pair for _, own in batches for pair in own]
-        found = {"loss": float(sum(pair["weight"] for pair in pairs))}
+        weight = float(sum(pair["weight"] for pair in pairs))
+        found = {"loss": weight} | ({"every_token": weight} if settings.every_token_coef else {})
         return found | ({"text": float(sum(len(pair["answers"][i]["token_ids"]) for pair in pairs for i in liked(pair)))} if settings.text_coef else {})
 
     def validate(step: int) -> None:
@@ -189,14 +195,15 @@ def train(ctx, plan: Plan, tokenizer, first: int, saved, guard, summaries: dict,
         batches = plan.micro_batches(step)
         scale = lr_scale(step, plan.num_steps, optimizer_settings.warmup_frac, optimizer_settings.decay_frac, optimizer_settings.final_lr_frac)
         stats = update(
-            parameters, optimizer, batches, losses, counts(batches), weights={"text": settings.text_coef},
+            parameters, optimizer, batches, losses, counts(batches), weights={"text": settings.text_coef, "every_token": settings.every_token_coef},
             lr_scale=scale, max_grad_norm=optimizer_settings.max_grad_norm, process=ctx.process,
         )
         guard.check(first + step, stats, [batch for batch, _ in batches])
         tokens = sum(int((batch.segment_ids > 0).sum()) for batch, _ in batches)
         seen_tokens += tokens
         ctx.log(
-            first + step, model=plan.name, loss_nats=stats.losses["loss"], text_loss_nats=stats.losses.get("text"), grad_norm=stats.grad_norm,
+            first + step, model=plan.name, loss_nats=stats.losses["loss"],
+            every_token_loss_nats=stats.losses.get("every_token"), text_loss_nats=stats.losses.get("text"), grad_norm=stats.grad_norm,
             lr_scale=scale, skipped=stats.skipped, pairs=sum(len(pairs) for _, pairs in batches), tokens=tokens,
             **ctx.rates(tokens, time.perf_counter() - began, token_flops),
         )
@@ -279,11 +286,16 @@ def chosen_labels(batch: Batch, pairs: Sequence[dict]) -> torch.Tensor:
     return kept.reshape(batch.labels.shape)
 
 
+def answer_means(scores: torch.Tensor, batch: Batch) -> torch.Tensor:
+    """scores (B, T) -> (S,), in packed order: the mean over each answer's tokens, the score of a token being what is known once it is read."""
+    read = loss_mask_of(batch.labels).reshape(-1).roll(1).reshape(scores.shape)  # the token after a counted position; no row ends in one
+    return sequence_sums(torch.where(read, scores, 0.0), batch.start_index) / sequence_sums(read.to(scores.dtype), batch.start_index)
+
+
 def preference_loss(scores: torch.Tensor, batch: Batch, pairs: Sequence[dict], shift: torch.Tensor | None = None) -> tuple[torch.Tensor, float]:
-    """scores (B, T) of one packed micro-batch -> Bradley-Terry (sum, count) over its pairs. shift (P,) is added to the
-    score of each first answer: what something else than the score explains."""
-    last = scores.reshape(-1)[batch.last_index]
-    ordered = last.new_zeros(2 * len(pairs)).index_copy(0, batch.sequence_ids, last).reshape(-1, 2)  # (P, 2)
+    """scores (S,) of one packed micro-batch's answers, in packed order -> Bradley-Terry (sum, count) over its pairs. shift (P,) is
+    added to the score of each first answer: what something else than the score explains."""
+    ordered = scores.new_zeros(2 * len(pairs)).index_copy(0, batch.sequence_ids, scores).reshape(-1, 2)  # (P, 2)
     if shift is not None:
         ordered = torch.stack([ordered[:, 0] + shift, ordered[:, 1]], dim=1)
     first_chosen = torch.tensor([pair["chosen"] != 1 for pair in pairs], device=scores.device)
@@ -381,6 +393,6 @@ def measure_step_s(ctx, plan: Plan) -> float:
         for batch, pairs in plan.micro_batches(0):
             with ctx.machine.autocast():
                 scores = model(batch.input_ids, batch.position_ids, batch.segment_ids)
-            preference_loss(scores, batch, pairs)[0].backward()
+            preference_loss(scores.reshape(-1)[batch.last_index], batch, pairs)[0].backward()
 
     return ctx.machine.seconds_of(backward)
