@@ -36,6 +36,14 @@ def test_what_decodes_is_said(monkeypatch):
     assert any(line.startswith("decoding: native (AVX-512, built by ") for line in lines(monkeypatch, "num_threads=1", "compile=off"))
 
 
+def test_what_attends_is_said(monkeypatch):
+    monkeypatch.setattr("fromnoise.run.native.build", lambda source: "no C++ compiler was found")
+    assert "attention: by torch (no C++ compiler was found)" in lines(monkeypatch, "num_threads=1", "compile=off")
+    monkeypatch.setattr("fromnoise.run.native.build", lambda source: object())
+    assert "attention: native, each segment of a row by itself" in lines(monkeypatch, "num_threads=1", "compile=off")
+    assert not any(line.startswith("attention") for line in lines(monkeypatch, "num_threads=1", "compile=off", "dtype=float32"))
+
+
 def test_compiling_that_does_not_work_is_said(monkeypatch):
     monkeypatch.setattr(machine, "compile_problem", lambda device="cpu": "no compiler")
     assert lines(monkeypatch, "num_threads=1")[-1] == "compile: off (torch.compile does not work here: no compiler)"

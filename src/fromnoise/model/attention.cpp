@@ -104,7 +104,9 @@ void tile(const uint32_t* a, int64_t a_row, int64_t a_pair, const uint32_t* b, i
         const auto left = (__m512bh)_mm512_loadu_si512(b), right = (__m512bh)_mm512_loadu_si512(b + LANES);
 #pragma GCC unroll 8
         for (int r = 0; r < ROWS; r++) {
-            const auto both = (__m512bh)_mm512_set1_epi32(a[r * a_row]);
+            int32_t pair;
+            std::memcpy(&pair, a + r * a_row, sizeof pair);
+            const auto both = (__m512bh)_mm512_set1_epi32(pair);
             sums[r][0] = _mm512_dpbf16_ps(sums[r][0], both, left);
             sums[r][1] = _mm512_dpbf16_ps(sums[r][1], both, right);
         }

@@ -16,6 +16,7 @@ def describe(recipe: Recipe) -> Iterator[str]:
     """
     machine.prepare_environment()
     from fromnoise.generate import native
+    from fromnoise.run.native import ATTENTION, build
 
     device, num_threads = machine.resolve_device(recipe.device), machine.threads(recipe.num_threads)
     counts = [1, num_threads] if device == "cpu" and num_threads > 1 else [num_threads]
@@ -38,6 +39,9 @@ def describe(recipe: Recipe) -> Iterator[str]:
     why_not = native.unavailable(chosen.torch_dtype, device)
     by_torch = "by torch, a step captured as one CUDA graph" if device == "cuda" else f"by torch ({why_not})"
     yield f"decoding: {by_torch if why_not else f'native (AVX-512, built by {machine.cxx()})'}"
+    if chosen.dtype == "bfloat16" and device == "cpu":
+        built = build(ATTENTION)
+        yield f"attention: {f'by torch ({built})' if isinstance(built, str) else 'native, each segment of a row by itself'}"
     yield f"threads: {num_threads} ({'recipe: num_threads' if recipe.num_threads else 'all that torch finds'})"
     if recipe.compile == "off":
         yield "compile: off (recipe: compile=off)"
