@@ -151,6 +151,7 @@ def rows_for(given, folder: Path) -> tuple[list[Row], list[str]]:
             left_out.append(f"{name}: no {'conversations (SFT=FILE)' if name == 'sft' else 'preference pairs (PAIRS=FILE)'} given")
             continue
         what = "64 new tokens, groups of 8, a reward model, KL in the loss, 16 samples a step" if name == "grpo" else "at most 512 tokens, 16 a step"
+        what += ", AdamW"
         best = f"TRL, activations kept{', packed' if name == 'sft' else ''}{'' if given.bf16 else ', float32'}"
         trl = ("trl_trainers.py", name, str(folder))
         beside = peer("TRL as installed", target, *trl) if given.bf16 else []
@@ -160,7 +161,9 @@ def rows_for(given, folder: Path) -> tuple[list[Row], list[str]]:
         peers.append(Peer("nanoGPT", [sys.executable, str(HERE / "peers" / "nanogpt.py"), str(folder), given.nanogpt, *threads], 5.0))
     else:
         left_out.append("nanoGPT: no checkout given (NANOGPT=FOLDER)")
-    rows.append(Row("pretrain", "tokens/s", "16 rows of 256 tokens a step, optimizer included", ours("pretrain"), [*peers, Peer(PEAK, ours("peak"))]))
+    what = "16 rows of 256 tokens a step, optimizer included"
+    rows.append(Row("pretrain-adamw", "tokens/s", f"{what}: AdamW", ours("pretrain-adamw"), peers))
+    rows.append(Row("pretrain", "tokens/s", f"{what}: Muon with AdamW", ours("pretrain"), [Peer(PEAK, ours("peak"))]))
     if not given.peers:
         left_out.append("every row with a peer: no environment of peers (make bench makes one)")
     wanted = given.rows.split(",") if given.rows else None

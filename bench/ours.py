@@ -29,7 +29,9 @@ from fromnoise.run.folder import RunFolder, stage_of  # noqa: E402
 from fromnoise.run.recipe import Recipe, SamplingSection  # noqa: E402
 
 FOR_EVER = 1_000_000  # steps: the comparison ends a side when it has seen enough
-STEPS = {"pretrain": (3, 4), "sft": (3, 4), "reward": (3, 3), "dpo": (3, 3), "grpo": (3, 3)}  # to warm up, in a measurement
+STEPS = {  # to warm up, in a measurement
+    "pretrain": (3, 4), "pretrain-adamw": (3, 4), "sft": (3, 4), "reward": (3, 3), "dpo": (3, 3), "grpo": (3, 3),
+}  # fmt: skip
 
 
 class PacedContext(StageContext):
@@ -46,7 +48,8 @@ class PacedContext(StageContext):
 
 def recipe_for(row: str, folder: Path, threads: int | None, compiling: str) -> Recipe:
     facts = json.loads((folder / "fixture.json").read_text())
-    rows = {"row_tokens": ROW_TOKENS, "micro_batch_rows": 8, "checkpoint_every_s": 3600.0}
+    adamw = {"matrices": "adamw"}  # the peers' optimizer, with which losses are the same (losses.py); a step of Muon takes longer, and fewer do
+    rows = {"row_tokens": ROW_TOKENS, "micro_batch_rows": 8, "checkpoint_every_s": 3600.0, "optimizer": adamw}
     step_tokens = max(1, round(BATCH * (facts["mean_tokens"] or 0) / ROW_TOKENS)) * ROW_TOKENS  # as many tokens as BATCH conversations have
     settings = {
         "num_threads": threads, "compile": compiling, "data": {"conversations": [str(folder / "sft.jsonl")], "preferences": str(folder / "pairs.jsonl")},
@@ -54,7 +57,7 @@ def recipe_for(row: str, folder: Path, threads: int | None, compiling: str) -> R
         "pretrain": {
             "tokens": FOR_EVER * 4096, "max_passes": 1e6, "batch_tokens": PRETRAIN_ROWS * PRETRAIN_ROW_TOKENS, "row_tokens": PRETRAIN_ROW_TOKENS,
             "micro_batch_rows": PRETRAIN_ROWS, "num_evaluations": 1, "evaluation_tokens": 4096, "num_kept_checkpoints": 0, "checkpoint_every_s": 3600.0,
-            "probes": [],
+            "probes": [], "optimizer": adamw if row == "pretrain-adamw" else {},
         },
         "sft": {**rows, "epochs": 1e4, "batch_tokens": step_tokens, "micro_batch_rows": min(8, step_tokens // ROW_TOKENS), "num_evaluations": 1},
         "prefer": {"row_tokens": ROW_TOKENS},
@@ -71,7 +74,7 @@ def recipe_for(row: str, folder: Path, threads: int | None, compiling: str) -> R
 
 def train(row: str, folder: Path, threads: int | None, compiling: str) -> None:
     """A stage, run in a folder of its own whose inputs are the fixture's."""
-    verb = {"dpo": "rlhf", "grpo": "rlhf"}.get(row, row)
+    verb = {"dpo": "rlhf", "grpo": "rlhf", "pretrain-adamw": "pretrain"}.get(row, row)
     recipe, run = recipe_for(row, folder, threads, compiling), RunFolder(folder / f"ours-{row}")
     run.create()
     for name in ("tokenizer", "base", "sft", "reward", "audit", "prefer"):
@@ -81,7 +84,7 @@ def train(row: str, folder: Path, threads: int | None, compiling: str) -> None:
     if verb in ("reward", "rlhf") and not (run.path / "prefer").exists():
         import_module("fromnoise.stages.prefer").run(StageContext(stage_of("prefer"), recipe, run, console=Console(quiet=True)))
     ctx = PacedContext(stage_of(verb), recipe, run, console=Console(quiet=True))
-    ctx.units = {"sft": "tokens", "reward": "pairs", "dpo": "counted", "grpo": BATCH, "pretrain": PRETRAIN_ROWS * PRETRAIN_ROW_TOKENS}[row]
+    ctx.units = {"sft": "tokens", "reward": "pairs", "dpo": "counted", "grpo": BATCH}.get(row, PRETRAIN_ROWS * PRETRAIN_ROW_TOKENS)
     machine = ctx.machine
     ctx.pace = Pace(*STEPS[row], dtype=machine.dtype, compile=machine.compile, num_threads=machine.num_threads, **flops(row, folder))
     import_module(stage_of(verb).module).run(ctx)

@@ -71,6 +71,21 @@ def test_orthogonalize_is_newton_schulz_and_takes_matrices_one_by_one():
     assert torch.equal(orthogonalize(torch.zeros(1, 4, 8)), torch.zeros(1, 4, 8, dtype=torch.bfloat16))
 
 
+def test_matrices_can_be_adamws_too():
+    ours, theirs = random_model(), random_model()
+    optimizer = make_optimizer(ours, OptimizerSection(matrices="adamw", adamw_lr=0.01), torch.float32)
+    reference = torch.optim.AdamW(theirs.parameters(), lr=0.01, betas=(0.9, 0.95), weight_decay=0.0)
+    before = {name: value.clone() for name, value in ours.state_dict().items()}
+    for step in range(3):
+        for model, step_of in ((ours, optimizer), (theirs, reference)):
+            set_grads(dict(model.named_parameters()), step)
+            step_of.step()
+    for name, value in ours.state_dict().items():
+        torch.testing.assert_close(value, theirs.state_dict()[name], rtol=1e-6, atol=1e-7)
+        assert not torch.equal(value, before[name])
+    assert not any(name.startswith("momentum.") for name in optimizer.state_tensors())
+
+
 def test_the_rest_equals_adamw_with_decay_on_tables_only():
     generator = torch.Generator().manual_seed(0)
     start = {"table": torch.randn(8, 4, generator=generator), "vector": torch.randn(4, generator=generator)}

@@ -13,7 +13,7 @@ from fromnoise.run.recipe import OptimizerSection
 
 
 def make_optimizer(model: nn.Module, section: OptimizerSection, matrix_dtype: torch.dtype) -> MuonAdamW:
-    """Muon for the matrices inside the layers; AdamW for embeddings, heads (tied, untied, score) and norms.
+    """Muon for the matrices inside the layers, unless `section.matrices` is "adamw"; AdamW for embeddings, heads (tied, untied, score) and norms.
 
     An embedding's or a head's rows are looked up by token, most of them untouched in a step: orthogonalising such a
     gradient would move rare tokens as far as common ones. Parameters with requires_grad=False are left out.
@@ -21,7 +21,8 @@ def make_optimizer(model: nn.Module, section: OptimizerSection, matrix_dtype: to
     takes a hundred times as long for them (Zen 3: 0.9 GFLOP/s beside 87 in fp32), so there is no default to fall into.
     """
     trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
-    muon = {name: parameter for name, parameter in trained.items() if parameter.ndim == 2 and "layers." in name}
+    by_muon = section.matrices == "muon"
+    muon = {name: parameter for name, parameter in trained.items() if by_muon and parameter.ndim == 2 and "layers." in name}
     return MuonAdamW(
         muon,
         {name: parameter for name, parameter in trained.items() if name not in muon},

@@ -103,6 +103,7 @@ class ModelSection(Section):
 class OptimizerSection(Section):
     """Muon for matrices inside the blocks, AdamW for embeddings, heads and vectors."""
 
+    matrices: Literal["muon", "adamw"] = "muon"  # adamw: it moves the matrices as well, at adamw_lr, as most published models were trained
     muon_lr: float = 0.02
     adamw_lr: float = 0.003
     embedding_lr: float | None = None  # AdamW's for the embedding (tied: the head as well); None: adamw_lr
