@@ -171,21 +171,23 @@ def measure(device: str, num_threads: int) -> dict[str, Any]:
         generator = torch.Generator().manual_seed(0)
         left, right = (torch.randn(size, size, generator=generator).to(device, dtype) for _ in range(2))
         best, until, repeats = float("inf"), time.perf_counter() + limit_s, 0
-        while repeats < 3 or (time.perf_counter() < until and repeats < 200):
+        while repeats < 2 or (time.perf_counter() < until and repeats < 200):
             start = clock(device)
             left @ right
             best = min(best, clock(device) - start)
             repeats += 1
         return best
 
-    speeds = {}
-    for dtype in (torch.float32, torch.bfloat16):
-        torch.set_num_threads(1)
-        small_s = product_s(dtype, MATRIX_CPU // 8, 0.02)
-        torch.set_num_threads(num_threads)
-        emulated = small_s * 8**3 > EMULATED_S
-        rate = num_threads * 2 * (MATRIX_CPU // 8) ** 3 / small_s if emulated else 2 * large**3 / product_s(dtype, large, 0.3)
-        speeds[str(dtype).removeprefix("torch.")] = rate
+    speeds = {"float32": 0.0, "bfloat16": 0.0}
+    for _ in range(3):  # in turn: what else the machine does for half a second then meets both, and the choice between them is the same
+        for name in speeds:
+            dtype = getattr(torch, name)
+            torch.set_num_threads(1)
+            small_s = product_s(dtype, MATRIX_CPU // 8, 0.02)
+            torch.set_num_threads(num_threads)
+            emulated = small_s * 8**3 > EMULATED_S
+            rate = num_threads * 2 * (MATRIX_CPU // 8) ** 3 / small_s if emulated else 2 * large**3 / product_s(dtype, large, 0.1)
+            speeds[name] = max(speeds[name], rate)
     return {"fingerprint": fingerprint(device, num_threads), "matmul_flops_per_s": speeds}
 
 
