@@ -26,6 +26,7 @@ from fromnoise.model.hf import load_model  # noqa: E402
 from fromnoise.run.console import Console  # noqa: E402
 from fromnoise.run.context import StageContext  # noqa: E402
 from fromnoise.run.folder import RunFolder, stage_of  # noqa: E402
+from fromnoise.run.native import attention  # noqa: E402
 from fromnoise.run.recipe import Recipe, SamplingSection  # noqa: E402
 
 FOR_EVER = 1_000_000  # steps: the comparison ends a side when it has seen enough
@@ -48,6 +49,8 @@ class PacedContext(StageContext):
 
 def recipe_for(row: str, folder: Path, threads: int | None, compiling: str) -> Recipe:
     facts = json.loads((folder / "fixture.json").read_text())
+    # one row a step where attention costs what its segments cost, however long the row: long rows leave less empty
+    sft_row_tokens = step_tokens if attention() else ROW_TOKENS
     adamw = {"matrices": "adamw"}  # the peers' optimizer, with which losses are the same (losses.py); a step of Muon takes longer, and fewer do
     rows = {"row_tokens": ROW_TOKENS, "micro_batch_rows": 8, "checkpoint_every_s": 3600.0, "optimizer": adamw}
     step_tokens = max(1, round(BATCH * (facts["mean_tokens"] or 0) / ROW_TOKENS)) * ROW_TOKENS  # as many tokens as BATCH conversations have
@@ -59,7 +62,10 @@ def recipe_for(row: str, folder: Path, threads: int | None, compiling: str) -> R
             "micro_batch_rows": PRETRAIN_ROWS, "num_evaluations": 1, "evaluation_tokens": 4096, "num_kept_checkpoints": 0, "checkpoint_every_s": 3600.0,
             "probes": [], "optimizer": adamw if row == "pretrain-adamw" else {},
         },
-        "sft": {**rows, "epochs": 1e4, "batch_tokens": step_tokens, "micro_batch_rows": min(8, step_tokens // ROW_TOKENS), "num_evaluations": 1},
+        "sft": {
+            **rows, "row_tokens": sft_row_tokens, "epochs": 1e4, "batch_tokens": step_tokens, "micro_batch_rows": min(8, step_tokens // sft_row_tokens),
+            "num_evaluations": 1,
+        },
         "prefer": {"row_tokens": ROW_TOKENS},
         "reward": {**rows, "epochs": 20, "batch_pairs": BATCH, "num_evaluations": 1},
         "rlhf": {
