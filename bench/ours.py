@@ -49,11 +49,11 @@ class PacedContext(StageContext):
 
 def recipe_for(row: str, folder: Path, threads: int | None, compiling: str) -> Recipe:
     facts = json.loads((folder / "fixture.json").read_text())
-    # one row a step where attention costs what its segments cost, however long the row: long rows leave less empty
-    sft_row_tokens = step_tokens if attention() else ROW_TOKENS
     adamw = {"matrices": "adamw"}  # the peers' optimizer, with which losses are the same (losses.py); a step of Muon takes longer, and fewer do
     rows = {"row_tokens": ROW_TOKENS, "micro_batch_rows": 8, "checkpoint_every_s": 3600.0, "optimizer": adamw}
     step_tokens = max(1, round(BATCH * (facts["mean_tokens"] or 0) / ROW_TOKENS)) * ROW_TOKENS  # as many tokens as BATCH conversations have
+    # one row a step where attention costs what its segments cost, however long the row: long rows leave less empty
+    sft_row_tokens = step_tokens if attention() else ROW_TOKENS
     settings = {
         "num_threads": threads, "compile": compiling, "data": {"conversations": [str(folder / "sft.jsonl")], "preferences": str(folder / "pairs.jsonl")},
         "model": {**SHAPE, "context_tokens": ROW_TOKENS},
