@@ -116,29 +116,6 @@ void tile(const uint32_t* a, int64_t a_row, int64_t a_pair, const uint32_t* b, i
         for (int part = 0; part < 2; part++) _mm512_storeu_ps(c + r * c_row + part * LANES, sums[r][part]);
 }
 
-// A square of 16 rows of 16 lanes, turned over: first blocks of 4 lanes in place, then the blocks.
-void turn(const uint32_t* const* from, int64_t at, uint32_t* to, int64_t to_row) {
-    __m512i rows[16], quads[16];
-#pragma GCC unroll 16
-    for (int i = 0; i < 16; i++) rows[i] = _mm512_loadu_si512(from[i] + at);
-#pragma GCC unroll 4
-    for (int i = 0; i < 16; i += 4) {
-        const __m512i a = _mm512_unpacklo_epi32(rows[i], rows[i + 1]), b = _mm512_unpackhi_epi32(rows[i], rows[i + 1]);
-        const __m512i c = _mm512_unpacklo_epi32(rows[i + 2], rows[i + 3]), d = _mm512_unpackhi_epi32(rows[i + 2], rows[i + 3]);
-        quads[i] = _mm512_unpacklo_epi64(a, c), quads[i + 1] = _mm512_unpackhi_epi64(a, c);
-        quads[i + 2] = _mm512_unpacklo_epi64(b, d), quads[i + 3] = _mm512_unpackhi_epi64(b, d);
-    }
-#pragma GCC unroll 4
-    for (int i = 0; i < 4; i++) {
-        const __m512i a = _mm512_shuffle_i32x4(quads[i], quads[i + 4], 0x88), b = _mm512_shuffle_i32x4(quads[i], quads[i + 4], 0xdd);
-        const __m512i c = _mm512_shuffle_i32x4(quads[i + 8], quads[i + 12], 0x88), d = _mm512_shuffle_i32x4(quads[i + 8], quads[i + 12], 0xdd);
-        _mm512_storeu_si512(to + i * to_row, _mm512_shuffle_i32x4(a, c, 0x88));
-        _mm512_storeu_si512(to + (i + 4) * to_row, _mm512_shuffle_i32x4(b, d, 0x88));
-        _mm512_storeu_si512(to + (i + 8) * to_row, _mm512_shuffle_i32x4(a, c, 0xdd));
-        _mm512_storeu_si512(to + (i + 12) * to_row, _mm512_shuffle_i32x4(b, d, 0xdd));
-    }
-}
-
 // to (K / 2, columns): pairs along each token's K elements; tokens from `count` on are zero.
 template <class Token>
 void transposed(Token token, int64_t count, int64_t columns, int64_t size, uint32_t* to) {
@@ -146,7 +123,9 @@ void transposed(Token token, int64_t count, int64_t columns, int64_t size, uint3
     const uint32_t* from[LANES];
     for (int64_t j = 0; j < columns; j += LANES) {
         for (int64_t i = 0; i < LANES; i++) from[i] = j + i < count ? (const uint32_t*)token(j + i) : zeros;
-        for (int64_t p = 0; p < size / 2; p += LANES) turn(from, p, to + p * columns + j, columns);
+        for (int64_t p = 0; p < size / 2; p++)
+#pragma GCC unroll 16
+            for (int64_t i = 0; i < LANES; i++) std::memcpy(to + p * columns + j + i, from[i] + p, sizeof *to);
     }
 }
 
@@ -335,31 +314,27 @@ void work(void* given) {
     for (int64_t task; (task = all.next++) < count;) all.task(*all.problem, task / heads, task % heads, scratch);
 }
 
-void run_all(const Problem& problem, void (*task)(const Problem&, int64_t, int64_t, Scratch&), int64_t num_threads) {
-    Work all{&problem, task};
-    GOMP_parallel(work, &all, (unsigned)std::min(num_threads, problem.rows * problem.kv_heads), 0);
+void solve(
+    void (*task)(const Problem&, int64_t, int64_t, Scratch&), int64_t num_tensors, void* const* tensors, const int64_t* strides,
+    const int64_t* segments, float* lse, const int64_t* shape) {
+    Problem x{};
+    Heads* const heads[] = {&x.q, &x.k, &x.v, &x.out, &x.grad, &x.dq, &x.dk, &x.dv};
+    for (int64_t i = 0; i < num_tensors; i++, strides += 3) *heads[i] = {(uint16_t*)tensors[i], strides[0], strides[1], strides[2]};
+    x.segments = segments, x.lse = lse;
+    x.rows = shape[0], x.length = shape[1], x.heads = shape[2], x.kv_heads = shape[3], x.size = shape[4], x.prefix_shift = shape[5];
+    x.scale = 1.0f / std::sqrt((float)x.size), x.scale_2 = x.scale * 1.44269504f;
+    Work all{&x, task};
+    GOMP_parallel(work, &all, (unsigned)std::min(shape[6], x.rows * x.kv_heads), 0);
 }
-
-Heads heads_of(void* data, const int64_t* strides) { return {(uint16_t*)data, strides[0], strides[1], strides[2]}; }
 
 }  // namespace
 
 // shape: B, T, H, H_kv, K, PREFIX_SHIFT, threads. strides: of each of the tensors in elements, row, token and head.
 // tensors: q, k, v, out; backward further grad, dq, dk, dv.
 extern "C" void attention_forward(void* const* tensors, const int64_t* strides, const int64_t* segments, float* lse, const int64_t* shape) {
-    Problem x{};
-    Heads* const heads[] = {&x.q, &x.k, &x.v, &x.out};
-    for (int i = 0; i < 4; i++) *heads[i] = heads_of(tensors[i], strides + 3 * i);
-    x.segments = segments, x.lse = lse, x.scale = 1.0f / std::sqrt((float)shape[4]), x.scale_2 = x.scale * 1.44269504f;
-    x.rows = shape[0], x.length = shape[1], x.heads = shape[2], x.kv_heads = shape[3], x.size = shape[4], x.prefix_shift = shape[5];
-    run_all(x, forward, shape[6]);
+    solve(forward, 4, tensors, strides, segments, lse, shape);
 }
 
 extern "C" void attention_backward(void* const* tensors, const int64_t* strides, const int64_t* segments, float* lse, const int64_t* shape) {
-    Problem x{};
-    Heads* const heads[] = {&x.q, &x.k, &x.v, &x.out, &x.grad, &x.dq, &x.dk, &x.dv};
-    for (int i = 0; i < 8; i++) *heads[i] = heads_of(tensors[i], strides + 3 * i);
-    x.segments = segments, x.lse = lse, x.scale = 1.0f / std::sqrt((float)shape[4]), x.scale_2 = x.scale * 1.44269504f;
-    x.rows = shape[0], x.length = shape[1], x.heads = shape[2], x.kv_heads = shape[3], x.size = shape[4], x.prefix_shift = shape[5];
-    run_all(x, backward, shape[6]);
+    solve(backward, 8, tensors, strides, segments, lse, shape);
 }
