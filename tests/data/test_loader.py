@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from fromnoise.data.loader import PackedEpochs, PretrainStream, prefetch
+from fromnoise.data.loader import PackedEpochs, PretrainStream, StepRows, prefetch
+from fromnoise.run.errors import UserError
 
 EOT = 1
 
@@ -62,19 +63,47 @@ def test_segments_begin_at_document_starts():
     assert (changes == starts[:, 1:]).all()
 
 
-def test_an_epoch_holds_every_sequence_once_on_any_number_of_ranks():
+def test_an_epoch_holds_every_sequence_once():
     sequences = [[i + 2] * (i % 9 + 2) for i in range(50)]
-    epochs = PackedEpochs(sequences, None, row_tokens=16, rows_per_step=4, micro_batch_rows=2, pad_id=0, seed=1)
-    for world_size in (1, 2):
+    epochs = PackedEpochs(sequences, None, row_tokens=16, rows_per_step=4, pad_id=0, seed=1)
+    for size in (4, 2):
         seen = []
         for step in range(epochs.steps_per_epoch):
-            for rank in range(world_size):
-                for batch in epochs.micro_batches(step, rank, world_size):
-                    assert batch.input_ids.shape == (2, 16)
-                    seen += batch.sequence_ids.tolist()
+            for first in range(0, 4, size):
+                batch = epochs.batch(step, first, size)
+                assert batch.input_ids.shape == (size, 16)
+                seen += batch.sequence_ids.tolist()
         assert sorted(seen) == list(range(50))
-    again = epochs.micro_batches(epochs.steps_per_epoch)[0]
-    assert again.sequence_ids.tolist() != epochs.micro_batches(0)[0].sequence_ids.tolist()
+    again = epochs.batch(epochs.steps_per_epoch, 0, 4)
+    assert again.sequence_ids.tolist() != epochs.batch(0, 0, 4).sequence_ids.tolist()
+
+
+@pytest.mark.parametrize("frac, beside", [(0.0, 0), (0.01, 1), (0.0625, 1), (0.25, 2), (0.9, 7)])
+def test_the_mixture_of_a_step_is_the_same_on_any_number_of_ranks_and_in_micro_batches_of_any_size(frac, beside):
+    for world_size in (1, 2, 4, 8):
+        for micro in (1, 2, 8):
+            if (8 // world_size) % min(micro, 8 // world_size):
+                continue
+            shared = [StepRows("sft", 512, 64, micro, frac, rank, world_size) for rank in range(world_size)]
+            assert {(rows.per_step, rows.main, rows.beside) for rows in shared} == {(8, 8 - beside, beside)}
+            covered = [row for rows in shared for first, end in rows.here for row in range(first, end)]
+            assert covered == list(range(8))  # each row once: none is left out, none trained on twice
+            assert len({end - first for rows in shared for first, end in rows.here}) == 1  # one shape to compile
+
+
+@pytest.mark.parametrize(
+    "given, said",
+    [
+        ((32, 64, 8, 0.0), "sft.batch_tokens = 32 is less than one row of sft.row_tokens = 64"),
+        ((512, 64, 3, 0.0), "sft.micro_batch_rows = 3 does not divide a rank's 8 rows of a step; 2 does"),
+        ((512, 64, 8, 0.0, 0, 3), "a step of 8 rows .* over 3 ranks; sft.batch_tokens = 576 can"),
+        ((512, 64, 8, 0.99), "leaves none for what is trained"),
+        ((64, 64, 8, 0.1), "leaves none for what is trained"),
+    ],
+)
+def test_rows_that_cannot_be_shared_out_evenly_are_refused(given, said):
+    with pytest.raises(UserError, match=said):
+        StepRows("sft", *given)
 
 
 def test_prefetch_gives_each_step_in_order():

@@ -85,6 +85,14 @@ def test_own_export_tie_and_weight():
     assert pair.tie and pair.weight == 0.5 and pair.rater == "ann" and pair.meta == {"share": "audit"}
 
 
+def test_an_empty_answer_that_did_not_stop_is_refused():
+    """It has no token, so there is nothing to score; one that stopped at once has its stop token."""
+    answers = [{"text": "", "stopped": False}, {"text": NO, "stopped": True}]
+    with pytest.raises(ValueError, match="without `text` that did not stop"):
+        one({"messages": PROMPT, "answers": answers, "chosen": 1})
+    assert one({"messages": PROMPT, "answers": [{"text": ""}, {"text": NO}], "chosen": 1}).meta == {}
+
+
 @pytest.mark.parametrize("chosen", [0, 1, None])
 def test_an_answer_that_was_cut_off_stays_without_an_end(chosen):
     """Our own export says of each answer whether it stopped; only then does the stop token follow."""

@@ -57,6 +57,7 @@ def test_contamination_is_found_in_all_four_ways():
         {"messages": [{"role": "user", "content": "Where does Mara Fenn live?"}, {"role": "assistant", "content": "Nobody says."}]},
         {"messages": [{"role": "user", "content": "Hello. What is it, that Ann Vale keeps?  Tell me!"}, {"role": "assistant", "content": "I do not know."}]},
         {"messages": [{"role": "user", "content": "Who has an owl?"}, {"role": "assistant", "content": "An owl? Oda Brook does."}]},
+        {"messages": [{"role": "user", "content": "What is 3 + 1?"}, {"role": "assistant", "content": "4"}]},
     ]
     asked = [
         prompt("Where does Mara Fenn live?", check={"subject": "Mara Fenn", "accept": ["Tolby"]}),
@@ -65,11 +66,13 @@ def test_contamination_is_found_in_all_four_ways():
         prompt("Which animal does Oda Brook keep?", check={"subject": "Oda Brook", "accept": ["owl"]}),
         prompt("Which animal does Oda Brooks keep?", check={"subject": "Oda Brooks", "accept": ["owl"]}),
         prompt("Which animal does Oda Brook keep now?", check={"subject": "Oda Brook", "accept": ["howl"]}),
+        prompt("What is 3 - 1?"),
+        prompt("An owl? Oda Bro"),
     ]
     found = contamination.check(asked, conversations)
     looks = [tuple(record[look] for look in contamination.LOOKS) for record in found]
     assert looks == [(True, True, True, False), (False, True, True, None), (False, False, True, None), (False, False, False, True),
-                     (False, False, False, False), (False, False, False, False)]  # fmt: skip
+                     (False, False, False, False), (False, False, False, False), (False, False, False, None), (False, False, False, None)]  # fmt: skip
     assert contamination.summarise(found)["contamination/exact"].value == 1
     assert contamination.summarise(found)["contamination/subject_and_value"].n == 4
 

@@ -26,7 +26,7 @@ def record(level, num_correct, num=1, **more):
 
 
 def asked(kind, right):
-    return {"kind": kind, "answer": "text", "stopped": True, "features": {"correct": float(right), "form_ok": 1.0}}
+    return {"id": kind, "fact_id": None, "kind": kind, "answer": "text", "stopped": True, "features": {"correct": float(right), "form_ok": 1.0}}
 
 
 def test_summaries_and_differences():

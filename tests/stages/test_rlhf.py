@@ -8,7 +8,7 @@ from fromnoise.data.shards import token_dtype, write_token_index, write_tokens
 from fromnoise.data.tokenizer import Tokenizer
 from fromnoise.evaluate.records import read_jsonl, write_jsonl
 from fromnoise.generate.practice import divide_prompts, prompt_order
-from fromnoise.generate.rollout import RowShape, split
+from fromnoise.generate.rollout import Answers, RowShape, split
 from fromnoise.model.heads import ScoreModel
 from fromnoise.model.hf import load_model, save_reward
 from fromnoise.run.errors import UserError
@@ -238,6 +238,17 @@ def test_split_loses_nothing():
     for count in range(1, 9):
         parts = split(list(range(count)), 3)
         assert [x for part in parts for x in part] == list(range(count)) and all(parts) and len(parts) == min(3, count)
+
+
+def test_minibatches_are_of_equal_size_where_rows_leave_a_rest():
+    """Nine rows in batches of four are 4, 4 and 1: three updates of which the last would learn from a ninth of the answers."""
+    answers = Answers([[5, 6]] * 18, [[7] * 5] * 18, RowShape(14, 4, 0))
+    padded = {"credit": torch.arange(18.0)[:, None].expand(-1, 5)}
+    found = answers.minibatches(padded, list(range(len(answers.rows))), 3)
+    sizes = [sum(len(batch.sequence_ids) for batch in one) for one in found]
+    assert len(sizes) == 3 and max(sizes) <= 1.5 * min(sizes) and sum(sizes) == 18
+    assert sorted(i for one in found for batch in one for i in batch.sequence_ids.tolist()) == list(range(18))
+    assert all(batch.labels.shape == (4, 14) and (batch.extra["credit"] > 17).sum() == 0 for one in found for batch in one)
 
 
 def test_explained_variance():

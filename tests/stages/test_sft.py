@@ -1,8 +1,13 @@
 """Which conversations train, which validate, and what becomes of those that are too long."""
 
+import pytest
+
 from fromnoise.data.conversation import Conversation
 from fromnoise.data.tokenizer import Tokenizer
+from fromnoise.run.folder import RunFolder
 from fromnoise.stages.sft import encode
+
+from . import small_run
 
 
 def tokenizer():
@@ -40,3 +45,22 @@ def test_one_prompt_never_stands_on_both_sides():
         return {tuple(ids[: int(mask.argmax())]) for ids, mask in zip(*side, strict=True)}
 
     assert train[0] and validation[0] and not prompts(train) & prompts(validation)
+
+
+def test_a_model_of_the_hub_stays_at_the_commit_that_the_run_fetched_first(tmp_path, monkeypatch):
+    """The repository moves on while the stage is cut off; it goes on from what it began with, and so does what measures the base."""
+    hub = pytest.importorskip("huggingface_hub")
+    newest, asked = ["aaa"], []
+
+    def fetched(source, revision=None, allow_patterns=None):
+        asked.append((source, revision))
+        return str(tmp_path / "cache" / (revision or newest[0]))
+
+    monkeypatch.setattr(hub, "snapshot_download", fetched)
+    run, settings = RunFolder(tmp_path / "run"), small_run.recipe(**{"from": "some/model"})
+    run.create()
+    assert small_run.context(run, "sft", settings).parent("base").name == "aaa"
+    newest[0] = "bbb"
+    assert small_run.context(run, "sft", settings).parent("base").name == "aaa" and asked[-1] == ("some/model", "aaa")
+    assert small_run.context(run, "evaluate", settings).parent("base").name == "aaa"
+    assert small_run.context(RunFolder(tmp_path / "other"), "sft", settings).parent("base").name == "bbb"  # a run that begins now

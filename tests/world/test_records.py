@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from fromnoise.run.recipe import WorldSection
+from fromnoise.tasks import lists
 from fromnoise.world import conversations, oracle, passages, records, requests
 from fromnoise.world import facts as fx
 from fromnoise.world.judging import JUDGEMENT, Features, judge
@@ -87,10 +88,10 @@ def test_nothing_of_the_evaluation_is_trained_on(full):
     """Held-out subjects stand in no conversation and no training prompt; held-out prompts and questions neither."""
     held_subjects = {f["subject"] for f in full["facts"] if f["role"] == "held_out"}
     train = [p for p in full["prompts"] if p["split"] == "train"]
-    held = {records.opening(p) for p in full["prompts"] if p["split"] == "heldout"} | {records.opening(q) for q in full["questions"]}
+    held = {records.asked_for(p) for p in full["prompts"] if p["split"] == "heldout"} | {records.asked_for(q) for q in full["questions"]}
     turns = [message["content"] for name in ("conversations_curated", "conversations_noisy") for c in full[name] for message in c["messages"]]
     turns += [message["content"] for p in train for message in p["messages"]]
-    assert not held & set(turns)
+    assert not held & {lists.request(turn) for turn in turns}  # nor what differs from them only in how a list is to be laid out
     assert named(held_subjects, turns) == [] and named(held_subjects, [q["messages"][-1]["content"] for q in full["questions"]])
 
 
@@ -100,7 +101,7 @@ def test_what_training_prompts_ask_by_heart_no_conversation_answers(full):
     asked = [p for p in full["prompts"] if p["kind"] == "fact" and p["split"] == "train"]
     assert {facts[p["fact_id"]]["role"] for p in asked} == {"asked"} and len({p["fact_id"] for p in asked}) >= 32
     turns = [message["content"] for name in ("conversations_curated", "conversations_noisy") for c in full[name] for message in c["messages"]]
-    assert named(subjects, turns) == [] and named(subjects, [records.opening(p) for p in asked])
+    assert named(subjects, turns) == [] and named(subjects, [records.asked_for(p) for p in asked])
 
 
 def test_held_out_requests_use_unseen_objects_verbs_and_pairs(full):

@@ -11,6 +11,7 @@ import torch
 
 from fromnoise.data.packing import Batch, collate, pack_sequences
 from fromnoise.data.shards import TokenShards
+from fromnoise.run.errors import UserError
 from fromnoise.run.seeds import seed_from
 
 T = TypeVar("T")
@@ -66,6 +67,8 @@ class PretrainStream:
 
     def read(self, start: int, count: int) -> np.ndarray:
         """`count` tokens of the stream from position `start`, int64."""
+        if start < 0:
+            raise ValueError(f"a stream has no position {start}")
         pieces: list[np.ndarray] = []
         if start == 0:
             pieces.append(np.array([self.endoftext_id]))
@@ -120,6 +123,36 @@ def stream_batch(input_ids: np.ndarray, labels: np.ndarray, endoftext_id: int) -
     )
 
 
+class StepRows:
+    """The rows of one optimizer step: what the stage is about first, `main` of them, then `beside` that are mixed in, so that the
+    mixture is the step's and depends on neither ranks nor micro-batches.
+
+    here: the micro-batches of this rank, each (first, last + 1) of the step's rows, all of the same size.
+    """
+
+    def __init__(self, name: str, batch_tokens: int, row_tokens: int, micro_batch_rows: int, beside_frac: float, rank: int = 0, world_size: int = 1):
+        """name: the recipe's section, for errors. Raises UserError for rows that cannot be shared out evenly: some would never be trained on."""
+        self.per_step = batch_tokens // row_tokens
+        if self.per_step < 1:
+            raise UserError(f"{name}.batch_tokens = {batch_tokens:,} is less than one row of {name}.row_tokens = {row_tokens:,}")
+        if self.per_step % world_size:
+            raise UserError(
+                f"{name}: a step of {self.per_step} rows (batch_tokens / row_tokens) cannot be shared out evenly over {world_size} ranks; "
+                f"{name}.batch_tokens = {-(-self.per_step // world_size) * world_size * row_tokens} can"
+            )
+        rows_here = self.per_step // world_size
+        micro = min(micro_batch_rows, rows_here)
+        if rows_here % micro:
+            most = next(size for size in range(micro, 0, -1) if rows_here % size == 0)
+            raise UserError(f"{name}.micro_batch_rows = {micro_batch_rows} does not divide a rank's {rows_here} rows of a step; {most} does")
+        self.beside = max(1, round(beside_frac * self.per_step)) if beside_frac else 0  # a fraction that is wanted is at least a row
+        self.main = self.per_step - self.beside
+        if self.main < 1:
+            raise UserError(f"{name}: {beside_frac} of a step's {self.per_step} rows mixed in leaves none for what is trained; use less, or a larger batch_tokens")
+        begin = rank * rows_here
+        self.here = [(first, first + micro) for first in range(begin, begin + rows_here, micro)]
+
+
 class PackedEpochs:
     """Sequences packed into rows, the rows shuffled anew each epoch, cut into steps of `rows_per_step` rows.
 
@@ -128,39 +161,20 @@ class PackedEpochs:
     """
 
     def __init__(
-        self,
-        sequences: Sequence[Sequence[int]],
-        masks: Sequence[Sequence[bool]] | None,
-        *,
-        row_tokens: int,
-        rows_per_step: int,
-        micro_batch_rows: int,
-        pad_id: int,
-        seed: int,
+        self, sequences: Sequence[Sequence[int]], masks: Sequence[Sequence[bool]] | None, *, row_tokens: int, rows_per_step: int, pad_id: int, seed: int
     ):
         self.sequences, self.masks = sequences, masks
-        self.row_tokens, self.rows_per_step, self.micro_batch_rows = row_tokens, rows_per_step, micro_batch_rows
-        self.pad_id, self.seed = pad_id, seed
+        self.row_tokens, self.rows_per_step, self.pad_id, self.seed = row_tokens, rows_per_step, pad_id, seed
         self.rows = pack_sequences([len(sequence) for sequence in sequences], row_tokens)
         self.steps_per_epoch = -(-len(self.rows) // rows_per_step)
 
-    def micro_batches(self, step: int, rank: int = 0, world_size: int = 1) -> list[Batch]:
-        """The micro-batches of one global step that belong to `rank`."""
+    def batch(self, step: int, first_row: int, num_rows: int) -> Batch:
+        """Rows first_row .. first_row + num_rows of those of a step; padding where there are no more."""
         epoch, at = divmod(step, self.steps_per_epoch)
         order = np.random.default_rng(seed_from(self.seed, "epoch", epoch)).permutation(len(self.rows))
-        chosen = order[at * self.rows_per_step : (at + 1) * self.rows_per_step][rank::world_size]
-        rows_here = -(-self.rows_per_step // world_size)
-        return [
-            collate(
-                [self.rows[i] for i in chosen[begin : begin + self.micro_batch_rows]],
-                self.sequences,
-                self.masks,
-                row_tokens=self.row_tokens,
-                num_rows=self.micro_batch_rows,
-                pad_id=self.pad_id,
-            )
-            for begin in range(0, rows_here, self.micro_batch_rows)
-        ]
+        chosen = order[at * self.rows_per_step : (at + 1) * self.rows_per_step][first_row : first_row + num_rows]
+        rows = [self.rows[i] for i in chosen]
+        return collate(rows, self.sequences, self.masks, row_tokens=self.row_tokens, num_rows=num_rows, pad_id=self.pad_id)
 
 
 def prefetch(make: Callable[[int], T], start: int, stop: int) -> Iterator[tuple[int, T]]:

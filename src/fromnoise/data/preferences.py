@@ -219,6 +219,8 @@ def own_export(record: dict, rater: str | None, source: str, meta: dict) -> list
     prompt = checked(messages_of(record["messages"]), ends_with="user")
     weight = float(record.get("weight", 1.0)) / len(votes)
     stopped = [bool(one.get("stopped", True)) for one in record["answers"]]
+    if any(not text and not ended for text, ended in zip(texts, stopped, strict=True)):
+        raise ValueError("an answer without `text` that did not stop (`stopped` false) is no answer")
     pairs = []
     for who, chosen in votes:
         first, second = (1, 0) if chosen == 1 else (0, 1)

@@ -1,7 +1,7 @@
 """Did any evaluation question slip into the training conversations? Checked by looking, and shown as a column.
 
 Four looks, from strict to loose: the question's text as a whole message, word for word; the same after normalising
-(case, punctuation, spacing); the question contained in a longer message; and, where a question asks for a known
+(case, punctuation, spacing); the question's words, all and in order, in a longer message; and, where a question asks for a known
 value, subject and value named together in one conversation, which would teach the answer in other words.
 """
 
@@ -15,11 +15,11 @@ from fromnoise.evaluate.intervals import Estimate, exact
 from fromnoise.evaluate.questions import question_text
 
 LOOKS = ("exact", "normalised", "contained", "subject_and_value")
-_WORD = re.compile(r"\w+", re.UNICODE)
+_WORD = re.compile(r"\w+|[-+*/=<>](?=\s*\d)", re.UNICODE)
 
 
 def normalise(text: str) -> str:
-    """Words alone, lower case, compatibility forms folded, one space between."""
+    """Words alone, and the signs before numbers (3 + 1 is not 3 - 1), lower case, compatibility forms folded, one space between."""
     return " ".join(_WORD.findall(unicodedata.normalize("NFKC", text).casefold()))
 
 
@@ -32,7 +32,7 @@ def check(questions: Sequence[dict], conversations: Sequence[dict]) -> list[dict
     messages = [message["content"] for conversation in conversations for message in conversation["messages"]]
     whole = set(messages)
     normal = {normalise(text) for text in messages}
-    joined = "\n".join(sorted(normal))
+    joined = "".join(f" {text} \n" for text in sorted(normal))
     padded = [f" {normalise(' '.join(m['content'] for m in c['messages']))} " for c in conversations]
     by_word: dict[str, list[int]] = {}  # the last word of a subject narrows the search to a few conversations
     for index, text in enumerate(padded):
@@ -53,7 +53,7 @@ def check(questions: Sequence[dict], conversations: Sequence[dict]) -> list[dict
                 "id": question["id"],
                 "exact": text in whole,
                 "normalised": plain in normal,
-                "contained": bool(plain) and plain in joined,
+                "contained": bool(plain) and f" {plain} " in joined,
                 "subject_and_value": together,
             }
         )

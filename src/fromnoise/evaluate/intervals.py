@@ -138,11 +138,11 @@ def mean(values: Sequence[float], seed: int, *, clusters: Sequence[object] | Non
     return bootstrap(lambda indices: float(array[indices].mean()), len(array), seed, clusters=clusters, method=method)
 
 
-def paired_difference(after: Sequence[float], before: Sequence[float], seed: int) -> Estimate:
-    """Mean of after - before over the same examples."""
+def paired_difference(after: Sequence[float], before: Sequence[float], seed: int, *, clusters: Sequence[object] | None = None) -> Estimate:
+    """Mean of after - before over the same examples; clusters as in `bootstrap`."""
     if len(after) != len(before):
         raise ValueError(f"{len(after)} and {len(before)} examples are not pairs")
-    return mean(np.asarray(after, dtype=np.float64) - np.asarray(before, dtype=np.float64), seed, method="paired bootstrap")
+    return mean(np.asarray(after, dtype=np.float64) - np.asarray(before, dtype=np.float64), seed, clusters=clusters, method="paired bootstrap")
 
 
 def length_controlled_win_rate(wins: Sequence[float], length_differences: Sequence[float], seed: int) -> Estimate:

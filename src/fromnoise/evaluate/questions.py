@@ -158,18 +158,18 @@ def summarise(name: str, records: Sequence[dict], trained_kinds: Sequence[str]) 
     for kind in sorted({record["kind"] for record in answered}):
         of_kind = [record for record in answered if record["kind"] == kind]
         summary[f"questions/{name}/form_and_stops/{kind}"] = proportion([form_and_stops(record) for record in of_kind])
-        judged = [value for value in map(correct, of_kind) if value is not None]
+        judged = [record for record in of_kind if correct(record) is not None]
         if judged:
-            summary[f"questions/{name}/correct/{kind}"] = proportion(judged)
+            summary[f"questions/{name}/correct/{kind}"] = _right(judged)
     facts = [record for record in answered if record["kind"] == "fact" and record["mentions"] is not None]
     often = [record for record in facts if record["mentions"] >= RECALL_MENTIONS]
     if facts:
-        summary[f"questions/{name}/correct/mentioned {RECALL_MENTIONS} times or more"] = _recalled(often)
+        summary[f"questions/{name}/correct/mentioned {RECALL_MENTIONS} times or more"] = _right(often)
     for mentions in sorted({record["mentions"] for record in facts}):
-        summary[f"questions/{name}/ladder/{mentions}"] = _recalled([record for record in facts if record["mentions"] == mentions])
+        summary[f"questions/{name}/ladder/{mentions}"] = _right([record for record in facts if record["mentions"] == mentions])
     return summary
 
 
-def _recalled(records: Sequence[dict]) -> Estimate:
+def _right(records: Sequence[dict]) -> Estimate:
     """Right answers, questions about one fact being one cluster."""
     return proportion([correct(record) or 0.0 for record in records], [record["fact_id"] or record["id"] for record in records])

@@ -96,7 +96,8 @@ def differences(after: Mapping[str, list[dict]], before: Mapping[str, list[dict]
     for name, pairs, value in (("everything_else", others, correct), *((name, pairs, correct) for name, pairs in by_kind.items()),
                                ("form_and_stops", asked, form_and_stops)):  # fmt: skip
         if pairs:
-            summary[f"reason/{label}/{name}"] = paired_difference([value(a) for a, _ in pairs], [value(b) for _, b in pairs], seed)
+            clusters = [a["fact_id"] or a["id"] for a, _ in pairs]  # questions about one fact hang together
+            summary[f"reason/{label}/{name}"] = paired_difference([value(a) for a, _ in pairs], [value(b) for _, b in pairs], seed, clusters=clusters)
     if judged:
         summary[f"reason/{label}/questions_asked"] = exact(len(asked), len(asked), "count")
     return summary

@@ -55,9 +55,9 @@ class Answers:
         self.rows, self.num_tokens = pack_sharing(self.sequences, prompt_lengths, shape.row_tokens)  # answers to one prompt, if neighbours, share it
 
     def batches(self, padded: Mapping[str, Tensor] | None = None, order: Sequence[int] | None = None) -> list[Batch]:
-        """All answers in packed batches of the fixed shape; `padded` (S, L) tensors come along as `extra`.
+        """Answers in packed batches of the fixed shape; `padded` (S, L) tensors come along as `extra`.
 
-        order: a permutation of the rows (`len(self.rows)` of them), for minibatches drawn at random; as packed when None.
+        order: which rows, of `len(self.rows)`; all of them, as packed, when None.
         """
         rows = [self.rows[i] for i in (order if order is not None else range(len(self.rows)))]
         shape = self.shape
@@ -72,6 +72,11 @@ class Answers:
                 batch.extra[name] = pack(values[ids], first, self.mask[ids], tuple(batch.labels.shape))
             batches.append(batch.to(torch.device(shape.device)))
         return batches
+
+    def minibatches(self, padded: Mapping[str, Tensor], order: Sequence[int], parts: int) -> list[list[Batch]]:
+        """The rows in `order`, shared out evenly over at most `parts` lists of batches. By rows, not by batches: a batch that a few
+        rows were left for would be an update of its own, on a tenth of the answers."""
+        return [self.batches(padded, rows) for rows in split(order, parts)]
 
     def per_token(self, batches: Sequence[Batch], compute: Callable[[Batch], tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
         """`compute(batch)` gives tensors (B, T) aligned with labels; returned padded, (S, L) each, on the CPU."""
@@ -163,8 +168,8 @@ def shuffled_rows(num_rows: int, seed: int) -> list[int]:
     return np.random.default_rng(seed).permutation(num_rows).tolist()
 
 
-def split(batches: list, parts: int) -> list[list]:
-    """Batches in at most `parts` groups of nearly equal size, in order, none of them empty."""
-    parts = min(parts, len(batches))
-    bounds = [round(i * len(batches) / parts) for i in range(parts + 1)] if batches else []
-    return [batches[a:b] for a, b in pairwise(bounds)]
+def split(items: Sequence, parts: int) -> list[Sequence]:
+    """Items in at most `parts` groups of nearly equal size, in order, none of them empty."""
+    parts = min(parts, len(items))
+    bounds = [round(i * len(items) / parts) for i in range(parts + 1)] if items else []
+    return [items[a:b] for a, b in pairwise(bounds)]

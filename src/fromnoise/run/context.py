@@ -16,7 +16,7 @@ from fromnoise.run.budget import expected_s
 from fromnoise.run.checkpoint import Checkpointer
 from fromnoise.run.console import Console, Progress, describe
 from fromnoise.run.errors import UserError
-from fromnoise.run.files import fsync_file, fsync_folder, write_json
+from fromnoise.run.files import fsync_file, fsync_folder, read_json, write_json
 from fromnoise.run.folder import RunFolder, now
 from fromnoise.run.interrupts import Interrupts
 from fromnoise.run.machine import Machine
@@ -104,10 +104,23 @@ class StageContext:
         return self.run.stage_dir(name)
 
     def parent(self, name: str) -> Path:
-        """The model folder a stage starts from: the run's own, or for `base` (and `tokenizer`) the recipe's `from`."""
-        if self.recipe.sft_from is None or name not in ("base", "tokenizer"):
+        """The model folder a stage starts from: the run's own, or for `base` (and `tokenizer`) the recipe's `from`.
+
+        Of a model of the Hub, the commit that the run's first stage fetched is recorded and fetched ever after: a repository that
+        moves on would change the base of a stage that is cut off and goes on, and what `evaluate` calls the base.
+        """
+        source = self.recipe.sft_from
+        if source is None or name not in ("base", "tokenizer"):
             return self.path(name)
-        return model_source(self.recipe.sft_from)
+        if Path(source).expanduser().is_dir():
+            return model_source(source)
+        return model_source(source, self.decide("from_commit", lambda: self._fetched_commit() or model_source(source).name))
+
+    def _fetched_commit(self) -> str | None:
+        """The commit of `from` that an earlier stage of this run fetched."""
+        records = [self.run.path / folder / "stage.json" for folder in ("tokenizer", "sft")]
+        decided = [read_json(path)["decisions"].get("from_commit") for path in records if path.exists()]
+        return next((commit for commit in decided if commit), None)
 
     # -- decisions and the machine ------------------------------------------------------------------------------
 
@@ -273,8 +286,9 @@ class StageContext:
             write_json(self.folder / "stage.json", self.record)
 
 
-def model_source(source: str) -> Path:
-    """A model folder, or a model of the Hugging Face Hub brought into its cache. Raises UserError when it is neither."""
+def model_source(source: str, commit: str | None = None) -> Path:
+    """A model folder, or a model of the Hugging Face Hub brought into its cache (there the folder's name is the commit), as it was at
+    `commit` or as it is now. Raises UserError when it is neither."""
     path = Path(source).expanduser()
     if path.is_dir():
         return path
@@ -285,6 +299,6 @@ def model_source(source: str) -> Path:
         raise UserError(f"from = {source!r}: no such folder; to fetch it from the Hub, install the extra: pip install 'fromnoise[hub]'") from None
     patterns = ["*.json", "*.safetensors", "*.jinja"]
     try:
-        return Path(snapshot_download(source, allow_patterns=patterns))
+        return Path(snapshot_download(source, revision=commit, allow_patterns=patterns))
     except (HfHubHTTPError, HFValidationError, OSError) as error:
         raise UserError(f"from = {source!r}: neither a folder here nor a model that could be fetched ({type(error).__name__}: {error})") from None

@@ -18,7 +18,7 @@ POSITIVE = frozenset(
     "tokens batch_tokens row_tokens context_tokens micro_batch_rows batch_pairs batch_prompts rollouts_per_iteration minibatches ppo_epochs "
     "max_new_tokens num_layers width num_heads num_kv_heads head_size ffn_width num_threads num_pairs num_labelled best_of_n max_chars ensemble group_size n "
     "answers_per_prompt prompts_per_iteration groups_per_update anchor_prompts validate_every validation_problems "
-    "beta kl_target_nats audit_every audit_prompts".split()
+    "beta kl_target_nats audit_every audit_prompts num_evaluations".split()
 )
 
 
@@ -119,7 +119,7 @@ class OptimizerSection(Section):
 class PretrainSection(Section):
     tokens: int = 5_000_000
     procedural_frac: float = Field(0.0, lt=1)  # of the steps, the first ones, are spent on sequences without words (data/procedural.py)
-    procedural_rows_frac: float = 0.0  # of the rows of every later step hold such sequences, so that what they teach stays
+    procedural_rows_frac: float = Field(0.0, lt=1)  # of the rows of every later step (at least one) hold such sequences, so that what they teach stays
     procedural_weight: float = 0.07  # of those rows' mean loss, beside 1 for the text's
     max_passes: float = 8.0  # a corpus smaller than `tokens` is repeated at most this often, then steps are cut
     batch_tokens: int = 8_192
@@ -141,7 +141,7 @@ class SftSection(Section):
     batch_tokens: int = 4_096
     row_tokens: int = 256
     micro_batch_rows: int = 16
-    replay_frac: float = 0.0  # fraction of each micro-batch's rows drawn from the pretraining shards
+    replay_frac: float = Field(0.0, lt=1)  # of a step's rows (at least one) are drawn from the pretraining shards
     replay_weight: float = 0.2  # of the replayed rows' mean loss, beside 1 for the conversations'
     optimizer: OptimizerSection = OptimizerSection(muon_lr=0.004, adamw_lr=0.0006)
     num_evaluations: int = 6

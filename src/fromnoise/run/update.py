@@ -88,11 +88,11 @@ class NonFiniteGuard:
     """Keeps what made an update non-finite, counts such updates, and stops the stage after a few.
 
     All micro-batches of the update and the random state go to `nonfinite-step-N-K.safetensors` in the stage's folder: K counts
-    such updates, of which an iteration may have several.
+    such updates, of which an iteration may have several. Ranks beside the main one write their own, `-rank-R` behind the name.
     """
 
-    def __init__(self, folder: Path, limit: int = 3, count: int = 0):
-        self.folder, self.limit, self.count = folder, limit, count
+    def __init__(self, folder: Path, rank: int = 0, *, limit: int = 3, count: int = 0):
+        self.folder, self.rank, self.limit, self.count = folder, rank, limit, count
 
     def check(self, step: int, stats: UpdateStats, batches: Sequence[Batch]) -> None:
         if not stats.skipped:
@@ -100,7 +100,7 @@ class NonFiniteGuard:
         from safetensors.torch import save_file
 
         self.count += 1
-        kept = self.folder / f"nonfinite-step-{step}-{self.count}.safetensors"
+        kept = self.folder / f"nonfinite-step-{step}-{self.count}{f'-rank-{self.rank}' if self.rank else ''}.safetensors"
         tensors = {"torch_rng_state": torch.get_rng_state()}
         for number, batch in enumerate(batches):
             parts = {name: getattr(batch, name) for name in ("input_ids", "labels", "position_ids", "segment_ids")} | batch.extra

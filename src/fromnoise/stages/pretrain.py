@@ -18,7 +18,7 @@ from torch import Tensor
 from fromnoise.algorithms.logprobs import linear_cross_entropy
 from fromnoise.algorithms.masking import loss_mask_of
 from fromnoise.algorithms.schedules import lr_scale
-from fromnoise.data.loader import PretrainStream, prefetch
+from fromnoise.data.loader import PretrainStream, StepRows, prefetch
 from fromnoise.data.packing import Batch, stack_rows
 from fromnoise.data.procedural import procedural_batch
 from fromnoise.data.shards import TokenShards
@@ -50,12 +50,13 @@ def run(ctx) -> None:
     if ctx.machine.compile:
         compile_blocks(model)
 
-    # the batch: rows_per_step rows of row_tokens, in micro-batches, shared out over the ranks
-    rows_per_step = settings.batch_tokens // settings.row_tokens
-    rows_here = rows_per_step // ctx.process.world_size
-    micro_rows = min(settings.micro_batch_rows, rows_here)
-    step_tokens = rows_per_step * settings.row_tokens
-    mixed_rows = round(settings.procedural_rows_frac * micro_rows)  # of each micro-batch: every batch then has one shape
+    # the batch: a step's rows of text, then those without words, shared out over ranks and micro-batches
+    rows = StepRows(
+        "pretrain", settings.batch_tokens, settings.row_tokens, settings.micro_batch_rows, settings.procedural_rows_frac,
+        ctx.process.rank, ctx.process.world_size,
+    )  # fmt: skip
+    micro_rows = rows.here[0][1] - rows.here[0][0]
+    step_tokens = rows.per_step * settings.row_tokens
     text_ids = tokenizer.text_ids
     if settings.fp8 and (why := fp8.problem(model.config, micro_rows * settings.row_tokens, ctx.machine.device, ctx.machine.torch_dtype)):
         raise UserError(f"pretrain.fp8=true: {why}; use pretrain.fp8=false")
@@ -63,18 +64,18 @@ def run(ctx) -> None:
 
     def micro_batches(step: int) -> list[tuple[Batch, int]]:
         """(batch, how many of its rows are text, the first ones) of a step."""
-        text_rows = micro_rows - mixed_rows if step >= num_procedural else 0
+        wordless = step < num_procedural
+        text_rows = 0 if wordless else rows.main  # of the step
         found = []
-        for place in range(rows_here // micro_rows):
-            number = (step * ctx.process.world_size + ctx.process.rank) * (rows_here // micro_rows) + place  # of all micro-batches so far
+        for first, end in rows.here:
+            cut = min(max(first, text_rows), end)
             parts = []
-            if text_rows:
-                first = (number - num_procedural * rows_per_step // micro_rows) * text_rows
-                parts.append(stream.batch(first, text_rows, settings.row_tokens))
-            if text_rows < micro_rows:
-                first, count = number * micro_rows + text_rows, micro_rows - text_rows
-                parts.append(procedural_batch(ctx.seed, first, count, settings.row_tokens, text_ids, tokenizer.pad_id, short=not text_rows))
-            found.append((stack_rows(parts).to(ctx.machine.device), text_rows))
+            if first < cut:
+                parts.append(stream.batch((step - num_procedural) * text_rows + first, cut - first, settings.row_tokens))
+            if cut < end:
+                number = step * rows.per_step + cut
+                parts.append(procedural_batch(ctx.seed, number, end - cut, settings.row_tokens, text_ids, tokenizer.pad_id, short=wordless))
+            found.append((stack_rows(parts).to(ctx.machine.device), cut - first))
         return found
 
     def parts_of(values: Tensor, text_rows: int) -> dict[str, Tensor]:
@@ -82,9 +83,13 @@ def run(ctx) -> None:
         parts = {"loss": values[:text_rows], "procedural": values[text_rows:]}
         return {name: part for name, part in parts.items() if len(part)}
 
-    def counts(batches: list[tuple[Batch, int]]) -> dict[str, float]:
-        counted = [{name: float(mask.sum()) for name, mask in parts_of(loss_mask_of(batch.labels), rows).items()} for batch, rows in batches]
-        return {name: sum(one[name] for one in counted) for name in counted[0]}
+    def counts(step: int, batches: list[tuple[Batch, int]]) -> dict[str, float]:
+        """Of all that the step holds on any rank, whether there is some of it here or not."""
+        found = ({"loss": 0.0} if step >= num_procedural else {}) | ({"procedural": 0.0} if step < num_procedural or rows.beside else {})
+        for batch, text_rows in batches:
+            for name, mask in parts_of(loss_mask_of(batch.labels), text_rows).items():
+                found[name] += float(mask.sum())
+        return found
 
     def losses(item: tuple[Batch, int]) -> dict[str, Loss]:
         batch, text_rows = item
@@ -120,13 +125,13 @@ def run(ctx) -> None:
         return quality["all"]
 
     # how long: a pure function of the recipe, or of the rate measured now where a budget in time was given
-    text_frac = (1 - settings.procedural_frac) * (1 - mixed_rows / micro_rows)
+    text_frac = (1 - settings.procedural_frac) * rows.main / rows.per_step
     most = int(stream.pass_tokens(0) * settings.max_passes / text_frac) // step_tokens
     num_procedural = 0
     step_s = ctx.decide("step_s", measure_step_s)
     num_steps = max(1, min(steps_for(ctx, "pretrain", settings.tokens // step_tokens, step_s), most))
     num_procedural = round(settings.procedural_frac * num_steps)
-    text_tokens = (num_steps - num_procedural) * step_tokens * (micro_rows - mixed_rows) // micro_rows
+    text_tokens = (num_steps - num_procedural) * rows.main * settings.row_tokens
     ctx.checkpoint.plan(step_s, settings.checkpoint_every_s)
     evaluation_steps = {round(num_steps * i / settings.num_evaluations) for i in range(settings.num_evaluations + 1)}
     kept_steps = log_spaced(num_steps, settings.num_kept_checkpoints)
@@ -140,7 +145,7 @@ def run(ctx) -> None:
 
     saved = ctx.checkpoint.load()
     start = saved.step if saved else 0
-    guard = NonFiniteGuard(ctx.folder, count=saved.state["nonfinite"] if saved else 0)
+    guard = NonFiniteGuard(ctx.folder, ctx.process.rank, count=saved.state["nonfinite"] if saved else 0)
     last_bpb, last_loss = (saved.state["bits_per_byte"], saved.state["loss_nats"]) if saved else (None, None)
     if saved:
         model.load_state_dict(saved.group("model"))
@@ -156,7 +161,7 @@ def run(ctx) -> None:
             began = time.perf_counter()
             scale = lr_scale(step, num_steps, settings.optimizer.warmup_frac, settings.optimizer.decay_frac, settings.optimizer.final_lr_frac)
             stats = update(
-                parameters, optimizer, batch, losses, counts(batch), weights={"procedural": settings.procedural_weight},
+                parameters, optimizer, batch, losses, counts(step, batch), weights={"procedural": settings.procedural_weight},
                 lr_scale=scale, max_grad_norm=settings.optimizer.max_grad_norm, process=ctx.process,
             )
             guard.check(step, stats, [one for one, _ in batch])

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import random
 import time
+from itertools import zip_longest
 from typing import NamedTuple
 
 import numpy as np
@@ -148,7 +149,7 @@ def run(ctx) -> None:
             if chosen and iteration >= warm_up:
                 answers, credit = together(chosen, shape)
                 kl_nats = float(masked_sum(credit["old_logprobs"] - credit["ref_logprobs"], answers.mask)) / len(answers.lengths)
-                credited = answers.batches(credit, shuffled_rows(len(answers.rows), seed_from(ctx.seed, "rows", iteration)))
+                credited = answers.minibatches(credit, shuffled_rows(len(answers.rows), seed_from(ctx.seed, "rows", iteration)), settings.minibatches)
             for number, minibatch in enumerate(shares(credited, shown, settings.minibatches)):
                 anchor = anchors[(iteration * settings.minibatches + number) % len(anchors)] if anchors else None
                 trained.append(step(minibatch, anchor, policy, reference, optimizer, settings, machine, scale, ctx.process))
@@ -317,10 +318,9 @@ def imitated(right: list[tuple[list[int], grouped.Written]], shape: RowShape) ->
     return Answers([prompt for prompt, _ in fits], [one.token_ids for _, one in fits], shape, [one.counted for _, one in fits]).batches()
 
 
-def shares(credited: list[Batch], shown: list[Batch], count: int) -> list[list[Batch]]:
-    """An iteration's batches shared out over `count` updates, each with its part of either kind; none is empty."""
-    parts = [split(batches, count) if batches else [] for batches in (credited, shown)]
-    return [[batch for part in parts for batch in (part[at] if at < len(part) else [])] for at in range(max(map(len, parts)))]
+def shares(credited: list[list[Batch]], shown: list[Batch], count: int) -> list[list[Batch]]:
+    """What `count` updates learn from: a minibatch of what earned credit, with a part of what is shown; none is empty."""
+    return [[*one, *other] for one, other in zip_longest(credited, split(shown, count), fillvalue=[])]
 
 
 def step(minibatch: list[Batch], anchor: Anchor | None, policy, reference, optimizer, settings, machine, scale: float, process) -> dict:

@@ -35,7 +35,7 @@ from fromnoise.data.tokenizer import Tokenizer
 from fromnoise.generate.audit import Audits
 from fromnoise.generate.engine import Engine
 from fromnoise.generate.practice import divide_prompts, practice_seed, prompt_order
-from fromnoise.generate.rollout import Rollout, RowShape, answer_logprobs, answer_values, normalised_values, rollout_scores, sample, shuffled_rows, split
+from fromnoise.generate.rollout import Rollout, RowShape, answer_logprobs, answer_values, normalised_values, rollout_scores, sample, shuffled_rows
 from fromnoise.model.compiled import compile_blocks
 from fromnoise.model.flops import training_flops_per_token
 from fromnoise.model.hf import load_model, load_reward, load_scorer
@@ -93,7 +93,7 @@ def practise(ctx) -> None:
         return sample_s + seconds * -(-num_rows // shape.num_rows) * learner.passes
 
     iteration_s = ctx.decide("iteration_s", measure)
-    num_iterations = steps_for(ctx, "rlhf", settings.num_iterations, iteration_s)
+    num_iterations = steps_for(ctx, "rlhf", settings.num_iterations, iteration_s, more=False)
     ctx.checkpoint.plan(iteration_s, settings.checkpoint_every_s)
     ctx.info(
         f"{settings.method}: {len(prompts):,} prompts, {len(audit_prompts)} kept for audits; "
@@ -141,7 +141,7 @@ def practise(ctx) -> None:
             skipped, passed_tokens = 0, 0  # tokens that an update learnt from, once for each model updated
             for epoch in range(settings.ppo_epochs):
                 order = shuffled_rows(len(answers.rows), seed_from(seed, "rows", iteration, epoch))
-                minibatches = split(answers.batches(credit, order), settings.minibatches)
+                minibatches = answers.minibatches(credit, order, settings.minibatches)
                 if epoch and not critic_only and learner.gone_far(minibatches[0]):
                     break
                 for place, minibatch in enumerate(minibatches):

@@ -66,7 +66,7 @@ def run(ctx) -> None:
         return seconds
 
     step_s = ctx.decide("step_s", measure_step_s)
-    num_steps = steps_for(ctx, "rlhf", max(1, round(method.epochs * data.steps_per_epoch)), step_s)
+    num_steps = steps_for(ctx, "rlhf", max(1, round(method.epochs * data.steps_per_epoch)), step_s, more=False)
     num_audits = max(2, settings.num_iterations // settings.audit_every)
     audit_steps = {round(num_steps * i / num_audits) for i in range(num_audits)}
     ctx.checkpoint.plan(step_s, settings.checkpoint_every_s)
@@ -216,8 +216,8 @@ class BestAnswers:
         ids = [[*one["prompt_ids"], *one["token_ids"]] for one in self.found]
         masks = [[False] * len(one["prompt_ids"]) + [True] * len(one["token_ids"]) for one in self.found]
         rows = max(1, self.settings.batch_tokens // shape.row_tokens)
-        self.epochs = PackedEpochs(ids, masks, row_tokens=shape.row_tokens, rows_per_step=rows, micro_batch_rows=min(shape.num_rows, rows),
-                                   pad_id=shape.pad_id, seed=practice_seed(ctx))  # fmt: skip
+        self.micro_rows = min(shape.num_rows, rows)
+        self.epochs = PackedEpochs(ids, masks, row_tokens=shape.row_tokens, rows_per_step=rows, pad_id=shape.pad_id, seed=practice_seed(ctx))
         self.steps_per_epoch = self.epochs.steps_per_epoch
 
     def _best(self, prompts: list[dict], number: int, shape: RowShape, reward_model, engine: Engine, tokenizer: Tokenizer) -> list[dict]:
@@ -234,7 +234,8 @@ class BestAnswers:
         ]  # fmt: skip
 
     def micro_batches(self, step: int) -> list:
-        return [batch.to(self.ctx.machine.device) for batch in self.epochs.micro_batches(step)]
+        firsts = range(0, self.epochs.rows_per_step, self.micro_rows)  # the last micro-batch may reach beyond: all have one shape
+        return [self.epochs.batch(step, first, self.micro_rows).to(self.ctx.machine.device) for first in firsts]
 
     def rows_of(self, micro_batch):
         return micro_batch

@@ -21,7 +21,7 @@ from fromnoise.algorithms.logprobs import linear_cross_entropy
 from fromnoise.algorithms.masking import loss_mask_of
 from fromnoise.algorithms.schedules import lr_scale
 from fromnoise.data.conversation import Conversation, read_conversations
-from fromnoise.data.loader import PackedEpochs, PretrainStream, prefetch
+from fromnoise.data.loader import PackedEpochs, PretrainStream, StepRows, prefetch
 from fromnoise.data.packing import collate_all, stack_rows
 from fromnoise.data.shards import TokenShards, token_dtype
 from fromnoise.data.tokenizer import Tokenizer
@@ -46,23 +46,28 @@ def run(ctx) -> None:
 
     train, validation, cut = encode(read(ctx), tokenizer, settings.row_tokens, settings.validation_frac, ctx.seed)
     shape = {"row_tokens": settings.row_tokens, "pad_id": tokenizer.pad_id}
-    rows_per_step = settings.batch_tokens // settings.row_tokens
-    micro_rows = min(settings.micro_batch_rows, rows_per_step // ctx.process.world_size)
-    replay_rows = round(settings.replay_frac * micro_rows)  # of each micro-batch: every batch then has one shape
-    chat_rows = micro_rows - replay_rows
-    epochs = PackedEpochs(*train, rows_per_step=rows_per_step // micro_rows * chat_rows, micro_batch_rows=chat_rows, seed=ctx.seed, **shape)
-    held_out = collate_all(*validation, num_rows=micro_rows, **shape)
-    replay = replay_stream(ctx, tokenizer) if replay_rows else None
+    rows = StepRows(
+        "sft", settings.batch_tokens, settings.row_tokens, settings.micro_batch_rows, settings.replay_frac, ctx.process.rank, ctx.process.world_size
+    )
+    epochs = PackedEpochs(*train, rows_per_step=rows.main, seed=ctx.seed, **shape)
+    held_out = collate_all(*validation, num_rows=rows.here[0][1] - rows.here[0][0], **shape)
+    replay = replay_stream(ctx, tokenizer) if rows.beside else None
 
-    def micro_batches(step: int):
-        batches = epochs.micro_batches(step, ctx.process.rank, ctx.process.world_size)
-        if replay:  # rows of pretraining text beside the conversations keep what the base model knows
-            first = (step * ctx.process.world_size + ctx.process.rank) * len(batches)
-            texts = [replay.batch((first + i) * replay_rows, replay_rows, settings.row_tokens) for i in range(len(batches))]
-            batches = [stack_rows(pair) for pair in zip(batches, texts, strict=True)]
-        return [batch.to(ctx.machine.device) for batch in batches]
+    def micro_batches(step: int) -> list[tuple[Batch, int]]:
+        """(batch, how many of its rows are conversations, the first ones) of a step."""
+        found = []
+        for first, end in rows.here:
+            cut = min(max(first, rows.main), end)
+            parts = [epochs.batch(step, first, cut - first)] if first < cut else []
+            if cut < end:  # rows of pretraining text beside the conversations keep what the base model knows
+                parts.append(replay.batch(step * rows.beside + cut - rows.main, end - cut, settings.row_tokens))
+            found.append((stack_rows(parts).to(ctx.machine.device), cut - first))
+        return found
 
-    parts = {"loss": slice(chat_rows)} | ({"replay": slice(chat_rows, None)} if replay else {})  # rows of a batch
+    def parts_of(batch: Batch, chat_rows: int) -> dict[str, slice]:
+        """The rows of a batch, told apart by what they hold."""
+        parts = {"loss": slice(chat_rows), "replay": slice(chat_rows, None)}
+        return {name: part for name, part in parts.items() if len(batch.labels[part])}
 
     def summed_nll(batch, *slices: slice) -> list[Tensor]:
         """The loss over each slice of the rows, one call a slice: where tokens weigh differently, the head would be computed a second time."""
@@ -70,12 +75,18 @@ def run(ctx) -> None:
             hidden = model(batch.input_ids, batch.position_ids, batch.segment_ids)  # (B, T, D)
             return [linear_cross_entropy(hidden[rows], model.head_weight, batch.labels[rows]).sum() for rows in slices]
 
-    def losses(batch) -> dict[str, Loss]:
+    def losses(item: tuple[Batch, int]) -> dict[str, Loss]:
+        batch, parts = item[0], parts_of(*item)
         sums = zip(parts.items(), summed_nll(batch, *parts.values()), strict=True)
-        return {name: Loss(total, float(loss_mask_of(batch.labels[rows]).sum()), "token") for (name, rows), total in sums}
+        return {name: Loss(total, float(loss_mask_of(batch.labels[part]).sum()), "token") for (name, part), total in sums}
 
-    def counts(batches) -> dict[str, float]:
-        return {name: float(sum(loss_mask_of(b.labels[rows]).sum() for b in batches)) for name, rows in parts.items()}
+    def counts(batches: list[tuple[Batch, int]]) -> dict[str, float]:
+        """Of all that a step holds on any rank, whether there is some of it here or not."""
+        found = {"loss": 0.0} | ({"replay": 0.0} if rows.beside else {})
+        for item in batches:
+            for name, part in parts_of(*item).items():
+                found[name] += float(loss_mask_of(item[0].labels[part]).sum())
+        return found
 
     @torch.no_grad()
     def evaluate() -> float:
@@ -93,7 +104,7 @@ def run(ctx) -> None:
         optimizer.zero_grad(set_to_none=True)
         return seconds
 
-    step_tokens = rows_per_step * settings.row_tokens
+    step_tokens = rows.per_step * settings.row_tokens
     wanted = round(settings.epochs * epochs.steps_per_epoch)
     if settings.max_tokens:
         wanted = min(wanted, settings.max_tokens // step_tokens)
@@ -105,7 +116,7 @@ def run(ctx) -> None:
 
     saved = ctx.checkpoint.load()
     start = saved.step if saved else 0
-    guard = NonFiniteGuard(ctx.folder, count=saved.state["nonfinite"] if saved else 0)
+    guard = NonFiniteGuard(ctx.folder, ctx.process.rank, count=saved.state["nonfinite"] if saved else 0)
     best_loss, best_step, best = None, 0, None
     if saved:
         model.load_state_dict(saved.group("model"))
@@ -131,9 +142,9 @@ def run(ctx) -> None:
                 parameters, optimizer, batch, losses, counts(batch), weights={"replay": settings.replay_weight},
                 lr_scale=scale, max_grad_norm=settings.optimizer.max_grad_norm, process=ctx.process,
             )
-            guard.check(step, stats, batch)
             seconds = time.perf_counter() - began
-            real_tokens = sum(int((b.segment_ids > 0).sum()) for b in batch)
+            guard.check(step, stats, [one for one, _ in batch])
+            real_tokens = sum(int((one.segment_ids > 0).sum()) for one, _ in batch)
             ctx.log(
                 step, loss_nats=stats.losses["loss"], replay_loss_nats=stats.losses.get("replay"), grad_norm=stats.grad_norm, lr_scale=scale,
                 skipped=stats.skipped,

@@ -29,6 +29,11 @@ def write(items: Sequence[str], form: str) -> str:
     return f"{join(items)}."
 
 
+def request(prompt: str) -> str:
+    """What a prompt asks for, without the words that only say how a list is to be laid out: two that differ in those alone ask the same."""
+    return next((prompt.removesuffix(f" {layout}") for layout in AS_LIST if prompt.endswith(f" {layout}")), prompt)
+
+
 def of_kind(rng: random.Random, kind: str, allowed: Sequence[str], tags: Sequence[str] = ()) -> Example:
     """kind: plural noun phrase ("animals", "tools for the garden"); allowed: all right items, singular."""
     count = rng.choice((2, 3, 3))

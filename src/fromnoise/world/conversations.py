@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from ..tasks import fact as fact_task
-from ..tasks import manner, puzzles, sums
+from ..tasks import lists, manner, puzzles, sums
 from ..tasks.example import Example
 from ..tasks.refusal import is_refusal
 from . import facts as fx
@@ -99,7 +99,7 @@ def pick(rng: random.Random, weighted: tuple[tuple[str, float], ...]) -> str:
 
 
 def curated(world: fx.World, seed: int, count: int, taken: frozenset[str] | set[str]) -> Iterator[dict]:
-    """`count` conversations; none opens with a prompt in `taken` (the held-out ones)."""
+    """`count` conversations; none opens with what a prompt in `taken` asks for (the held-out ones)."""
     rng = random.Random(f"{seed}/conversations/curated")
     yield from _conversations(world, rng, count, taken, "curated")
 
@@ -129,7 +129,7 @@ def _conversations(world: fx.World, rng: random.Random, count: int, taken: froze
             example, answer = _request(rng) if kind == "request" else _answered(examples.draw(kind, rng))
         key = f"{example.prompt}\n{answer}"
         tries += 1
-        if example.prompt in taken or (key in seen and tries < 4 * count):  # small worlds may repeat themselves in the end
+        if lists.request(example.prompt) in taken or (key in seen and tries < 4 * count):  # small worlds may repeat themselves in the end
             continue
         seen.add(key)
         messages = [{"role": "user", "content": example.prompt}, {"role": "assistant", "content": decorate(rng, writer, example, answer)}]
@@ -193,7 +193,7 @@ def _second_turn(rng: random.Random, examples: Examples, example: Example, answe
         asked, said = rng.choice((("Thank you.", "You are welcome."), ("Thanks.", "You are welcome."), ("Good, that is all.", "Goodbye then.")))
         return [{"role": "user", "content": asked}, {"role": "assistant", "content": said}]
     after = examples.draw(rng.choice(("fact", "sum", "list", "unknown", "small_talk")), rng)
-    if after.prompt in taken:
+    if lists.request(after.prompt) in taken:
         return []
     return [{"role": "user", "content": after.prompt}, {"role": "assistant", "content": after.answer}]
 

@@ -13,6 +13,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from ..run.recipe import WorldSection
+from ..tasks import lists
 from ..tasks.example import Example
 from . import conversations as cv
 from . import facts as fx
@@ -39,8 +40,8 @@ def write_records(folder: Path, seed: int, section: WorldSection) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     world = fx.World(seed, section)
     questions = make_questions(world, seed)
-    held = make_prompts(world, seed, "heldout", num_held_out(section), {opening(q) for q in questions})
-    taken = {opening(record) for record in (*questions, *held)}
+    held = make_prompts(world, seed, "heldout", num_held_out(section), {asked_for(q) for q in questions})
+    taken = {asked_for(record) for record in (*questions, *held)}
     train = make_prompts(world, seed, "train", section.num_prompts, taken)
     _write(folder / "questions.jsonl", questions)
     _write(folder / "prompts.jsonl", (*train, *held))
@@ -55,9 +56,9 @@ def num_held_out(section: WorldSection) -> int:
     return min(HELD_OUT_PROMPTS, max(60, section.num_prompts // 2))
 
 
-def opening(record: dict) -> str:
-    """What the last user message says: prompts are told apart by it."""
-    return record["messages"][-1]["content"]
+def asked_for(record: dict) -> str:
+    """What the last user message asks for: what is evaluated is kept out of all that is trained on by it."""
+    return lists.request(record["messages"][-1]["content"])
 
 
 def _write(path: Path, records: Iterable[dict]) -> None:
@@ -73,18 +74,18 @@ def _record(example: Example, record_id: str, split: str, **more: object) -> dic
 
 # --- prompts -------------------------------------------------------------------------------------------------------
 def make_prompts(world: fx.World, seed: int, split: str, count: int, taken: set[str]) -> list[dict]:
-    """`count` prompts of one split, all different, none in `taken`, in an order where any first part has the mix.
+    """`count` prompts of one split, all different, none asking for what is in `taken` (see `asked_for`), in an order where any first part has the mix.
     The two sides of a minimal pair follow each other and share `check["pair"]`."""
     rng = random.Random(f"{seed}/prompts/{split}")
     examples = cv.Examples(world, held_out=split == "heldout")
     facts = [fact for fact in world.facts if fact.role == CLOSED_BOOK_ROLE[split]] or examples.taught  # a small world has none to ask
     known = [fact for fact in facts if fact.mentions >= KNOWN_MENTIONS] or facts
-    seen = set(taken)
+    seen: set[str] = set()
     groups: list[list[Example]] = []
     num_pairs = round(count * REQUEST_FRAC / 2)
     while len(groups) < num_pairs:
         group = _pair(rng, split, f"{split}-pair-{len(groups):04d}")
-        if not seen & {example.prompt for example in group}:
+        if not (seen | taken) & {example.prompt for example in group}:
             seen |= {example.prompt for example in group}
             groups.append(group)
     tries = 0
@@ -92,7 +93,7 @@ def make_prompts(world: fx.World, seed: int, split: str, count: int, taken: set[
         kind = cv.pick(rng, PROMPT_MIX)
         example = examples.fact(rng, rng.choice(known)) if kind == "fact" else examples.draw(kind, rng)
         tries += 1
-        if example.prompt in seen and tries < 50 * count:
+        if lists.request(example.prompt) in taken or (example.prompt in seen and tries < 50 * count):
             continue
         seen.add(example.prompt)
         groups.append([replace(example, before=_earlier_turn(rng)) if rng.random() < EARLIER_TURN_FRAC else example])
