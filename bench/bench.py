@@ -89,7 +89,7 @@ class Side:
 
 def run_row(row: Row, rounds: int, environment: dict[str, str]) -> dict:
     """The measurements of a row. A side that fails is a result too: its last lines stand in it, and the others go on."""
-    found = {"name": row.name, "unit": row.unit, "conditions": row.conditions, "sides": {}}
+    found = {"name": row.name, "unit": row.unit, "conditions": row.conditions, "date": time.strftime("%Y-%m-%d"), "rounds": rounds, "sides": {}}
     commands = {"fromnoise": row.ours, **{peer.name: peer.command for peer in row.peers}}
     targets = {peer.name: peer.target for peer in row.peers}
     sides = {name: Side(command, environment) for name, command in commands.items()}  # all set themselves up at once
@@ -226,26 +226,30 @@ def startup(environment: dict[str, str]) -> list[dict]:
     return found
 
 
+def measured(row: dict) -> str:
+    return f"{row['date']}, {row['rounds']}"
+
+
 def table(results: dict) -> str:
     lines = [
-        "# Side by side", "", f"{results['machine']}; {results['date']}; medians of {results['rounds']} measurements taken in turn.", "",
-        "| row | beside | fromnoise | the other | unit | ratio | aim | conditions |", "| --- | --- | --- | --- | --- | --- | --- | --- |",
+        "# Side by side", "", f"{results['machine']}; medians of measurements taken in turn, as many as stand behind their day.", "",
+        "| row | beside | fromnoise | the other | unit | ratio | aim | measured | conditions |", "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]  # fmt: skip
     for row in results["rows"]:
         ours = row["sides"]["fromnoise"]
         mine = f"{ours['median']:,.1f}" if "median" in ours else f"failed: {last_line(ours)}"
         if len(row["sides"]) == 1:
-            lines.append(f"| {row['name']} | | {mine} | | {row['unit']} | | | {row['conditions']} |")
+            lines.append(f"| {row['name']} | | {mine} | | {row['unit']} | | | {measured(row)} | {row['conditions']} |")
         for name, side in row["sides"].items():
             if name == "fromnoise":
                 continue
             theirs = f"{side['median']:,.1f}" if "median" in side else f"failed: {last_line(side)}"
             if name == PEAK and "median" in side and "median" in ours:
-                share = ours["median"] * ours["facts"]["flops_per_token"] / side["median"]
-                lines.append(f"| {row['name']} | {name} | {mine} | {side['median'] / 1e9:,.0f} GFLOP/s | MFU | {share:.1%} | 50 % | {row['conditions']} |")
+                share, theirs = ours["median"] * ours["facts"]["flops_per_token"] / side["median"], f"{side['median'] / 1e9:,.0f} GFLOP/s"
+                lines.append(f"| {row['name']} | {name} | {mine} | {theirs} | MFU | {share:.1%} | 50 % | {measured(row)} | {row['conditions']} |")
                 continue
             ratio, aim = (f"{side[key]:.2f}" if side.get(key) else "" for key in ("ratio", "target"))
-            lines.append(f"| {row['name']} | {name} | {mine} | {theirs} | {row['unit']} | {ratio} | {aim} | {row['conditions']} |")
+            lines.append(f"| {row['name']} | {name} | {mine} | {theirs} | {row['unit']} | {ratio} | {aim} | {measured(row)} | {row['conditions']} |")
     if (compared := results["losses"]) and "failed" in compared:
         lines += ["", f"Losses at equal steps: failed, {compared['failed']}."]
     elif compared:
@@ -263,9 +267,12 @@ def table(results: dict) -> str:
 
 
 def kept(before: dict, now: dict) -> dict:
-    """`now`, with what `--rows` did not ask for as it was measured `before`, on whichever day that was."""
+    """`now`, with what `--rows` did not ask for as it was measured `before`, on the day that stands beside it. Nothing that stands
+    there is said to be left out."""
     rows = {row["name"]: row for row in [*before["rows"], *now["rows"]]}  # a row measured again keeps its place
-    return {**now, "rows": list(rows.values()), **{name: now[name] or before[name] for name in ("losses", "startup")}}
+    there = {*rows, *(side for row in rows.values() for side in row["sides"])}
+    left_out = [reason for reason in now["left_out"] if reason.split(":")[0] not in there]
+    return {**now, "rows": list(rows.values()), "left_out": left_out, **{name: now[name] or before[name] for name in ("losses", "startup")}}
 
 
 def last_line(side: dict) -> str:

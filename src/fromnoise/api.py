@@ -93,11 +93,12 @@ class Model:
     def __init__(self, folder: Path):
         prepare_environment()
         from fromnoise.data.tokenizer import Tokenizer
-        from fromnoise.model.hf import load_model
+        from fromnoise.model.hf import check_vocabulary, load_model
 
         self.folder = folder
         self.tokenizer = Tokenizer.load(folder)
         self.module = load_model(folder)
+        check_vocabulary(self.module.config, len(self.tokenizer), folder)
 
     @cached_property
     def engine(self):

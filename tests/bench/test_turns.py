@@ -62,8 +62,11 @@ def test_the_steps_before_warming_up_are_not_counted():
 
 def test_rows_that_were_not_asked_for_stay_as_they_were():
     bench = load_bench()
-    before = {"date": "then", "rows": [{"name": "a", "sides": 1}, {"name": "b", "sides": 2}], "losses": {"gap": 0.0}, "startup": [3], "left_out": ["x"]}
-    now = {"date": "now", "rows": [{"name": "b", "sides": 5}, {"name": "c", "sides": 6}], "losses": {}, "startup": [], "left_out": []}
+    before = {"date": "then", "rows": [{"name": "a", "sides": {"us": 1}}, {"name": "b", "sides": {"peer": 2}}], "losses": {"gap": 0.0}, "startup": [3],
+              "left_out": ["x"]}  # fmt: skip
+    now = {"date": "now", "rows": [{"name": "b", "sides": {"peer": 5}}, {"name": "c", "sides": {"us": 6}}], "losses": {}, "startup": [],
+           "left_out": ["a: no file", "peer: no checkout", "d: no file"]}  # fmt: skip
     merged = bench.kept(before, now)
-    assert [(row["name"], row["sides"]) for row in merged["rows"]] == [("a", 1), ("b", 5), ("c", 6)]
-    assert (merged["losses"], merged["startup"], merged["left_out"], merged["date"]) == ({"gap": 0.0}, [3], [], "now")
+    assert [(row["name"], row["sides"]) for row in merged["rows"]] == [("a", {"us": 1}), ("b", {"peer": 5}), ("c", {"us": 6})]
+    assert (merged["losses"], merged["startup"], merged["date"]) == ({"gap": 0.0}, [3], "now")
+    assert merged["left_out"] == ["d: no file"]  # the rest stands in the table

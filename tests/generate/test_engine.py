@@ -112,3 +112,12 @@ def test_streaming_yields_the_same_answer_without_its_stop_token():
         (answer,) = engine.generate([[5, 6, 7]], 40, STOP, Sampling(), seed)
         expected = answer.token_ids[:-1] if answer.stopped else answer.token_ids
         assert list(engine.stream([5, 6, 7], 40, STOP, Sampling(), seed)) == expected
+
+
+@pytest.mark.parametrize("stranger", [-1, "vocab_size", 10**9])
+def test_an_id_that_the_model_has_no_row_for_is_refused(stranger):
+    """Native code looks rows up by id: it would read, and answer from, whatever lies in memory there."""
+    model = random_model()
+    bad = model.config.vocab_size if stranger == "vocab_size" else stranger
+    with pytest.raises(ValueError, match=f"prompt 1 holds token ids of .*{bad}"):
+        Engine(model, max_batch=8).generate([[5, 6], [7, bad]], 4, STOP, Sampling(), seed=0)

@@ -67,7 +67,7 @@ class Engine:
         kind = GraphDecoder if on_cuda else Decoder if torch_alone else native.NativeDecoder
         self.decoder = kind(model, dtype)
         self.threads = nullcontext if torch_alone else _one_torch_thread
-        self.context_tokens = model.config.context_tokens
+        self.context_tokens, self.vocab_size = model.config.context_tokens, model.config.vocab_size
         self.max_positions = _round_up(self.context_tokens, 32)
         self.max_batch = max_batch or (_rows_that_fit(model.config, dtype) if on_cuda else MAX_BATCH_CPU)
 
@@ -80,7 +80,7 @@ class Engine:
         """Answer every prompt; results in the order of `prompts`.
 
         The noise of prompts[i] depends on (seed, i) alone. Equal prompts are read once and sampled separately. Raises
-        ValueError for an empty prompt or one that leaves no room in the context.
+        ValueError for an empty prompt, one that leaves no room in the context, or an id that the model has no row for.
         """
         requests = self._requests(prompts, max_new_tokens, seed)
         for _ in self._run(requests, frozenset(stop_ids), sampling):
@@ -102,6 +102,8 @@ class Engine:
             limit = min(max_new_tokens, self.context_tokens - len(prompt))
             if not len(prompt) or limit < 1:
                 raise ValueError(f"prompt {index} has {len(prompt)} tokens; 1 to {self.context_tokens - 1} can be continued")
+            if not 0 <= min(prompt) <= max(prompt) < self.vocab_size:  # native code would read whatever lies there
+                raise ValueError(f"prompt {index} holds token ids of {min(prompt)} to {max(prompt)}; the model has 0 to {self.vocab_size - 1}")
             requests.append(_Request(index, list(prompt), limit, row_key(seed, index)))
         return requests
 

@@ -31,8 +31,3 @@ def training_flops_per_token(config: ModelConfig, row_tokens: int) -> float:
     what they need; it counts what the row would need as one sequence.
     """
     return 6.0 * num_matrix_parameters(config) + 6.0 * config.num_layers * row_tokens * config.num_heads * config.head_size
-
-
-def forward_flops_per_token(config: ModelConfig, row_tokens: int) -> float:
-    """A forward pass alone: a third of training."""
-    return training_flops_per_token(config, row_tokens) / 3

@@ -102,6 +102,15 @@ def load_model(source: Path | str, dtype: torch.dtype = torch.float32) -> Transf
     return model.to(dtype)
 
 
+def check_vocabulary(config: ModelConfig, num_ids: int, folder: Path | str) -> None:
+    """Raises UserError for a model whose tokenizer (num_ids) has ids that its embedding has no row for; the other way round is usual."""
+    if num_ids > config.vocab_size:
+        raise UserError(
+            f"{folder}: the tokenizer has {num_ids:,} ids and the model's embedding {config.vocab_size:,} rows; tokens that were added need rows of their "
+            "own (in transformers: model.resize_token_embeddings(len(tokenizer)), then save both again)"
+        )
+
+
 def load_reward(source: Path | str, dtype: torch.dtype = torch.float32) -> ScoreModel:
     """Open a reward model with its head and normalisation. Raises UserError for a folder that is none."""
     folder = model_folder(source)

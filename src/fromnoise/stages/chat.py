@@ -127,9 +127,10 @@ def load_chatter(name: str, folder: Path, sampling: SamplingSection, seed: int, 
     """The model in `folder`, ready to answer. `max_new_tokens` None: a quarter of the context, at most 256."""
     from fromnoise.data.tokenizer import Tokenizer
     from fromnoise.generate.engine import Engine
-    from fromnoise.model.hf import load_model
+    from fromnoise.model.hf import check_vocabulary, load_model
 
     tokenizer, model = Tokenizer.load(folder), load_model(folder)
+    check_vocabulary(model.config, len(tokenizer), folder)
     context = model.config.context_tokens
     new_tokens = max_new_tokens or min(256, context // 4)
     if new_tokens >= context:

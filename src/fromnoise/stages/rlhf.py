@@ -12,7 +12,7 @@ policy for a few passes. `rlhf.method` says how credit is given, which is all th
 nothing, scores answers to prompts kept for it: the policy it likes best is what `rlhf/` holds, whatever the method.
 
 From rollout to weight update: generate/engine.py -> generate/rollout.py -> this loop -> run/update.py.
-Left out: reward whitening, an entropy bonus, sharing rollouts out among ranks (each makes them all). Over-long rule: the
+Left out: reward whitening, an entropy bonus, sharing rollouts out among ranks (the main one makes them alone). Over-long rule: the
 oldest turns of a prompt are cut until it leaves room for an answer, else it is set aside; both counted.
 """
 

@@ -27,7 +27,7 @@ from fromnoise.data.shards import TokenShards, token_dtype
 from fromnoise.data.tokenizer import Tokenizer
 from fromnoise.model.compiled import compile_blocks
 from fromnoise.model.flops import training_flops_per_token
-from fromnoise.model.hf import load_model, save_model
+from fromnoise.model.hf import check_vocabulary, load_model, save_model
 from fromnoise.optim.groups import make_optimizer, step_seconds
 from fromnoise.run.budget import steps_for
 from fromnoise.run.seeds import seed_from
@@ -39,6 +39,7 @@ def run(ctx) -> None:
     base = ctx.parent("base")
     tokenizer = Tokenizer.load(base)
     model = load_model(base).to(ctx.machine.device)
+    check_vocabulary(model.config, len(tokenizer), base)
     optimizer = make_optimizer(model, settings.optimizer, ctx.machine.torch_dtype)
     parameters = list(model.parameters())
     if ctx.machine.compile:
