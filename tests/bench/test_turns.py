@@ -42,8 +42,8 @@ def test_sides_take_turns_and_a_failing_one_is_told_of():
         "startup": [{"name": "import", "seconds": 0.1, "target": 0.2}],
         "left_out": ["sft: none"],
     }
-    text = bench.table({**results, "rows": [bench.run_row(row, 1, ENVIRONMENT)]})
-    assert "| row | twin | 8.0 | 8.0 | tokens/s | 1.00 |  | none |" in text
+    text = bench.table({**results, "rows": [{**bench.run_row(row, 1, ENVIRONMENT), "date": "today"}]})
+    assert "| row | twin | 8.0 | 8.0 | tokens/s | 1.00 |  | today, 1 | none |" in text
     assert "failed: RuntimeError: no such option" in text and "Left out: sft: none." in text
 
 
