@@ -137,7 +137,7 @@ def test_what_is_no_pair_says_why(record, reason):
         pairs_of(record, "here")
 
 
-@pytest.mark.parametrize(("tie", "is_tie"), [("false", False), ("False", False), (0, False), ("", False), (None, False), ("TRUE", True), ("1", True), (True, True)])
+@pytest.mark.parametrize(("tie", "is_tie"), [("false", False), ("False", False), (0, False), ("", False), (None, False), ("TRUE", True), ("1", True)])
 def test_a_tie_may_be_said_in_text(tie, is_tie):
     """Once any text counted as a tie, and a column of "false" left no pair to learn from."""
     assert one({"prompt": "Is it far?", "chosen": YES, "rejected": NO, "tie": tie}).tie is is_tie

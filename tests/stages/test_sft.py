@@ -4,6 +4,7 @@ import pytest
 
 from fromnoise.data.conversation import Conversation
 from fromnoise.data.tokenizer import Tokenizer
+from fromnoise.run.errors import UserError
 from fromnoise.run.folder import RunFolder
 from fromnoise.stages.sft import encode
 
@@ -25,6 +26,17 @@ def test_a_long_conversation_loses_whole_turns_and_one_that_never_fits_is_counte
     assert counts == {"cut": 1, "set_aside": 1}
     assert len(train[0]) + len(validation[0]) == 2
     assert all(len(ids) <= 64 and any(mask) for side in (train, validation) for ids, mask in zip(*side, strict=True))
+
+
+@pytest.mark.parametrize(("found", "row_tokens", "frac", "message"), [
+    ([talk("one", "two " * 90), talk("three", "four " * 90)], 32, 0.05, "all 2 conversations are longer than sft.row_tokens = 32"),
+    ([talk("one", "two")], 64, 0.05, "of 1 conversation, 1 fits"),
+    ([talk("one", "two"), talk("three", "four " * 90)], 32, 0.05, "of 2 conversations, 1 fits"),
+    ([talk("one", "two"), talk("three", "four")], 64, 1.0, "sft.validation_frac = 1.0 holds out all of 2 conversations"),
+])  # fmt: skip
+def test_too_few_to_train_and_validate_on_says_what_to_change(found, row_tokens, frac, message):
+    with pytest.raises(UserError, match=message.replace(".", r"\.")):
+        encode(found, tokenizer(), row_tokens=row_tokens, validation_frac=frac, seed=0)
 
 
 def test_the_stop_token_is_a_target_and_the_prompt_is_not():

@@ -112,7 +112,7 @@ def run(ctx) -> None:
         optimizer.zero_grad(set_to_none=True)
         return seconds
 
-    def evaluate(step: int) -> float:
+    def evaluate(step: int) -> float | None:
         quality = bits_per_byte(
             model, validation, tokenizer.token_bytes(), max_tokens=settings.evaluation_tokens,
             batch_rows=micro_rows, row_tokens=settings.row_tokens, autocast=ctx.machine.autocast,
@@ -122,7 +122,7 @@ def run(ctx) -> None:
             ctx.log(step, probe=seen["text"], top5=seen["top5"], completion=seen["completion"])
             nexts = ", ".join(f"{token!r} {chance:.2f}" for token, chance in seen["top5"])
             ctx.info(f"  {seen['text']!r} -> {seen['completion']!r}   next: {nexts}")
-        return quality["all"]
+        return quality.get("all")  # None without held-out text
 
     # how long: a pure function of the recipe, or of the rate measured now where a budget in time was given
     text_frac = (1 - settings.procedural_frac) * rows.main / rows.per_step
@@ -142,6 +142,9 @@ def run(ctx) -> None:
         f"{text_tokens / total:.1f} tokens per parameter, {text_tokens / stream.pass_tokens(0):.2f} passes, "
         f"ln V = {math.log(tokenizer.vocab_size):.3f} nats"
     )
+
+    if not validation.num_tokens:
+        ctx.info("no text is held out, so bits per byte are not measured: give more documents than one, or raise prepare.validation_frac")
 
     saved = ctx.checkpoint.load()
     start = saved.step if saved else 0
