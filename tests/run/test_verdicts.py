@@ -196,6 +196,28 @@ def test_groups_of_one_answer_are_refused_at_once(method):
     check_recipe(load_recipe("world", ["rlhf.method=ppo", "rlhf.group_size=1"]), None)  # ppo has no groups
 
 
+@pytest.mark.parametrize(("setting", "message"), [
+    ("model.num_heads=4", r"model\.num_heads \(4\) must be a multiple of num_kv_heads \(3\)"), ("model.head_size=63", r"model\.head_size must be even"),
+    ("pretrain.batch_tokens=100", r"pretrain\.batch_tokens = 100 is less than one row"), ("sft.micro_batch_rows=7", r"sft\.micro_batch_rows = 7 does"),
+    ("pretrain.row_tokens=1024", r"pretrain\.row_tokens = 1024 is more than the model sees, model\.context_tokens = 512"),
+    ("reason.row_tokens=1024", r"reason\.row_tokens = 1024 is more"),
+])  # fmt: skip
+def test_shapes_that_do_not_go_together_are_refused_at_once(setting, message):
+    with pytest.raises(UserError, match=message):
+        check_recipe(load_recipe("world", [setting]), None)
+    check_recipe(load_recipe("world", [setting]), "prepare")  # which has nothing to do with it
+
+
+@pytest.mark.parametrize("name", ["world", "gpu", "multinode", "smoke", "reward-hacking", "reward-hacking-shared"])
+def test_shipped_recipes_pass_the_check(name):
+    check_recipe(load_recipe(name, ["device=cpu"]), None)
+
+
+def test_ranks_that_rows_cannot_be_shared_out_over_are_refused_at_once():
+    with pytest.raises(UserError, match="cannot be shared out evenly over 3 ranks"):
+        check_recipe(load_recipe("world"), None, world_size=3)
+
+
 def test_starting_from_a_model_needs_no_base(tmp_path):
     recipe = load_recipe(None, ["from=some/model", 'data.conversations=["chats.jsonl"]', "data.preferences=pairs.jsonl"])
     assert [stage.verb for stage in stages_of(recipe)] == ["sft", "prefer", "reward", "rlhf", "evaluate"]

@@ -59,6 +59,15 @@ def test_one_prompt_never_stands_on_both_sides():
     assert train[0] and validation[0] and not prompts(train) & prompts(validation)
 
 
+def test_rows_beyond_the_context_of_a_model_from_elsewhere_are_refused(tmp_path):
+    run = small_run.make(tmp_path / "run", num_prompts=10, context_tokens=32)
+    talks = tmp_path / "talks.jsonl"
+    talks.write_text('{"prompt": "one", "response": "two"}\n{"prompt": "three", "response": "four"}\n')
+    settings = small_run.recipe(**{"from": str(run.path / "sft")}, data={"world": False, "conversations": [str(talks)]}, sft={"row_tokens": 64})
+    with pytest.raises(UserError, match=r"sft\.row_tokens = 64 is more than the model sees, max_position_embeddings = 32"):
+        small_run.do(RunFolder(tmp_path / "other"), "sft", settings)
+
+
 def test_a_model_of_the_hub_stays_at_the_commit_that_the_run_fetched_first(tmp_path, monkeypatch):
     """The repository moves on while the stage is cut off; it goes on from what it began with, and so does what measures the base."""
     hub = pytest.importorskip("huggingface_hub")

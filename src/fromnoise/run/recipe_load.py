@@ -36,8 +36,8 @@ def shipped_recipes() -> list[str]:
     return sorted(path.stem for path in recipes_folder().glob("*.toml"))
 
 
-def load_recipe(name_or_path: str | Path | None, overrides: Sequence[str] = (), verb: str | None = None) -> Recipe:
-    """Defaults, then the recipe, then each `key.sub=value` of `overrides`, checked.
+def load_recipe(name_or_path: str | Path | None, overrides: Sequence[str | tuple[str, Any]] = (), verb: str | None = None) -> Recipe:
+    """Defaults, then the recipe, then each `key.sub=value` (or key and value) of `overrides`, checked.
 
     name_or_path: a shipped recipe's name, a TOML file, a run folder (its resolved recipe), or None for defaults alone.
     verb: what `data=PATH` stands for depends on the stage: documents, conversations or pairs.
@@ -56,7 +56,7 @@ def load_recipe(name_or_path: str | Path | None, overrides: Sequence[str] = (), 
     origins: dict[str, str] = {}
     changes: dict[str, Any] = {}
     for argument in overrides:
-        key, value = parse_override(argument, verb)
+        key, value = parse_override(argument, verb) if isinstance(argument, str) else argument
         _insert(tree, key, value, argument)
         _insert(changes, key, value, argument)
         origins[key] = COMMAND_LINE

@@ -31,8 +31,10 @@ from fromnoise.model.hf import load_model, save_model
 from fromnoise.optim.groups import make_optimizer, step_seconds
 from fromnoise.run.budget import steps_for
 from fromnoise.run.errors import UserError
+from fromnoise.run.recipe_check import check_rows
 from fromnoise.run.seeds import seed_from
 from fromnoise.run.update import Loss, NonFiniteGuard, update
+from fromnoise.run.verdict import stages_of
 
 
 def run(ctx) -> None:
@@ -40,6 +42,9 @@ def run(ctx) -> None:
     base = ctx.parent("base")
     tokenizer = Tokenizer.load(base)
     model = load_model(base).to(ctx.machine.device)
+    if ctx.recipe.sft_from is not None:  # else the recipe's own model, whose context is known before
+        context = model.config.context_tokens
+        check_rows(ctx.recipe, {stage.verb for stage in stages_of(ctx.recipe)}, context, f"max_position_embeddings = {context} in {base}; take another model")
     optimizer = make_optimizer(model, settings.optimizer, ctx.machine.torch_dtype)
     parameters = list(model.parameters())
     if ctx.machine.compile:
