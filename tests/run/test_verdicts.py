@@ -100,6 +100,23 @@ def test_foreign_files_are_not_overwritten(tmp_path):
     assert (tmp_path / "run/made/precious.txt").read_text() == "mine"
 
 
+@pytest.mark.parametrize("text", ["{", "{}", "[]", '{"status": "done", "config": {}, "inputs": [], "outputs": {}}'])
+def test_a_damaged_record_is_said(run, text):
+    (run / "made/stage.json").write_text(text)
+    with pytest.raises(UserError, match=r"made/stage\.json is .*move the folder away"):
+        toy_verdicts(run)
+
+
+def test_a_file_where_the_run_should_be_and_a_lock_that_cannot_be_written_are_said(run, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"cannot be read \(Not a directory\); a run is a folder"):
+        toy_verdicts(tmp_path / "file")
+    (run / ".lock").unlink()
+    (run / ".lock").mkdir()  # as a read-only folder refuses it; root may write there
+    with pytest.raises(UserError, match=r"\.lock cannot be written \(.*--run-dir"):
+        toy_run(run)
+
+
 def test_a_single_stage(tmp_path):
     with pytest.raises(UserError, match=r"learn needs .*made, which is missing"):
         toy_run_verb(tmp_path / "run", "learn")

@@ -69,9 +69,7 @@ def run(ctx) -> None:
         found = []
         for first, end in rows.here:
             cut = min(max(first, text_rows), end)
-            parts = []
-            if first < cut:
-                parts.append(stream.batch((step - num_procedural) * text_rows + first, cut - first, settings.row_tokens))
+            parts = [stream.batch((step - num_procedural) * text_rows + first, cut - first, settings.row_tokens)] if first < cut else []
             if cut < end:
                 number = step * rows.per_step + cut
                 parts.append(procedural_batch(ctx.seed, number, end - cut, settings.row_tokens, text_ids, tokenizer.pad_id, short=wordless))
@@ -140,11 +138,8 @@ def run(ctx) -> None:
         f"{total:,} parameters ({matrix:,} in matrix products), {num_steps:,} steps of {step_tokens:,} tokens"
         f"{f', the first {num_procedural:,} on sequences without words' if num_procedural else ''}, "
         f"{text_tokens / total:.1f} tokens per parameter, {text_tokens / stream.pass_tokens(0):.2f} passes, "
-        f"ln V = {math.log(tokenizer.vocab_size):.3f} nats"
+        f"ln V = {math.log(tokenizer.vocab_size):.3f} nats{'' if validation.num_tokens else ', no text held out to measure bits per byte on'}"
     )
-
-    if not validation.num_tokens:
-        ctx.info("no text is held out, so bits per byte are not measured: give more documents than one, or raise prepare.validation_frac")
 
     saved = ctx.checkpoint.load()
     start = saved.step if saved else 0
