@@ -23,6 +23,7 @@ from fromnoise.run.recipe import Recipe
 
 COMMAND_LINE = "command line"
 PATH_KEYS = ("data.path", "data.conversations", "data.preferences", "data.prompts", "reason.problems", "evaluate.reward_sets")  # and data.sources.*.path
+OPTIONS = ("run_dir", "rerun", "dry_run", "quiet", "allow_different_numerics")  # of the command line, easily taken for settings
 SHORTHAND = {"prepare": "data.path", "sft": "data.conversations", "prefer": "data.preferences", "reward": "data.preferences"}
 
 
@@ -142,6 +143,8 @@ def check_keys(tree: dict, model: type[BaseModel], where, prefix: str = "") -> N
 
 
 def _suggestion(dotted: str, key: str, fields: dict, prefix: str) -> str:
+    if dotted in OPTIONS:
+        return f" It is no setting but an option, --{key.replace('_', '-')}."
     everywhere = list(all_keys())
     same_name = [other for other in everywhere if other.split(".")[-1] == key]
     if same_name:
