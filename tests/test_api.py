@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 
 import fromnoise
+from fromnoise.api import _flatten
 from fromnoise.data.tokenizer import Tokenizer
 from fromnoise.model.hf import save_model
 from fromnoise.run.errors import UserError
+from fromnoise.run.recipe_load import load_recipe
 from tests.model.shapes import random_model
 
 
@@ -17,6 +19,13 @@ def test_a_loaded_model_answers_and_continues(tmp_path):
     model = fromnoise.load(tmp_path)
     assert model.complete("the cat", max_new_tokens=5, seed=1) == model.complete("the cat", max_new_tokens=5, seed=1)
     assert isinstance(model.chat("Hello?", max_new_tokens=5), str)
+    for settings, message in (({"max_new_tokens": 0}, "max_new_tokens = 0: must be at least 1"), ({"temperature": -1}, "temperature = -1"),
+                              ({"top_p": 0}, "top_p = 0"), ({"top_k": -1}, "top_k = -1")):  # fmt: skip
+        with pytest.raises(UserError, match=message):
+            model.chat("Hello?", **settings)
+    for messages in (None, {}, [], [{}], [{"role": "user", "content": None}], b"Hello"):
+        with pytest.raises(ValueError, match="messages must be text, or a list"):
+            model.chat(messages)
 
 
 def test_a_tokenizer_with_more_ids_than_the_model_has_rows_is_refused(tmp_path):
@@ -24,3 +33,11 @@ def test_a_tokenizer_with_more_ids_than_the_model_has_rows_is_refused(tmp_path):
     save_model(tmp_path, random_model(vocab_size=len(tokenizer) - 1), tokenizer)
     with pytest.raises(UserError, match=f"the tokenizer has {len(tokenizer)} ids and the model's embedding {len(tokenizer) - 1} rows"):
         fromnoise.load(tmp_path)
+
+
+def test_settings_given_in_python_arrive_as_they_are(tmp_path):
+    given = {"data": {"sources": [{"name": "x", "path": tmp_path, "weight": 2}]}, "pretrain": {"probes": ("a\x01\n", "[b", '"c')}, "sft.epochs": 1,
+             "budget": "10m", "num_threads": None}  # fmt: skip
+    recipe = load_recipe("text", [f"{key}={value}" if isinstance(value, str) else (key, value) for key, value in _flatten(given)])
+    assert [(one.name, one.path, one.weight) for one in recipe.data.sources] == [("x", str(tmp_path), 2.0)]
+    assert recipe.pretrain.probes == ("a\x01\n", "[b", '"c') and recipe.sft.epochs == 1.0 and recipe.budget == "10m" and recipe.num_threads is None

@@ -44,6 +44,12 @@ def test_help_is_quick_and_lists_every_verb(capsys):
     assert [out.index(f" {verb} ") for verb in verbs] == sorted(out.index(f" {verb} ") for verb in verbs)  # in the pipeline's order
 
 
+def test_version(capsys):
+    import fromnoise as package
+
+    assert fromnoise(capsys, "--version") == (0, f"fromnoise {package.__version__}\n", "")
+
+
 def test_importing_the_package_is_quick_and_light():
     assert best_seconds("-c", "import fromnoise") - best_seconds("-c", "pass") < 0.2
     code = "import sys, fromnoise, fromnoise.cli; print([m for m in ('torch', 'numpy', 'pydantic', 'transformers') if m in sys.modules])"
@@ -71,6 +77,9 @@ def test_the_package_run_can_be_called():
         (["run", "wrld"], "Did you mean 'world'?"),
         (["run", "world", "pretrain.tokns=3"], "Did you mean 'pretrain.tokens'?"),
         (["run", "world", "smoke"], "one recipe at a time"),
+        (["run", "smoke", "run_dir=x"], "an option, --run-dir"),
+        (["run", "world", "model.num_heads=4"], "model.num_heads (4) must be a multiple of num_kv_heads (3)"),
+        (["run", "world", "--dry-run", "--run-dir", "/dev/null"], "a run is a folder"),
         (["run", "text"], "give data.path="),
         (["run", "world", "budget=$100"], "money"),
         (["run", "world", "budget=1e18flops"], "FLOPs"),

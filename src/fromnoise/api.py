@@ -31,7 +31,7 @@ def run_recipe(
     overrides: recipe keys, nested as dicts or dotted: `budget="10m"`, `sft={"epochs": 1}`, `**{"sft.epochs": 1}`.
     Raises UserError with what to do about it.
     """
-    arguments = [f"{key}={_as_toml(value)}" for key, value in _flatten(overrides)]
+    arguments = [f"{key}={value}" if isinstance(value, str) else (key, value) for key, value in _flatten(overrides)]
     resolved = load_recipe(recipe, arguments)
     folder = RunFolder(run_dir or default_folder(recipe, resolved.name))
     console = Console(quiet=quiet)
@@ -111,8 +111,10 @@ class Model:
     ) -> str:  # fmt: skip
         """The assistant's answer to a message, or to a conversation that ends with the user's.
 
-        Raises UserError when the conversation with room for the answer does not fit the context.
+        Raises ValueError for what is no conversation, UserError when it does not fit the context with room for the answer.
         """
+        if not isinstance(messages, str) and not _is_conversation(messages):
+            raise ValueError(f'messages must be text, or a list of {{"role": ..., "content": ...}} with text in both, not {messages!r:.80}')
         conversation = [{"role": "user", "content": messages}] if isinstance(messages, str) else [dict(message) for message in messages]
         prompt, _ = self.tokenizer.encode_messages(conversation, add_generation_prompt=True)
         stops = set(self.tokenizer.chat_stop_ids)
@@ -126,12 +128,12 @@ class Model:
         return self.tokenizer.decode(self._generate(prompt, {self.tokenizer.endoftext_id}, max_new_tokens, temperature, top_k, top_p, seed))
 
     def _generate(self, prompt: list[int], stops: set[int], max_new_tokens: int, temperature: float, top_k: int, top_p: float, seed: int) -> list[int]:
-        from fromnoise.run.recipe import SamplingSection
+        from fromnoise.run.recipe import sampling_of
 
+        sampling = sampling_of(temperature=temperature, top_k=top_k, top_p=top_p, max_new_tokens=max_new_tokens)
         context = self.module.config.context_tokens
         if len(prompt) + max_new_tokens > context:
             raise UserError(f"{len(prompt)} prompt tokens and max_new_tokens={max_new_tokens} do not fit the context of {context} tokens; shorten one of them")
-        sampling = SamplingSection(temperature=temperature, top_k=top_k, top_p=top_p, max_new_tokens=max_new_tokens)
         (generation,) = self.engine.generate([prompt], max_new_tokens, stops, sampling, seed)
         return list(generation.token_ids)
 
@@ -155,22 +157,23 @@ class Model:
         return f"Model({str(self.folder)!r})"
 
 
+def _is_conversation(messages: Any) -> bool:
+    turns = isinstance(messages, Sequence) and len(messages) > 0
+    return turns and all(isinstance(turn, Mapping) and all(isinstance(turn.get(key), str) for key in ("role", "content")) for turn in messages)
+
+
 def _flatten(overrides: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    """Dotted keys and their values: text is read as on the command line, everything else is taken as it is."""
     flat = []
     for key, value in overrides.items():
-        flat += _flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else [(prefix + key, value)]
+        flat += _flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else [(prefix + key, _plain(value))]
     return flat
 
 
-def _as_toml(value: Any) -> str:
-    if value is None:
-        return "none"
-    if isinstance(value, bool):
-        return "true" if value else "false"
+def _plain(value: Any) -> Any:
+    """A value as TOML would have given it: paths, and numbers of other libraries, as text."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return "[" + ", ".join(_as_toml(item) if not isinstance(item, (str, Path)) else _quoted(str(item)) for item in value) + "]"
-    return str(value)
-
-
-def _quoted(text: str) -> str:
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+        return [_plain(item) for item in value]
+    return value if value is None or isinstance(value, (bool, int, float)) else str(value)

@@ -23,6 +23,20 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        from fromnoise import __version__
+
+        print(f"fromnoise {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(version: Annotated[bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version, and stop.")] = False) -> None:
+    """Before any verb."""
+
+
 Arguments = Annotated[
     list[str] | None,
     typer.Argument(

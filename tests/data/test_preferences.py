@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from fromnoise.data.preferences import encoded, pairs_of, rater_weights, read_preferences, transcript
+from fromnoise.data.prompts import pair_prompts, read_prompts
 from fromnoise.data.tokenizer import Tokenizer
 from fromnoise.run.errors import UserError
 
@@ -118,6 +119,11 @@ def test_an_answer_that_was_cut_off_stays_without_an_end(chosen):
         ({"chosen": "\n\nHuman: a\n\nAssistant: x\n\nHuman: c", "rejected": "\n\nHuman: a\n\nAssistant: y"}, "does not end"),
         ({"prompt": "Is it far?", "chosen": YES, "rejected": None}, "both be text"),
         ({"prompt": "Is it far?", "chosen": YES, "rejected": NO, "weight": -1}, "weight -1"),
+        ({"prompt": "Is it far?", "chosen": YES, "rejected": NO, "weight": float("inf")}, "weight inf"),
+        ({"prompt": "Is it far?", "chosen": YES, "rejected": NO, "weight": "heavy"}, "weight 'heavy'"),
+        ({"prompt": "Is it far?", "chosen": YES, "rejected": NO, "tie": "maybe"}, "tie 'maybe' is neither"),
+        ({"messages": PROMPT, "answers": [{"text": YES}, {"text": NO}], "votes": [5]}, "`votes`: rater and choice"),
+        ({"messages": PROMPT, "answers": [{"text": YES}, {"text": NO}], "votes": 5}, "`votes`: rater and choice"),
         ({"instruction": "Is it far?", "response1": YES, "response2": NO}, "vote None"),
         ({"instruction": "Is it far?", "response1": YES, "response2": " ", "label": 1}, "holds no text"),
         ({"response1": YES, "response2": NO, "label": 1}, "no prompt"),
@@ -129,6 +135,30 @@ def test_an_answer_that_was_cut_off_stays_without_an_end(chosen):
 def test_what_is_no_pair_says_why(record, reason):
     with pytest.raises(ValueError, match=reason):
         pairs_of(record, "here")
+
+
+@pytest.mark.parametrize(("tie", "is_tie"), [("false", False), ("False", False), (0, False), ("", False), (None, False), ("TRUE", True), ("1", True)])
+def test_a_tie_may_be_said_in_text(tie, is_tie):
+    """Once any text counted as a tie, and a column of "false" left no pair to learn from."""
+    assert one({"prompt": "Is it far?", "chosen": YES, "rejected": NO, "tie": tie}).tie is is_tie
+
+
+def test_numbers_of_a_csv_file_are_text(tmp_path):
+    (tmp_path / "pairs.csv").write_text("prompt,chosen,rejected,weight,tie\nIs it far?,Yes,No,0.5,false\nIs it near?,Yes,No,2.0,true\n")
+    (tmp_path / "rated.csv").write_text("prompt,response1,response2,label\nIs it far?,Yes,No,1.0\nIs it near?,Yes,No,0.0\n")
+    bad = []
+    assert [(p.weight, p.tie) for p in read_preferences(tmp_path / "pairs.csv", bad.append)] == [(0.5, False), (2.0, True)]
+    assert [(p.chosen, p.tie) for p in read_preferences(tmp_path / "rated.csv", bad.append)] == [("Yes", False), ("Yes", True)]
+    assert bad == []
+
+
+def test_kinds_of_every_type_are_text_or_nothing(tmp_path):
+    """They are counted and sorted by, at the end of a run."""
+    found = [one({"prompt": "Is it far?", "chosen": YES, "rejected": NO, "kind": {"a": 1}, "category": value}) for value in ("x", 3, ["a"], {"b": 2}, None)]
+    assert [pair.meta for pair in found] == [{"category": "x"}, {"category": "3"}, {}, {}, {}]
+    assert [prompt["kind"] for prompt in pair_prompts(found)] == ["x"]
+    (tmp_path / "prompts.jsonl").write_text('{"prompt": "a", "kind": {"b": 1}}\n{"prompt": "b", "category": 3}\n{"prompt": "c", "kind": "d"}\n')
+    assert [prompt["kind"] for prompt in read_prompts(str(tmp_path / "prompts.jsonl"), [].append)] == [None, "3", "d"]
 
 
 def test_a_packed_file_with_a_bad_line(tmp_path):

@@ -185,6 +185,22 @@ def test_what_cannot_be_loaded_is_said(tmp_path):
         Tokenizer.load(tmp_path)
 
 
+@pytest.mark.parametrize(("name", "change", "message"), [
+    ("tokenizer.json", lambda _: [], "holds a JSON list where an object"), ("tokenizer.json", lambda inner: inner | {"model": []}, "only BPE"),
+    ("tokenizer.json", lambda inner: inner | {"added_tokens": 5}, "not a tokenizer.json as"),
+    ("tokenizer.json", lambda inner: inner | {"model": inner["model"] | {"vocab": {"a": "b"}}}, "not a tokenizer.json as"),
+    ("tokenizer_config.json", lambda _: [], "holds a JSON list where an object"), ("tokenizer_config.json", lambda _: {"chat_template": 5}, "neither text nor"),
+    ("tokenizer_config.json", lambda _: {"chat_template": [5]}, "neither text nor"),
+    ("tokenizer_config.json", lambda _: {"fromnoise_vocab_size": "many"}, "not with its tokenizer_config.json"),
+])  # fmt: skip
+def test_damaged_files_are_said(tokenizer, tmp_path, name, change, message):
+    tokenizer.save(tmp_path)
+    (tmp_path / name).write_text(json.dumps(change(json.loads((tmp_path / name).read_text()))))
+    with pytest.raises(UserError, match=message) as error:
+        Tokenizer.load(tmp_path)
+    assert str(tmp_path) in str(error.value)
+
+
 LLAMA3 = (
     "{{- bos_token }}{% for message in messages %}"
     "{{ '<|start_header_id|>' + message['role'] + '<|end_header_id|>\n\n' + message['content'] | trim + '<|eot_id|>' }}"
@@ -232,7 +248,8 @@ def test_templates_run_in_a_sandbox_and_fail_plainly(tmp_path, tokenizer):
     specials = ["<|im_start|>", "<|im_end|>", "<x>"]
     messages = [{"role": "user", "content": "hi"}]
     attack, refusal = "{{ messages.__class__.__mro__[1].__subclasses__() }}", "{{ raise_exception('roles must alternate') }}"
-    for template in (attack, refusal, "{{ messages.append(1) }}", "{{ messages[0].update(role=1) }}"):
+    failing = ("{{ 1 // (messages | length - 1) }}", "{{ range(10 ** 9) | list }}", "{{ messages[0].content * 1.5 }}", "{{ 9.0 ** (messages | length * 999) }}")
+    for template in (attack, refusal, "{{ messages.append(1) }}", "{{ messages[0].update(role=1) }}", *failing):
         with pytest.raises(UserError, match="chat template"):
             hub_folder(tmp_path, specials, template, eos_token="<|im_end|>").encode_messages(messages)
     with pytest.raises(UserError, match="cannot be compiled"):

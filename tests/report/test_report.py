@@ -101,6 +101,13 @@ def test_damaged_files_are_named(tmp_path):
     assert "ledger.json could not be read" in found and "1 lines are not JSON objects" in found and "compression.json is not a JSON object" in found
 
 
+def test_a_page_that_cannot_be_written_is_said(tmp_path):
+    write_run(tmp_path)
+    (tmp_path / "report.html").mkdir()  # as a read-only folder refuses it; root may write there
+    with pytest.raises(UserError, match=r"report\.html cannot be written \("):
+        run(tmp_path)
+
+
 def test_a_first_loss_is_kept_when_points_are_thinned():
     points = [(float(i), 8.3 if i == 0 else 2.0) for i in range(5000)]
     found = thinned(points)

@@ -137,6 +137,7 @@ def test_budgets():
 @pytest.mark.parametrize(("setting", "message"), [
     ("rlhf.sampling.top_p=0.9", "compares probabilities over the whole vocabulary"), ("reason.sampling.top_k=5", "over the whole vocabulary"),
     ("evaluate.sampling.top_p=1.5", "less than or equal to 1"), ("rlhf.dpo.beta=0", "must be more than 0"), ("sft.batch_tokens=0", "must be at least 1"),
+    ("sft.optimizer.adamw_betas=[2, 0.9]", r"sft\.optimizer\.adamw_betas\.0 = 2: input should be less than 1"),
     ("rlhf.sampling.temperature=0", r"rlhf\.sampling.* temperature must be more than 0"), ("reason.sampling.temperature=0", "temperature must be more than 0"),
     ("prefer.sampling.temperature=0", "temperature must be more than 0"), ("evaluate.sampling.temperature=0", "temperature must be more than 0"),
 ])  # fmt: skip

@@ -100,6 +100,23 @@ def test_foreign_files_are_not_overwritten(tmp_path):
     assert (tmp_path / "run/made/precious.txt").read_text() == "mine"
 
 
+@pytest.mark.parametrize("text", ["{", "{}", "[]", '{"status": "done", "config": {}, "inputs": [], "outputs": {}}'])
+def test_a_damaged_record_is_said(run, text):
+    (run / "made/stage.json").write_text(text)
+    with pytest.raises(UserError, match=r"made/stage\.json is .*move the folder away"):
+        toy_verdicts(run)
+
+
+def test_a_file_where_the_run_should_be_and_a_lock_that_cannot_be_written_are_said(run, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"cannot be read \(Not a directory\); a run is a folder"):
+        toy_verdicts(tmp_path / "file")
+    (run / ".lock").unlink()
+    (run / ".lock").mkdir()  # as a read-only folder refuses it; root may write there
+    with pytest.raises(UserError, match=r"\.lock cannot be written \(.*--run-dir"):
+        toy_run(run)
+
+
 def test_a_single_stage(tmp_path):
     with pytest.raises(UserError, match=r"learn needs .*made, which is missing"):
         toy_run_verb(tmp_path / "run", "learn")
@@ -194,6 +211,28 @@ def test_groups_of_one_answer_are_refused_at_once(method):
     with pytest.raises(UserError, match=rf"rlhf\.group_size = 1: {method} compares .* raise rlhf\.group_size"):
         check_recipe(load_recipe("world", [f"rlhf.method={method}", "rlhf.group_size=1"]), None)
     check_recipe(load_recipe("world", ["rlhf.method=ppo", "rlhf.group_size=1"]), None)  # ppo has no groups
+
+
+@pytest.mark.parametrize(("setting", "message"), [
+    ("model.num_heads=4", r"model\.num_heads \(4\) must be a multiple of num_kv_heads \(3\)"), ("model.head_size=63", r"model\.head_size must be even"),
+    ("pretrain.batch_tokens=100", r"pretrain\.batch_tokens = 100 is less than one row"), ("sft.micro_batch_rows=7", r"sft\.micro_batch_rows = 7 does"),
+    ("pretrain.row_tokens=1024", r"pretrain\.row_tokens = 1024 is more than the model sees, model\.context_tokens = 512"),
+    ("reason.row_tokens=1024", r"reason\.row_tokens = 1024 is more"),
+])  # fmt: skip
+def test_shapes_that_do_not_go_together_are_refused_at_once(setting, message):
+    with pytest.raises(UserError, match=message):
+        check_recipe(load_recipe("world", [setting]), None)
+    check_recipe(load_recipe("world", [setting]), "prepare")  # which has nothing to do with it
+
+
+@pytest.mark.parametrize("name", ["world", "gpu", "multinode", "smoke", "reward-hacking", "reward-hacking-shared"])
+def test_shipped_recipes_pass_the_check(name):
+    check_recipe(load_recipe(name, ["device=cpu"]), None)
+
+
+def test_ranks_that_rows_cannot_be_shared_out_over_are_refused_at_once():
+    with pytest.raises(UserError, match="cannot be shared out evenly over 3 ranks"):
+        check_recipe(load_recipe("world"), None, world_size=3)
 
 
 def test_starting_from_a_model_needs_no_base(tmp_path):

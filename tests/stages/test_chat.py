@@ -113,9 +113,12 @@ def test_targets_that_are_not_there(run_folder, tmp_path):
     for target, options, message in (
         (run_folder / "nothing", {}, "does not exist"), (tmp_path, {}, "holds no finished model"),
         (run_folder, {"stage": "reward"}, "finished: base, sft, rlhf, reason"),
-        (run_folder / "sft", {"compare": True}, "needs a run folder"), (run_folder, {"temperature": -1.0}, "below 0"),
+        (run_folder / "sft", {"compare": True}, "needs a run folder"), (run_folder, {"temperature": -1.0}, r"temperature = -1\.0: .* not negative"),
+        (run_folder, {"temperature": float("nan")}, "temperature = nan"), (run_folder, {"temperature": float("inf")}, "temperature = inf"),
+        (run_folder, {"top_p": 0.0}, r"top_p = 0\.0: .* greater than 0"), (run_folder, {"top_p": 2.0}, r"top_p = 2\.0: .* less than or equal to 1"),
     ):  # fmt: skip
         with pytest.raises(UserError, match=message):
             piped(target, "", **options)
-    with pytest.raises(UserError, match="no room"):
-        chat.run(run_folder, stdin=io.StringIO(""), stdout=io.StringIO(), max_new_tokens=10_000)
+    for new, message in ((10_000, "no room"), (0, "max_new_tokens = 0: must be at least 1"), (-5, "max_new_tokens = -5: .* not negative")):
+        with pytest.raises(UserError, match=message):
+            chat.run(run_folder, stdin=io.StringIO(""), stdout=io.StringIO(), max_new_tokens=new)

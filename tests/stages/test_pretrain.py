@@ -52,6 +52,19 @@ def test_they_are_logged_and_counted_apart(parent, tmp_path):
     assert plain.summary["procedural_tokens"] == 0 and all(line["procedural_loss_nats"] is None for line in plain.metrics if "grad_norm" in line)
 
 
+def test_without_held_out_text_it_goes_on_and_measures_nothing(parent, tmp_path):
+    """One document, or prepare.validation_frac=0."""
+    index = parent.path / "tokenizer" / "tokens" / "index.json"
+    whole = index.read_text()
+    index.write_text(json.dumps({**json.loads(whole), "splits": {**json.loads(whole)["splits"], "validation": {}}}))
+    try:
+        done = trained(parent, tmp_path / "run", tokens=4 * 512)
+    finally:
+        index.write_text(whole)
+    assert done.summary["validation_bits_per_byte"] is None and done.summary["num_steps"] == 4
+    assert not any(name.startswith("validation_bits") for line in done.metrics for name in line)
+
+
 def test_micro_batches_of_any_size_make_the_same_steps(parent, tmp_path):
     """One row in eight without words: in micro-batches of 8, of 4 and of 1, where most hold none. (Once the fraction was of each micro-batch
     and rounded: in those of 4 it was nothing.)"""

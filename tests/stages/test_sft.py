@@ -4,6 +4,7 @@ import pytest
 
 from fromnoise.data.conversation import Conversation
 from fromnoise.data.tokenizer import Tokenizer
+from fromnoise.run.errors import UserError
 from fromnoise.run.folder import RunFolder
 from fromnoise.stages.sft import encode
 
@@ -27,6 +28,17 @@ def test_a_long_conversation_loses_whole_turns_and_one_that_never_fits_is_counte
     assert all(len(ids) <= 64 and any(mask) for side in (train, validation) for ids, mask in zip(*side, strict=True))
 
 
+@pytest.mark.parametrize(("found", "row_tokens", "frac", "message"), [
+    ([talk("one", "two " * 90), talk("three", "four " * 90)], 32, 0.05, "all 2 conversations are longer than sft.row_tokens = 32"),
+    ([talk("one", "two")], 64, 0.05, "of 1 conversation, 1 fits"),
+    ([talk("one", "two"), talk("three", "four " * 90)], 32, 0.05, "of 2 conversations, 1 fits"),
+    ([talk("one", "two"), talk("three", "four")], 64, 1.0, "sft.validation_frac = 1.0 holds out all of 2 conversations"),
+])  # fmt: skip
+def test_too_few_to_train_and_validate_on_says_what_to_change(found, row_tokens, frac, message):
+    with pytest.raises(UserError, match=message.replace(".", r"\.")):
+        encode(found, tokenizer(), row_tokens=row_tokens, validation_frac=frac, seed=0)
+
+
 def test_the_stop_token_is_a_target_and_the_prompt_is_not():
     tok = tokenizer()
     train, _, _ = encode([talk("one two", "three"), talk("four", "five")], tok, row_tokens=64, validation_frac=0.0, seed=0)
@@ -45,6 +57,15 @@ def test_one_prompt_never_stands_on_both_sides():
         return {tuple(ids[: int(mask.argmax())]) for ids, mask in zip(*side, strict=True)}
 
     assert train[0] and validation[0] and not prompts(train) & prompts(validation)
+
+
+def test_rows_beyond_the_context_of_a_model_from_elsewhere_are_refused(tmp_path):
+    run = small_run.make(tmp_path / "run", num_prompts=10, context_tokens=32)
+    talks = tmp_path / "talks.jsonl"
+    talks.write_text('{"prompt": "one", "response": "two"}\n{"prompt": "three", "response": "four"}\n')
+    settings = small_run.recipe(**{"from": str(run.path / "sft")}, data={"world": False, "conversations": [str(talks)]}, sft={"row_tokens": 64})
+    with pytest.raises(UserError, match=r"sft\.row_tokens = 64 is more than the model sees, max_position_embeddings = 32"):
+        small_run.do(RunFolder(tmp_path / "other"), "sft", settings)
 
 
 def test_a_model_of_the_hub_stays_at_the_commit_that_the_run_fetched_first(tmp_path, monkeypatch):

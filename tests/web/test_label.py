@@ -428,6 +428,12 @@ def test_the_command_exports_imports_and_measures(tmp_path, capsys):
     assert "3 pairs with votes are not among this run's 5" in capsys.readouterr().out
 
 
+def test_a_folder_is_no_file_to_export_to(tmp_path, capsys):
+    with pytest.raises(SystemExit) as left:
+        main(["label", str(make_run(tmp_path / "run", 8)), "--export", str(tmp_path)])
+    assert left.value.code == 2 and "cannot be written (Is a directory); give the name of a file" in capsys.readouterr().err
+
+
 def main_quietly(*arguments: str) -> None:
     with pytest.raises(SystemExit) as left:
         main(list(arguments))

@@ -89,8 +89,6 @@ def render(
 
     Errors: UserError where the template fails or refuses the messages.
     """
-    import jinja2
-
     compiled = _compiled(template)
     guard, begin, end = _unused_characters(messages)
     splitter = _splitter(tuple(controls))
@@ -103,7 +101,9 @@ def render(
             fromnoise_marks=(begin, end),
             **(variables or {}),
         )
-    except (jinja2.TemplateError, TypeError) as error:
+    except UserError:
+        raise
+    except Exception as error:  # a program that came with a model may fail in any way
         raise UserError(f"the chat template fails on these messages: {error}") from None
     return _pieces(text, splitter, guard, begin, end)
 

@@ -53,8 +53,7 @@ def read_conversations(paths: Iterable[str | Path], on_bad: OnBad) -> list[Conve
             except ValueError as error:
                 on_bad(BadRecord(str(file), line, str(error), repr(record)[:200]))
                 continue
-            kind = record.get("kind") or record.get("category")
-            conversations += [Conversation(messages, str(file), str(kind) if kind else None) for messages in found]
+            conversations += [Conversation(messages, str(file), kind_of(record)) for messages in found]
     if not conversations:
         raise UserError(
             f"no conversation found in {', '.join(paths)}. Known forms: a `messages` list, ShareGPT `conversations`, "
@@ -95,6 +94,16 @@ def first_text(record: dict, keys: tuple[str, ...]) -> str | None:
         if isinstance(value, str) and value.strip():
             return value.strip()
     return None
+
+
+def plain_text(value: object) -> str | None:
+    """A single value as text: what is counted by it must sort and hash, whatever a file holds. None for nothing, a list or an object."""
+    return str(value) if isinstance(value, (str, int, float)) and value != "" else None
+
+
+def kind_of(record: dict) -> str | None:
+    """A record's `kind` or `category`, where it has one."""
+    return plain_text(record.get("kind")) or plain_text(record.get("category"))
 
 
 def messages_of(turns: list) -> list[Message]:

@@ -15,13 +15,14 @@ where several people compared a pair.
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fromnoise.data.conversation import Message, checked, first_text, fit_prompt, messages_of
+from fromnoise.data.conversation import Message, checked, first_text, fit_prompt, kind_of, messages_of, plain_text
 from fromnoise.data.readers import BadRecord, OnBad, read_records
 from fromnoise.run.errors import UserError
 from fromnoise.run.seeds import seed_from
@@ -29,7 +30,8 @@ from fromnoise.run.seeds import seed_from
 TURN = re.compile(r"(?:^|\n\n)(Human|Assistant): ?")  # HH's separators, at the start or after a blank line
 ANSWERS = (("response1", "response2"), ("response_1", "response_2"), ("output_1", "output_2"), ("answer_a", "answer_b"), ("response_a", "response_b"))
 PRIOR_VOTES = 5
-VOTES = {"0": 0, "1": 1, "2": 2, "tie": 0, "a": 1, "b": 2, "model_a": 1, "model_b": 2}
+VOTES = {"0": 0, "1": 1, "2": 2, "0.0": 0, "1.0": 1, "2.0": 2, "tie": 0, "a": 1, "b": 2, "model_a": 1, "model_b": 2}
+YES_OR_NO = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False, "": False, "none": False}  # a column of a CSV file is text
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +81,7 @@ def encoded(pair: Pair, tokenizer, max_tokens: int, *, first_rejected: bool) -> 
         return None
     ids, messages = fit
     return {
-        "prompt_id": prompt_key(pair.prompt), "kind": pair.meta.get("kind") or pair.meta.get("category"), "source": Path(pair.source).name or None,
+        "prompt_id": prompt_key(pair.prompt), "kind": kind_of(pair.meta), "source": Path(pair.source).name or None,
         "messages": messages, "prompt_ids": ids, "answers": answers[::-1] if first_rejected else answers, "weight": pair.weight, "rater": pair.rater,
         "chosen": None if pair.tie else int(first_rejected),
     }  # fmt: skip
@@ -92,22 +94,35 @@ def prompt_key(messages: list[Message]) -> str:
 
 def pairs_of(record: dict, source: str) -> list[Pair]:
     """The pairs of one record: one, or one a rater. ValueError says what is wrong."""
-    weight = record.get("weight", 1.0)
-    if not isinstance(weight, (int, float)) or isinstance(weight, bool) or not weight > 0:
-        raise ValueError(f"weight {weight!r} is not a positive number")
+    weight = weight_of(record)
     rater = str(record["rater"]) if record.get("rater") is not None else None
-    meta = {key: record[key] for key in ("kind", "category", "cmp_key", "share", "split") if record.get(key) is not None}
+    meta = {key: text for key in ("kind", "category", "cmp_key", "share", "split") if (text := plain_text(record.get(key))) is not None}
     if isinstance(record.get("answers"), list) and isinstance(record.get("messages"), list):
-        return own_export(record, rater, source, meta)
+        return own_export(record, weight, rater, source, meta)
     if "chosen" in record and "rejected" in record:
         prompt, chosen, rejected = chosen_rejected(record)
         if chosen == rejected:
             raise ValueError("the two answers are the same")
-        return [Pair(prompt, chosen, rejected, float(weight), bool(record.get("tie", False)), rater, source, meta)]
+        tie = str(record.get("tie", False)).strip().lower()
+        if tie not in YES_OR_NO:
+            raise ValueError(f"tie {record['tie']!r} is neither true nor false")
+        return [Pair(prompt, chosen, rejected, weight, YES_OR_NO[tie], rater, source, meta)]
     for first_key, second_key in ANSWERS:
         if first_key in record and second_key in record:
-            return rated(record, first_key, second_key, float(weight), rater, source, meta)
+            return rated(record, first_key, second_key, weight, rater, source, meta)
     raise ValueError(f"no pair of answers: keys {sorted(map(str, record))[:8]}")
+
+
+def weight_of(record: dict) -> float:
+    """The record's `weight`, as a number or in digits; 1 where it has none. ValueError for anything else."""
+    weight = record.get("weight", 1.0)
+    try:
+        number = math.nan if isinstance(weight, bool) else float(weight)
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
+    if not (math.isfinite(number) and number > 0):
+        raise ValueError(f"weight {weight!r} is not a positive number")
+    return number
 
 
 def chosen_rejected(record: dict) -> tuple[list[Message], str, str]:
@@ -208,16 +223,18 @@ def votes_of(pair: dict) -> list[tuple[str | None, int | None]]:
     return [tuple(vote) for vote in pair["votes"]] if pair.get("votes") else [(pair["rater"], pair["chosen"])]
 
 
-def own_export(record: dict, rater: str | None, source: str, meta: dict) -> list[Pair]:
+def own_export(record: dict, weight: float, rater: str | None, source: str, meta: dict) -> list[Pair]:
     """A line of `prefer/pairs.jsonl`: `messages`, two `answers` with `text` and `stopped`, `chosen` 0, 1 or null for a tie."""
     texts = [one.get("text") if isinstance(one, dict) else None for one in record["answers"]]
-    votes = votes_of({**record, "rater": rater, "chosen": record.get("chosen")})
+    cast = record.get("votes") or []
+    readable = isinstance(cast, list) and all(isinstance(vote, list) for vote in cast)
+    votes = votes_of({**record, "rater": rater, "chosen": record.get("chosen")}) if readable else [()]
     if len(texts) != 2 or not all(isinstance(text, str) for text in texts) or any(len(vote) != 2 or vote[1] not in (0, 1, None) for vote in votes):
         raise ValueError("an exported pair needs two `answers` with `text`, and `chosen` 0, 1 or null (or `votes`: rater and choice of each)")
     if texts[0].strip() == texts[1].strip():
         raise ValueError("the two answers are the same")
     prompt = checked(messages_of(record["messages"]), ends_with="user")
-    weight = float(record.get("weight", 1.0)) / len(votes)
+    weight /= len(votes)
     stopped = [bool(one.get("stopped", True)) for one in record["answers"]]
     if any(not text and not ended for text, ended in zip(texts, stopped, strict=True)):
         raise ValueError("an answer without `text` that did not stop (`stopped` false) is no answer")

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from fromnoise.data.conversation import CONTEXT_KEYS, PROMPT_KEYS, Message, checked, first_text, messages_of
+from fromnoise.data.conversation import CONTEXT_KEYS, PROMPT_KEYS, Message, checked, first_text, kind_of, messages_of
 from fromnoise.data.files import BadRecord, OnBad
 from fromnoise.data.preferences import Pair, prompt_key
 from fromnoise.data.readers import read_records
@@ -29,7 +29,7 @@ def read_prompts(path: str, on_bad: OnBad) -> list[dict]:
     found = []
     for record, file, line in read_records(path, on_bad):
         try:
-            found.append((prompt_messages(record), record.get("kind") or record.get("category")))
+            found.append((prompt_messages(record), kind_of(record)))
         except ValueError as error:
             on_bad(BadRecord(str(file), line, str(error), repr(record)[:120]))
     prompts = unique_prompts(found)
@@ -50,7 +50,7 @@ def prompt_messages(record: dict) -> list[Message]:
 
 def pair_prompts(pairs: Sequence[Pair]) -> list[dict]:
     """The different prompts of preference pairs, in order of first appearance."""
-    return unique_prompts((pair.prompt, pair.meta.get("kind") or pair.meta.get("category")) for pair in pairs)
+    return unique_prompts((pair.prompt, kind_of(pair.meta)) for pair in pairs)
 
 
 def unique_prompts(found: Iterable[tuple[list[Message], str | None]]) -> list[dict]:

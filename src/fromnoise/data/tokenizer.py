@@ -111,15 +111,19 @@ class Tokenizer:
         template = folder / "chat_template.jinja"  # where newer transformers put it
         if template.is_file() and not config.get("chat_template"):
             config["chat_template"] = template.read_text(encoding="utf-8")
-        if isinstance(config.get("chat_template"), list):  # several by name
-            named = {entry["name"]: entry["template"] for entry in config["chat_template"]}
-            config["chat_template"] = named.get("default", next(iter(named.values()), None))
-        if inner.get("model", {}).get("type") != "BPE":
-            raise UserError(f"{path}: a {inner.get('model', {}).get('type')} tokenizer; only BPE (Llama, Qwen and their families) is supported.")
+        if config.get("chat_template") is not None:
+            config["chat_template"] = _default_template(config["chat_template"], folder / CONFIG_FILE)
+        kind = inner["model"].get("type") if isinstance(inner.get("model"), dict) else None
+        if kind != "BPE":
+            raise UserError(f"{path}: a {kind} tokenizer; only BPE (Llama, Qwen and their families) is supported.")
         try:
             return cls(inner, config)
+        except UserError:
+            raise
         except KeyError as error:
             raise UserError(f"{path}: not a tokenizer.json as `tokenizers` writes it: {error} is missing.") from None
+        except Exception as error:  # `tokenizers` has no class of its own for what it cannot read
+            raise UserError(f"{path}: not a tokenizer.json as `tokenizers` writes it, or not with its {CONFIG_FILE}: {error}") from None
 
     def save(self, folder: str | Path, eos: str | None = None) -> None:
         """Write tokenizer.json and tokenizer_config.json, which transformers' AutoTokenizer opens.
@@ -269,9 +273,22 @@ def _encodable(text: str) -> str:
 
 def _read_json(path: Path) -> dict:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not valid JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise UserError(f"{path}: holds a JSON {type(value).__name__} where an object is expected")
+    return value
+
+
+def _default_template(template: object, where: Path) -> str | None:
+    """The chat template of a configuration that may hold several by name; None where it holds none of them."""
+    if isinstance(template, list) and all(isinstance(entry, dict) for entry in template):
+        named = {str(entry.get("name")): entry.get("template") for entry in template}
+        template = named.get("default", next(iter(named.values()), None))
+    if template is not None and not isinstance(template, str):
+        raise UserError(f"{where}: chat_template is neither text nor a list of templates with names")
+    return template
 
 
 def _token_bytes(inner: dict) -> list[bytes]:

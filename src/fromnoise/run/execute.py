@@ -19,6 +19,7 @@ from fromnoise.run.folder import RunFolder, environment
 from fromnoise.run.interrupts import Interrupts
 from fromnoise.run.machine import COMPILE_PAYS_S, prepare_environment, release_memory, resolve_device
 from fromnoise.run.recipe import Recipe
+from fromnoise.run.recipe_check import check_shapes
 from fromnoise.run.recipe_load import to_toml
 from fromnoise.run.verdict import Verdict, check_user_files, config_of, has_documents, inputs_of, missing_data, reads, required, stages_of, verdict, verdicts
 from fromnoise.tasks.problems import BY_NUMBER
@@ -43,7 +44,7 @@ def execute(
     console = console or Console()
     prepare_environment()
     process = process or Process.from_environment()
-    check_recipe(recipe, verb)
+    check_recipe(recipe, verb, process.world_size)
     if not process.is_main:
         follow(recipe, run, process, allow_different_numerics)
         return
@@ -166,7 +167,7 @@ def needs_torch(stage: Stage) -> bool:
     return not set(stage.reads) <= {"prepare"}
 
 
-def check_recipe(recipe: Recipe, verb: str | None) -> None:
+def check_recipe(recipe: Recipe, verb: str | None, world_size: int = 1) -> None:
     """What types cannot say: raises UserError before any work is done."""
     if recipe.budget is not None:
         parse_budget(recipe.budget)
@@ -180,6 +181,7 @@ def check_recipe(recipe: Recipe, verb: str | None) -> None:
             raise UserError("reason has no problems to practise on: give reason.problems=FILE (question and answer records), or data.world=true")
         raise UserError(f"{verb} has nothing to do here: with from={recipe.sft_from} the model and its tokenizer are made already")
     check_user_files(recipe)
+    check_shapes(recipe, verb, world_size)
     if recipe.data.world and (unknown := set(recipe.reason.levels) - (known := set(BY_NUMBER))):
         raise UserError(f"reason.levels: there is no level {', '.join(map(str, sorted(unknown)))}; the world's are {', '.join(map(str, sorted(known)))}")
     if recipe.rlhf.method in ("grpo", "rloo") and recipe.rlhf.group_size < 2:

@@ -59,11 +59,17 @@ class RunFolder:
         """The stage's stage.json, None where there is none."""
         path = self.stage_dir(stage.writes[0]) / "stage.json"
         try:
-            return read_json(path)
+            record = read_json(path)
         except FileNotFoundError:
             return None
+        except OSError as error:
+            raise UserError(f"{path} cannot be read ({error.strerror}); a run is a folder, with one folder for each stage") from None
         except ValueError as error:
             raise UserError(f"{path} is not valid JSON ({error}); move the folder away to make this stage again") from None
+        kinds = {"status": str, "config": dict, "inputs": dict, "outputs": dict}
+        if not isinstance(record, dict) or any(not isinstance(record.get(key), kind) for key, kind in kinds.items()):
+            raise UserError(f"{path} is no record of a stage ({', '.join(kinds)}); move the folder away to make this stage again")
+        return record
 
     def write_record(self, stage: Stage, record: dict[str, Any]) -> None:
         write_json(self.stage_dir(stage.writes[0]) / "stage.json", record)
@@ -123,7 +129,11 @@ class RunFolder:
         Raises UserError when another process holds it.
         """
         path = self.path / ".lock"
-        with path.open("a+") as file:
+        try:
+            file = path.open("a+")
+        except OSError as error:
+            raise UserError(f"{path} cannot be written ({error.strerror}): make {self.path} writable, or use another folder with --run-dir") from None
+        with file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:

@@ -11,7 +11,9 @@ from __future__ import annotations
 import math
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+
+from fromnoise.run.errors import UserError
 
 # Settings for which 0 cannot be meant.
 POSITIVE = frozenset(
@@ -100,6 +102,9 @@ class ModelSection(Section):
     context_tokens: int = 512
 
 
+Beta = Annotated[float, Field(ge=0, lt=1)]
+
+
 class OptimizerSection(Section):
     """Muon for matrices inside the blocks, AdamW for embeddings, heads and vectors."""
 
@@ -108,7 +113,7 @@ class OptimizerSection(Section):
     adamw_lr: float = 0.003
     embedding_lr: float | None = None  # AdamW's for the embedding (tied: the head as well); None: adamw_lr
     muon_momentum: float = 0.95
-    adamw_betas: tuple[float, float] = (0.9, 0.95)
+    adamw_betas: tuple[Beta, Beta] = (0.9, 0.95)
     weight_decay: float = 0.0
     max_grad_norm: float = 1.0
     warmup_frac: float = 0.02
@@ -154,6 +159,16 @@ class SamplingSection(Section):
     top_k: int = 0  # 0: no limit
     top_p: float = Field(1.0, gt=0, le=1)
     max_new_tokens: int = 64
+
+
+def sampling_of(**settings: Any) -> SamplingSection:
+    """What somebody asks for outside a recipe. Raises UserError naming the setting and its value."""
+    try:
+        return SamplingSection(**settings)
+    except ValidationError as error:
+        entry = error.errors()[0]
+        message = entry["msg"].removeprefix("Value error, ")
+        raise UserError(f"{'.'.join(map(str, entry['loc']))} = {entry['input']!r}: {message[:1].lower()}{message[1:]}") from None
 
 
 def drawn(sampling: SamplingSection) -> SamplingSection:

@@ -23,6 +23,7 @@ from fromnoise.run.recipe import Recipe
 
 COMMAND_LINE = "command line"
 PATH_KEYS = ("data.path", "data.conversations", "data.preferences", "data.prompts", "reason.problems", "evaluate.reward_sets")  # and data.sources.*.path
+OPTIONS = ("run_dir", "rerun", "dry_run", "quiet", "allow_different_numerics")  # of the command line, easily taken for settings
 SHORTHAND = {"prepare": "data.path", "sft": "data.conversations", "prefer": "data.preferences", "reward": "data.preferences"}
 
 
@@ -36,8 +37,8 @@ def shipped_recipes() -> list[str]:
     return sorted(path.stem for path in recipes_folder().glob("*.toml"))
 
 
-def load_recipe(name_or_path: str | Path | None, overrides: Sequence[str] = (), verb: str | None = None) -> Recipe:
-    """Defaults, then the recipe, then each `key.sub=value` of `overrides`, checked.
+def load_recipe(name_or_path: str | Path | None, overrides: Sequence[str | tuple[str, Any]] = (), verb: str | None = None) -> Recipe:
+    """Defaults, then the recipe, then each `key.sub=value` (or key and value) of `overrides`, checked.
 
     name_or_path: a shipped recipe's name, a TOML file, a run folder (its resolved recipe), or None for defaults alone.
     verb: what `data=PATH` stands for depends on the stage: documents, conversations or pairs.
@@ -56,7 +57,7 @@ def load_recipe(name_or_path: str | Path | None, overrides: Sequence[str] = (), 
     origins: dict[str, str] = {}
     changes: dict[str, Any] = {}
     for argument in overrides:
-        key, value = parse_override(argument, verb)
+        key, value = parse_override(argument, verb) if isinstance(argument, str) else argument
         _insert(tree, key, value, argument)
         _insert(changes, key, value, argument)
         origins[key] = COMMAND_LINE
@@ -142,6 +143,8 @@ def check_keys(tree: dict, model: type[BaseModel], where, prefix: str = "") -> N
 
 
 def _suggestion(dotted: str, key: str, fields: dict, prefix: str) -> str:
+    if dotted in OPTIONS:
+        return f" It is no setting but an option, --{key.replace('_', '-')}."
     everywhere = list(all_keys())
     same_name = [other for other in everywhere if other.split(".")[-1] == key]
     if same_name:

@@ -23,7 +23,7 @@ from typing import TextIO
 
 from fromnoise.evaluate.text import visible
 from fromnoise.run.errors import UserError
-from fromnoise.run.recipe import SamplingSection
+from fromnoise.run.recipe import SamplingSection, sampling_of
 from fromnoise.run.seeds import seed_from
 
 MODEL_STAGES = ("base", "sft", "rlhf", "reason")
@@ -132,7 +132,7 @@ def load_chatter(name: str, folder: Path, sampling: SamplingSection, seed: int, 
     tokenizer, model = Tokenizer.load(folder), load_model(folder)
     check_vocabulary(model.config, len(tokenizer), folder)
     context = model.config.context_tokens
-    new_tokens = max_new_tokens or min(256, context // 4)
+    new_tokens = min(256, context // 4) if max_new_tokens is None else max_new_tokens
     if new_tokens >= context:
         raise UserError(f"--max-new-tokens {new_tokens} leaves no room in a context of {context} tokens")
     engine = Engine(model, max_batch=1)
@@ -151,11 +151,10 @@ def run(
     stdin: TextIO | None = None,
     stdout: TextIO | None = None,
 ) -> None:
-    """Chat until the input ends. Raises UserError for a target that is not there."""
+    """Chat until the input ends. Raises UserError for a target that is not there, and for settings that cannot be meant."""
     stdin, stdout = stdin or sys.stdin, stdout or sys.stdout
-    if temperature < 0:
-        raise UserError(f"temperature {temperature} is below 0; 0 always takes the likeliest token")
-    sampling = SamplingSection(temperature=temperature, top_p=top_p)
+    asked = {"temperature": temperature, "top_p": top_p, "max_new_tokens": max_new_tokens}
+    sampling = sampling_of(**{name: value for name, value in asked.items() if value is not None})
     chatters = [load_chatter(n, folder, sampling, seed, max_new_tokens) for n, folder in find_models(Path(target), stage, compare)]
     on_terminal = stdin.isatty() and stdout.isatty()
     if on_terminal:

@@ -172,7 +172,10 @@ def without_page(run_folder: Path, *, import_file: Path | None, export: Path | N
             take_file(store, run_folder, import_file)
         if export is not None:
             votes, left_out = store.votes(), store.left_out()
-            write_jsonl(export, export_rows(store.pairs(), votes))
+            try:
+                write_jsonl(export, export_rows(store.pairs(), votes))
+            except OSError as error:
+                raise UserError(f"--export {export}: cannot be written ({error.strerror}); give the name of a file") from None
             print(f"{len(votes):,} votes on {len({vote.pair for vote in votes}):,} pairs written to {export}; "
                   f"left out: {left_out['skipped']:,} skipped, {left_out['undone']:,} undone")  # fmt: skip
         if measure:

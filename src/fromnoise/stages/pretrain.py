@@ -69,9 +69,7 @@ def run(ctx) -> None:
         found = []
         for first, end in rows.here:
             cut = min(max(first, text_rows), end)
-            parts = []
-            if first < cut:
-                parts.append(stream.batch((step - num_procedural) * text_rows + first, cut - first, settings.row_tokens))
+            parts = [stream.batch((step - num_procedural) * text_rows + first, cut - first, settings.row_tokens)] if first < cut else []
             if cut < end:
                 number = step * rows.per_step + cut
                 parts.append(procedural_batch(ctx.seed, number, end - cut, settings.row_tokens, text_ids, tokenizer.pad_id, short=wordless))
@@ -112,7 +110,7 @@ def run(ctx) -> None:
         optimizer.zero_grad(set_to_none=True)
         return seconds
 
-    def evaluate(step: int) -> float:
+    def evaluate(step: int) -> float | None:
         quality = bits_per_byte(
             model, validation, tokenizer.token_bytes(), max_tokens=settings.evaluation_tokens,
             batch_rows=micro_rows, row_tokens=settings.row_tokens, autocast=ctx.machine.autocast,
@@ -122,7 +120,7 @@ def run(ctx) -> None:
             ctx.log(step, probe=seen["text"], top5=seen["top5"], completion=seen["completion"])
             nexts = ", ".join(f"{token!r} {chance:.2f}" for token, chance in seen["top5"])
             ctx.info(f"  {seen['text']!r} -> {seen['completion']!r}   next: {nexts}")
-        return quality["all"]
+        return quality.get("all")  # None without held-out text
 
     # how long: a pure function of the recipe, or of the rate measured now where a budget in time was given
     text_frac = (1 - settings.procedural_frac) * rows.main / rows.per_step
@@ -140,7 +138,7 @@ def run(ctx) -> None:
         f"{total:,} parameters ({matrix:,} in matrix products), {num_steps:,} steps of {step_tokens:,} tokens"
         f"{f', the first {num_procedural:,} on sequences without words' if num_procedural else ''}, "
         f"{text_tokens / total:.1f} tokens per parameter, {text_tokens / stream.pass_tokens(0):.2f} passes, "
-        f"ln V = {math.log(tokenizer.vocab_size):.3f} nats"
+        f"ln V = {math.log(tokenizer.vocab_size):.3f} nats{'' if validation.num_tokens else ', no text held out to measure bits per byte on'}"
     )
 
     saved = ctx.checkpoint.load()

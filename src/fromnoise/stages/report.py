@@ -19,5 +19,9 @@ def run(run_folder: str | Path) -> Path:
     if not folder.is_dir():
         raise UserError(f"{folder} is not a folder; give a run folder, for example runs/world")
     path = folder / "report.html"
-    write_atomic(path, render(folder))
+    text = render(folder)
+    try:
+        write_atomic(path, text)
+    except OSError as error:
+        raise UserError(f"{path} cannot be written ({error.strerror}); make {folder} writable") from None
     return path

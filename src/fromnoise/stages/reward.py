@@ -106,7 +106,7 @@ class Plan:
         if not self.train or not self.validation or not self.held_out:
             raise UserError(
                 f"too few {share} pairs: {len(self.train)} to train on, {len(self.validation)} for validation, {len(self.held_out)} held out; "
-                f"raise prefer.num_pairs (or give more pairs), or change prefer.audit_frac and prefer.held_out_frac"
+                f"raise prefer.num_pairs (or give more pairs), or change prefer.audit_frac, prefer.held_out_frac and reward.validation_frac"
             )
         pair_tokens = np.mean([sum(chunks_of(pair, shape.row_tokens)) for pair in self.train])
         micro_tokens = shape.num_rows * shape.row_tokens

@@ -22,7 +22,7 @@ from fromnoise.algorithms.masking import loss_mask_of
 from fromnoise.algorithms.schedules import lr_scale
 from fromnoise.data.conversation import Conversation, read_conversations
 from fromnoise.data.loader import PackedEpochs, PretrainStream, StepRows, prefetch
-from fromnoise.data.packing import collate_all, stack_rows
+from fromnoise.data.packing import Batch, collate_all, stack_rows
 from fromnoise.data.shards import TokenShards, token_dtype
 from fromnoise.data.tokenizer import Tokenizer
 from fromnoise.model.compiled import compile_blocks
@@ -30,8 +30,11 @@ from fromnoise.model.flops import training_flops_per_token
 from fromnoise.model.hf import check_vocabulary, load_model, save_model
 from fromnoise.optim.groups import make_optimizer, step_seconds
 from fromnoise.run.budget import steps_for
+from fromnoise.run.errors import UserError
+from fromnoise.run.recipe_check import check_rows
 from fromnoise.run.seeds import seed_from
 from fromnoise.run.update import Loss, NonFiniteGuard, update
+from fromnoise.run.verdict import stages_of
 
 
 def run(ctx) -> None:
@@ -40,6 +43,9 @@ def run(ctx) -> None:
     tokenizer = Tokenizer.load(base)
     model = load_model(base).to(ctx.machine.device)
     check_vocabulary(model.config, len(tokenizer), base)
+    if ctx.recipe.sft_from is not None:  # else the recipe's own model, whose context is known before
+        context = model.config.context_tokens
+        check_rows(ctx.recipe, {stage.verb for stage in stages_of(ctx.recipe)}, context, f"max_position_embeddings = {context} in {base}; take another model")
     optimizer = make_optimizer(model, settings.optimizer, ctx.machine.torch_dtype)
     parameters = list(model.parameters())
     if ctx.machine.compile:
@@ -183,7 +189,8 @@ def read(ctx) -> list[Conversation]:
 def encode(conversations: list[Conversation], tokenizer: Tokenizer, row_tokens: int, validation_frac: float, seed: int):
     """((ids, masks) to train on, (ids, masks) held out, {"cut", "set_aside"}).
 
-    A conversation is held out by its first user message, so that the same prompt never stands on both sides.
+    A conversation is held out by its first user message, so that the same prompt never stands on both sides. Raises UserError
+    where nothing is left to train on.
     """
     sides: dict[bool, tuple[list, list]] = {True: ([], []), False: ([], [])}
     counts, dtype = {"cut": 0, "set_aside": 0}, token_dtype(tokenizer.vocab_size)
@@ -204,6 +211,13 @@ def encode(conversations: list[Conversation], tokenizer: Tokenizer, row_tokens: 
         held_out = seed_from(seed, "validation", first_user) % 10_000 < validation_frac * 10_000
         sides[held_out][0].append(np.array(ids, dtype=dtype))  # a tenth of what lists of numbers take
         sides[held_out][1].append(np.array(mask, dtype=bool))
+    fit, whole = len(sides[True][0]) + len(sides[False][0]), f"{len(conversations):,} conversation{'s' if len(conversations) > 1 else ''}"
+    if not fit:
+        raise UserError(f"all {whole} are longer than sft.row_tokens = {row_tokens} tokens, or hold no answer; raise sft.row_tokens, or give shorter ones")
+    if fit < 2:
+        raise UserError(f"sft needs two conversations at least, one of them to validate with: of {whole}, {fit} fits; give more, or raise sft.row_tokens")
+    if not sides[False][0]:
+        raise UserError(f"sft.validation_frac = {validation_frac} holds out all of {whole}, none is left to train on; lower it, or give more conversations")
     if not sides[True][0]:  # too few conversations for a draw to hit: hold out the last one
         for column in (0, 1):
             sides[True][column].append(sides[False][column].pop())

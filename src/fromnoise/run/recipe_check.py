@@ -1,0 +1,35 @@
+"""What a recipe's types cannot say of the model's shape and the rows it is fed, found before any work is done."""
+
+from __future__ import annotations
+
+from fromnoise.data.loader import StepRows
+from fromnoise.model.config import ModelConfig
+from fromnoise.run.errors import UserError
+from fromnoise.run.recipe import Recipe
+from fromnoise.run.verdict import stages_of
+
+FEEDS_ROWS = ("pretrain", "sft", "prefer", "reward", "rlhf", "reason")
+
+
+def check_shapes(recipe: Recipe, verb: str | None, world_size: int) -> None:
+    """The shapes of what is to be made, everything or one stage. Raises UserError naming the setting."""
+    made = {stage.verb for stage in stages_of(recipe)}
+    todo = made if verb is None else made & {verb}
+    if "pretrain" in todo:
+        try:
+            ModelConfig(vocab_size=64, **recipe.model.model_dump())
+        except ValueError as error:
+            raise UserError(f"model.{error}") from None
+    if "pretrain" in made:
+        check_rows(recipe, todo, recipe.model.context_tokens, f"model.context_tokens = {recipe.model.context_tokens}; raise that")
+    for name, beside in (("pretrain", "procedural_rows_frac"), ("sft", "replay_frac")):
+        if name in todo:
+            section = getattr(recipe, name)
+            StepRows(name, section.batch_tokens, section.row_tokens, section.micro_batch_rows, getattr(section, beside), world_size=world_size)
+
+
+def check_rows(recipe: Recipe, verbs: set[str], context_tokens: int, context: str) -> None:
+    """No stage may feed rows beyond the model's context: readers of the model are promised no more."""
+    for name in FEEDS_ROWS:
+        if name in verbs and (row_tokens := getattr(recipe, name).row_tokens) > context_tokens:
+            raise UserError(f"{name}.row_tokens = {row_tokens} is more than the model sees, {context} or lower {name}.row_tokens")
