@@ -141,6 +141,7 @@ def test_what_is_no_pair_says_why(record, reason):
 def test_a_tie_may_be_said_in_text(tie, is_tie):
     """Once any text counted as a tie, and a column of "false" left no pair to learn from."""
     assert one({"prompt": "Is it far?", "chosen": YES, "rejected": NO, "tie": tie}).tie is is_tie
+    assert one({"messages": PROMPT, "answers": [{"text": YES, "stopped": tie}, {"text": NO}], "chosen": 0}).stopped == (is_tie, True)
 
 
 def test_numbers_of_a_csv_file_are_text(tmp_path):

@@ -381,6 +381,12 @@ def test_export_and_import_keep_everything(store, tmp_path):
     assert export_rows(other.pairs(), other.votes()) == read_jsonl(tmp_path / "votes.jsonl")
     assert {vote.choice for vote in other.votes()} == {"first", "second", "tie", "both_bad"} and any(vote.repeated for vote in other.votes())
     other.close()
+    spelled = [{**row, **{name: str(row[name]).lower() for name in ("tie", "both_bad", "repeated")}} for row in read_jsonl(tmp_path / "votes.jsonl")]
+    write_jsonl(tmp_path / "spelled.jsonl", spelled)  # as after a way through columns of text
+    third = VoteStore(tmp_path / "third.sqlite")
+    import_votes(third, tmp_path / "spelled.jsonl", bad.append)
+    assert bad == [] and third.votes() == store.votes()
+    third.close()
     read = read_preferences(tmp_path / "votes.jsonl", bad.append)  # the form that other runs, and other trainers, take
     assert bad == [] and len(read) == len(store.votes()) and {pair.rater for pair in read} == {"ann", "Bénédicte O'Neill"}
     for pair, vote in zip(read, store.votes(), strict=True):

@@ -103,14 +103,19 @@ def pairs_of(record: dict, source: str) -> list[Pair]:
         prompt, chosen, rejected = chosen_rejected(record)
         if chosen == rejected:
             raise ValueError("the two answers are the same")
-        tie = str(record.get("tie", False)).strip().lower()
-        if tie not in YES_OR_NO:
-            raise ValueError(f"tie {record['tie']!r} is neither true nor false")
-        return [Pair(prompt, chosen, rejected, weight, YES_OR_NO[tie], rater, source, meta)]
+        return [Pair(prompt, chosen, rejected, weight, yes_or_no("tie", record.get("tie")), rater, source, meta)]
     for first_key, second_key in ANSWERS:
         if first_key in record and second_key in record:
             return rated(record, first_key, second_key, weight, rater, source, meta)
     raise ValueError(f"no pair of answers: keys {sorted(map(str, record))[:8]}")
+
+
+def yes_or_no(name: str, value: object) -> bool:
+    """A value that is true or false, or spells it. ValueError for anything else: any text counts as true in Python."""
+    text = str(value).strip().lower()
+    if text not in YES_OR_NO:
+        raise ValueError(f"{name} {value!r} is neither true nor false")
+    return YES_OR_NO[text]
 
 
 def weight_of(record: dict) -> float:
@@ -235,7 +240,7 @@ def own_export(record: dict, weight: float, rater: str | None, source: str, meta
         raise ValueError("the two answers are the same")
     prompt = checked(messages_of(record["messages"]), ends_with="user")
     weight /= len(votes)
-    stopped = [bool(one.get("stopped", True)) for one in record["answers"]]
+    stopped = [yes_or_no("stopped", one.get("stopped", True)) for one in record["answers"]]
     if any(not text and not ended for text, ended in zip(texts, stopped, strict=True)):
         raise ValueError("an answer without `text` that did not stop (`stopped` false) is no answer")
     pairs = []

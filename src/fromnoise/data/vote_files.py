@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from fromnoise.data.conversation import messages_of
-from fromnoise.data.preferences import pairs_of
+from fromnoise.data.preferences import pairs_of, yes_or_no
 from fromnoise.data.readers import BadRecord, OnBad, read_records
 from fromnoise.data.votes import MAX_KEY, MAX_NAME, MAX_REASON, ComparedPair, Vote, VoteStore, compared_pair, rater_name, utc_now
 from fromnoise.run.errors import UserError
@@ -73,12 +73,13 @@ def own_vote(record: dict) -> tuple[ComparedPair, Vote]:
         raise ValueError(f"vote {key!r} is no key")
     if reason is not None and (not isinstance(reason, str) or len(reason) > MAX_REASON):
         raise ValueError("reason is not text")
-    choice = "both_bad" if record["both_bad"] else "tie" if record["tie"] else "first" if chosen == pair.first else "second"
+    both_bad, tie, repeated = (yes_or_no(name, record[name]) for name in ("both_bad", "tie", "repeated"))
+    choice = "both_bad" if both_bad else "tie" if tie else "first" if chosen == pair.first else "second"
     stood_left = {"chosen": chosen, "rejected": rejected}.get(record.get("left"))
     swapped = None if stood_left is None else stood_left == pair.second
     seconds = float(seconds) if isinstance(seconds, (int, float)) and not isinstance(seconds, bool) else None
     cast_at = str(record.get("cast_at") or utc_now())[:40]
-    return pair, Vote(key, pair.key, rater_name(record["rater"]), choice, reason, bool(record["repeated"]), swapped, seconds, cast_at)
+    return pair, Vote(key, pair.key, rater_name(record["rater"]), choice, reason, repeated, swapped, seconds, cast_at)
 
 
 def foreign_votes(record: dict, source: str, seen: Counter) -> list[tuple[ComparedPair, Vote]]:

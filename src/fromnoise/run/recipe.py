@@ -33,7 +33,7 @@ class Section(BaseModel):
         """No setting is negative, `_frac` is at most 1, and what must be there at all is at least 1."""
         if isinstance(value, (int, float)) and not isinstance(value, bool):
             if not math.isfinite(value) or value < 0:
-                raise ValueError("must be a number that is not negative")
+                raise ValueError("must be a finite number that is not negative")
             if info.field_name.endswith("_frac") and value > 1:
                 raise ValueError("is a fraction, so between 0 and 1")
             if value == 0 and info.field_name in POSITIVE:
