@@ -3,6 +3,7 @@
 import csv
 import gzip
 import json
+import os
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -61,6 +62,61 @@ def test_folder_file_and_glob_are_sorted_and_hidden_files_are_left_out(tmp_path)
     assert texts(f"{tmp_path}/**/*.txt") == ["a/1.txt", "b.txt"]
     ids = [document.doc_id for document in read(tmp_path)[0]]
     assert len(set(ids)) == 4 and "a/1.txt" in ids
+
+
+def reasons(bad):
+    return {item.file.rsplit("/", 1)[1]: item.reason for item in bad}
+
+
+def test_the_folder_of_a_run_beside_the_texts_is_passed_over_and_said(tmp_path):
+    for name in ("a.txt", "runs/text/base/note.txt", "runs/text/recipe.toml", "runs/text/run.json"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(name)
+    for pattern in (tmp_path, f"{tmp_path}/**/*.txt", f"{tmp_path}/*"):
+        documents, bad = read(pattern)
+        assert [document.text for document in documents] == ["a.txt"]
+        assert [(item.file, item.kind) for item in bad] == [(f"{tmp_path}/runs/text", "file")] and "the folder of a run" in bad[0].reason
+    assert texts(f"{tmp_path}/runs/*/base/*.txt") == texts(f"{tmp_path}/runs/text/**/*.txt") == ["runs/text/base/note.txt"]  # named outright
+    with pytest.raises(UserError, match=r"runs/text is the folder of a run; name the folder that holds the data"):
+        read(tmp_path / "runs/text")
+
+
+def test_links_are_followed_once_and_what_is_no_file_is_reported(tmp_path, monkeypatch):
+    (tmp_path / "elsewhere/sub").mkdir(parents=True)
+    (tmp_path / "elsewhere/sub/b.txt").write_text("behind a link")
+    folder = tmp_path / "data"
+    (folder / "locked").mkdir(parents=True)
+    (folder / "a.txt").write_text("here")
+    for name, target in {"linked": "../elsewhere", "loop": "..", "again": ".", "gone.txt": "nowhere", "round.txt": "round.txt"}.items():
+        (folder / name).symlink_to(target)
+    os.mkfifo(folder / "pipe.txt")
+    scan = os.scandir
+
+    def refuse(path):
+        if str(path).endswith("locked"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    documents, bad = read(folder)
+    assert [document.text for document in documents] == ["here", "behind a link"] and documents[1].doc_id == "linked/sub/b.txt"
+    assert reasons(bad) == {
+        "again": "a folder read already under another name", "data": "a folder read already under another name",
+        "elsewhere": "a folder read already under another name", "locked": "a folder that cannot be read: Permission denied",
+        "gone.txt": "cannot be read: No such file or directory", "round.txt": "cannot be read: Too many levels of symbolic links",
+        "pipe.txt": "a pipe, socket or device, not a file",
+    }  # fmt: skip
+    with pytest.raises(UserError, match=r"pipe\.txt is a pipe"):
+        read(folder / "pipe.txt")
+
+
+def test_names_and_keys_that_are_not_utf_8(tmp_path):
+    name = os.fsdecode(b"caf\xe9")
+    (tmp_path / f"{name}.txt").write_text("A text.")
+    (tmp_path / f"{name}.jsonl").write_text('{"\\ud800": 1}\n')
+    documents, bad = read(tmp_path)
+    assert [document.doc_id for document in documents] == ["caf\\udce9.txt"]
+    assert [(item.file, item.excerpt) for item in bad] == [(f"{tmp_path}/caf\\udce9.jsonl", "fields: \\ud800")]
 
 
 def test_separators_split_a_text_file(tmp_path):

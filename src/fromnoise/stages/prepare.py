@@ -12,7 +12,6 @@ The same input and seed give the same bytes. There is no checkpoint: cut off, it
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections import Counter
 from collections.abc import Iterator
@@ -31,6 +30,7 @@ from fromnoise.data.ledger import BadRecords, Tally
 from fromnoise.data.readers import read_documents
 from fromnoise.data.shards import SOURCE_NAME, DocumentWriter, read_document_ids, read_document_shards
 from fromnoise.run.errors import UserError
+from fromnoise.run.files import to_json
 from fromnoise.run.recipe import DataSection, PrepareSection, SourceSection
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def prepare(ctx: StageContext) -> dict[str, Any]:
 
         write_records(staging / "world", recipe.seed, recipe.world)
     ledger = {"schema_version": 1, "seed": ctx.seed, "sources": [tally.entry(bad) for tally in tallies.values()]}
-    (staging / "ledger.json").write_text(json.dumps(ledger, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    (staging / "ledger.json").write_text(to_json(ledger, indent=1) + "\n", encoding="utf-8")
     kept = sum(tally.kept.documents for tally in tallies.values())
     if tallies and kept == 0:
         reasons = Counter({reason: what.documents for tally in tallies.values() for reason, what in tally.removed.items()})
