@@ -150,7 +150,8 @@ def test_everything_bad_at_once_is_counted_and_the_run_goes_on(tmp_path):
     assert {
         ("malformed.jsonl", 61, "malformed JSON"), ("truncated.jsonl.gz", None, "truncated gz archive"), ("latin.txt", 2, "undecodable bytes"),
         ("garbage.txt", 2, "bytes that are not text in UTF-8"), ("empty.txt", None, "empty file"), ("picture.jpg", None, "unknown extension .jpg"),
-        ("binary.txt", None, "binary file"), ("gone.txt", None, "cannot be read"), ("pipe.txt", None, "a pipe"), ("fl\\udce8che.bin", None, "unknown extension .bin"),
+        ("binary.txt", None, "binary file"), ("gone.txt", None, "cannot be read"), ("pipe.txt", None, "a pipe"),
+        ("fl\\udce8che.bin", None, "unknown extension .bin"),
     } <= found  # fmt: skip
     assert sum(entry["bad_counts"].values()) == len(reported) == ctx.summary["bad_records"] and len(entry["bad"]) == min(len(reported), 20)
     assert any("bad.jsonl" in line for line in ctx.said)
