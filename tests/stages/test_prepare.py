@@ -172,6 +172,16 @@ def test_same_input_same_bytes_and_what_an_earlier_attempt_left_does_not_matter(
     assert {d.doc_id for d in documents(other, "validation")} != {d.doc_id for d in documents(first, "validation")}
 
 
+def test_of_duplicates_the_one_that_is_trained_on_stays(tmp_path):
+    folder = write_stories(tmp_path / "stories", 60)
+    (folder / "059.txt").write_text(story(59) + " The end.")
+    near = write_stories(tmp_path / "near", 60)
+    sources = [{"name": "a", "path": str(folder), "weight": 0.0}, {"name": "b", "path": str(near), "weight": 0.001}]
+    _, ledger = run(tmp_path / "run", data={"sources": sources})
+    assert ledger["b"]["documents_kept"] == 60 and ledger["a"]["documents_kept"] == 0
+    assert {reason: what["documents"] for reason, what in ledger["a"]["removed"].items()} == {"exact_duplicate": 59, "near_duplicate": 1}
+
+
 def test_killed_and_started_again_ends_in_the_same_bytes(tmp_path):
     folder = write_stories(tmp_path / "stories", 150)
     script = (

@@ -106,16 +106,11 @@ def sources_of(data: DataSection) -> list[SourceSection]:
 
 
 def _all_documents(ctx: StageContext, sources: list[SourceSection], tallies: dict[str, Tally], bad: BadRecords) -> Iterator[Document]:
-    """Every source's documents, long ones split. A source in which too much is malformed ends the run (UserError)."""
+    """Every source's documents, long ones split; of duplicates the first stays, so those that are not trained on come last."""
     limit = ctx.recipe.prepare.max_chars
     for source in sources:
-        tally = tallies[source.name] = Tally(source.name, weight=source.weight)
-        documents = read_documents(source, lambda record, name=source.name: bad.add(name, record), limit)
-        pieces = (piece for document in documents for piece in split_document(document, limit))
-        yield from chapters_if_few(pieces)
-        bad.check(source, tally.came_in.documents, ctx.recipe.data.max_bad_frac)
-        if counts := bad.counts(source.name):
-            ctx.info(f"prepare: {source.name}: " + ", ".join(f"{count:,} × {reason}" for reason, count in counts.items()) + " (bad.jsonl)")
+        if source.weight > 0:
+            yield from _documents_of(ctx, source, tallies, bad)
     if ctx.recipe.data.world:
         from fromnoise.world.build import documents
 
@@ -123,6 +118,20 @@ def _all_documents(ctx: StageContext, sources: list[SourceSection], tallies: dic
             if document.source not in tallies:
                 tallies[document.source] = Tally(document.source, simulated=True)
             yield from split_document(document, limit)
+    for source in sources:
+        if source.weight == 0:
+            yield from _documents_of(ctx, source, tallies, bad)
+
+
+def _documents_of(ctx: StageContext, source: SourceSection, tallies: dict[str, Tally], bad: BadRecords) -> Iterator[Document]:
+    """One of the user's sources. When too much of it is malformed, that ends the run (UserError)."""
+    limit = ctx.recipe.prepare.max_chars
+    tally = tallies[source.name] = Tally(source.name, weight=source.weight)
+    documents = read_documents(source, lambda record: bad.add(source.name, record), limit)
+    yield from chapters_if_few(piece for document in documents for piece in split_document(document, limit))
+    bad.check(source, tally.came_in.documents, ctx.recipe.data.max_bad_frac)
+    if counts := bad.counts(source.name):
+        ctx.info(f"prepare: {source.name}: " + ", ".join(f"{count:,} × {reason}" for reason, count in counts.items()) + " (bad.jsonl)")
 
 
 class Intake:
