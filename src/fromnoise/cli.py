@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -253,6 +254,8 @@ def _need_run(folder: Path) -> None:
 
 def main(arguments: list[str] | None = None) -> Any:
     """The console script. Exit codes: 0 done or waiting for people, 2 something to mend (one message, no traceback), 130 stopped by Ctrl-C or SIGTERM."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a file name need not be text in the terminal's encoding
     try:
         return app(args=arguments)
     except UserError as error:

@@ -48,6 +48,17 @@ def test_weights_are_passes():
     assert (tokens == 100).sum() == 2 and not (tokens >= 200).any()
 
 
+def test_a_source_with_a_small_weight_has_a_document_in_each_pass():
+    stream = PretrainStream(Shards(), {"a": 0.001, "b": 0.001}, seed=3, endoftext_id=EOT)
+    size = stream.pass_tokens(0)
+    assert sorted(document[0] // 100 for document in documents(stream.read(1, size)) if document) == [1, 2]
+
+
+def test_no_tokens_left_to_train_on_is_the_users_to_mend():
+    with pytest.raises(UserError, match=r"no tokens are left .* a \(weight 0, 7 documents\), b \(weight 0, 5 documents\), none has both; .* data\.sources"):
+        PretrainStream(Shards(), {"a": 0.0, "b": 0.0}, seed=3, endoftext_id=EOT)
+
+
 @pytest.mark.parametrize("start", [0, 1, 17, 63, 400])
 def test_reading_anywhere_equals_reading_from_the_start(start):
     whole = PretrainStream(Shards(), {}, seed=3, endoftext_id=EOT).read(0, 500)

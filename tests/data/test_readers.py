@@ -3,6 +3,8 @@
 import csv
 import gzip
 import json
+import os
+import struct
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -61,6 +63,61 @@ def test_folder_file_and_glob_are_sorted_and_hidden_files_are_left_out(tmp_path)
     assert texts(f"{tmp_path}/**/*.txt") == ["a/1.txt", "b.txt"]
     ids = [document.doc_id for document in read(tmp_path)[0]]
     assert len(set(ids)) == 4 and "a/1.txt" in ids
+
+
+def reasons(bad):
+    return {item.file.rsplit("/", 1)[1]: item.reason for item in bad}
+
+
+def test_the_folder_of_a_run_beside_the_texts_is_passed_over_and_said(tmp_path):
+    for name in ("a.txt", "runs/text/base/note.txt", "runs/text/recipe.toml", "runs/text/run.json"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(name)
+    for pattern in (tmp_path, f"{tmp_path}/**/*.txt", f"{tmp_path}/*"):
+        documents, bad = read(pattern)
+        assert [document.text for document in documents] == ["a.txt"]
+        assert [(item.file, item.kind) for item in bad] == [(f"{tmp_path}/runs/text", "file")] and "the folder of a run" in bad[0].reason
+    assert texts(f"{tmp_path}/runs/*/base/*.txt") == texts(f"{tmp_path}/runs/text/**/*.txt") == ["runs/text/base/note.txt"]  # named outright
+    with pytest.raises(UserError, match=r"runs/text is the folder of a run; name the folder that holds the data"):
+        read(tmp_path / "runs/text")
+
+
+def test_links_are_followed_once_and_what_is_no_file_is_reported(tmp_path, monkeypatch):
+    (tmp_path / "elsewhere/sub").mkdir(parents=True)
+    (tmp_path / "elsewhere/sub/b.txt").write_text("behind a link")
+    folder = tmp_path / "data"
+    (folder / "locked").mkdir(parents=True)
+    (folder / "a.txt").write_text("here")
+    for name, target in {"linked": "../elsewhere", "loop": "..", "again": ".", "gone.txt": "nowhere", "round.txt": "round.txt"}.items():
+        (folder / name).symlink_to(target)
+    os.mkfifo(folder / "pipe.txt")
+    scan = os.scandir
+
+    def refuse(path):
+        if str(path).endswith("locked"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    documents, bad = read(folder)
+    assert [document.text for document in documents] == ["here", "behind a link"] and documents[1].doc_id == "linked/sub/b.txt"
+    assert reasons(bad) == {
+        "again": "a folder read already under another name", "data": "a folder read already under another name",
+        "elsewhere": "a folder read already under another name", "locked": "a folder that cannot be read: Permission denied",
+        "gone.txt": "cannot be read: No such file or directory", "round.txt": "cannot be read: Too many levels of symbolic links",
+        "pipe.txt": "a pipe, socket or device, not a file",
+    }  # fmt: skip
+    with pytest.raises(UserError, match=r"pipe\.txt is a pipe"):
+        read(folder / "pipe.txt")
+
+
+def test_names_and_keys_that_are_not_utf_8(tmp_path):
+    name = os.fsdecode(b"caf\xe9")
+    (tmp_path / f"{name}.txt").write_text("A text.")
+    (tmp_path / f"{name}.jsonl").write_text('{"\\ud800": 1}\n')
+    documents, bad = read(tmp_path)
+    assert [document.doc_id for document in documents] == ["caf\\udce9.txt"]
+    assert [(item.file, item.excerpt) for item in bad] == [(f"{tmp_path}/caf\\udce9.jsonl", "fields: \\ud800")]
 
 
 def test_separators_split_a_text_file(tmp_path):
@@ -199,6 +256,52 @@ def test_csv_rows_of_the_wrong_width(tmp_path):
     assert [item.line for item in bad] == [4, 6] and "1 values in a row of 2 columns" in bad[0].reason
 
 
+def test_a_csv_quote_that_is_not_closed_takes_nothing_silently(tmp_path):
+    (tmp_path / "t.csv").write_text('\n\ntext,n\nfine,1\n"a "quoted" word",2\n"still\nfine",3\n"open,4\n' + "lost,5\n" * 20)
+    documents, bad = read(tmp_path / "t.csv")
+    assert [(document.text, document.doc_id) for document in documents] == [("fine", "t.csv:4"), ("still\nfine", "t.csv:6")]
+    assert [(item.line, item.kind, item.excerpt) for item in bad] == [(5, "record", ""), (8, "file", "lines 8 to 28")]
+    assert "malformed csv" in bad[0].reason and bad[1].reason == "a quote that is never closed"
+    (tmp_path / "t.csv").write_text('"text,n\nlost,1\n')
+    assert [(item.line, item.reason, item.excerpt) for item in read(tmp_path / "t.csv")[1]] == [(1, "a quote that is never closed", "lines 1 to 2")]
+
+
+def test_csv_of_a_classic_mac_and_columns_of_one_name(tmp_path):
+    (tmp_path / "mac.csv").write_bytes(b'text;n\r"one\rtwo";1\rthree;2\r')
+    assert texts(tmp_path / "mac.csv") == ["one\ntwo", "three"]
+    (tmp_path / "twice.csv").write_text("text,n,text,,\nlost,1,kept,,\n")
+    documents, bad = read(tmp_path / "twice.csv")
+    assert documents == [] and [(item.line, item.kind, item.reason) for item in bad] == [(1, "file", "two columns are called 'text'; rename one")]
+
+
+def test_integers_of_more_digits_than_python_converts(tmp_path):
+    digits = "1" * 5000
+    (tmp_path / "a.jsonl").write_text(f'{{"text": "one", "n": {digits}}}\n')
+    (tmp_path / "b.json").write_text(f'[{{"text": "two", "n": {digits}}}, {{"text": "three"}}]')
+    (tmp_path / "c.json").write_text(f'{{"text": "four", "n": {digits}}}\n{{"text": "five"}}')
+    assert texts(tmp_path) == ["one", "two", "three", "four", "five"]
+
+
+def test_parquet_values_that_python_cannot_hold(tmp_path):
+    invalid = pa.Array.from_buffers(pa.string(), 2, [None, pa.py_buffer(struct.pack("<3i", 0, 3, 6)), pa.py_buffer(b"\xff\xfe\xfdabc")])
+    far = pa.array([10**14, 0], pa.timestamp("s"))
+    columns = {"text": invalid, "when": pa.array([10**18 + 1, 1], pa.timestamp("ns")), "far": far}
+    pq.write_table(pa.table(columns), tmp_path / "t.parquet")
+    documents, bad = read(tmp_path / "t.parquet", date_field="when")  # "far" is not read at all
+    assert [(document.text, document.date) for document in documents] == [("abc", "1970-01-01")]
+    assert [(item.line, item.kind) for item in bad] == [(1, "repaired"), (1, "record")] and "column 'text' that cannot be read" in bad[0].reason
+    bad.clear()
+    assert [record["text"] for record, _, _ in read_records(str(tmp_path / "t.parquet"), bad.append)] == [None, "abc"]
+    assert [(item.line, item.reason.split("'")[1]) for item in bad] == [(1, "text"), (1, "far")]
+
+
+def test_a_text_that_is_no_string_is_said(tmp_path):
+    (tmp_path / "t.jsonl").write_text('{"text": null, "n": 1}\n{"Text": ["a"], "n": 1}\n{"text": "fine", "n": 1}\n')
+    documents, bad = read(tmp_path / "t.jsonl")
+    assert [document.text for document in documents] == ["fine"]
+    assert [(item.line, item.reason) for item in bad] == [(1, "the text is null, not a string"), (2, "the text is a list, not a string")]
+
+
 def test_damaged_parquet(tmp_path):
     pq.write_table(pa.table({"text": ["x" * 100] * 50}), tmp_path / "good.parquet")
     data = (tmp_path / "good.parquet").read_bytes()
@@ -252,6 +355,15 @@ def test_html_of_a_browser_kind(tmp_path):
     assert texts(tmp_path / "l.html") == ["café"]
 
 
+@pytest.mark.parametrize("charset", ["utf-16", "UTF-16LE", "utf-32", "utf-7", "punycode", "idna", "undefined", "unicode_escape", "base64", "none"])
+def test_a_charset_that_cannot_be_true_of_a_page_is_not_believed(tmp_path, charset):
+    page = f'<meta charset="{charset}"><p>Zoë’s café +AGE- \\x41'
+    (tmp_path / "p.html").write_text(page, encoding="utf-8")
+    assert texts(tmp_path / "p.html") == ["Zoë’s café +AGE- \\x41"]
+    (tmp_path / "p.html").write_text(page, encoding="utf-16")  # with its BOM
+    assert texts(tmp_path / "p.html") == ["Zoë’s café +AGE- \\x41"]
+
+
 def test_dates_of_records_and_of_headers(tmp_path):
     (tmp_path / "pep.rst").write_text("PEP: 8\nTitle: Style\nCreated: 05-Jul-2001\n\nText.")
     assert [document.date for document in read(tmp_path / "pep.rst", date_field="Created")[0]] == ["2001-07-05"]
@@ -263,7 +375,7 @@ def test_dates_of_records_and_of_headers(tmp_path):
     ("value", "date"),
     [("2001", "2001"), (2001, "2001"), ("2001-07", "2001-07"), ("05-Jul-2001, 01-Aug-2013", "2001-07-05"), (994334400, "2001-07-05"),
      (994334400000, "2001-07-05"), ("5 July 2001", "2001-07-05"), ("July 5, 2001", "2001-07-05"), ("Thu, 05 Jul 2001 10:00:00 +0200", "2001-07-05"),
-     ("soon", None), (None, None), (True, None)],
+     ("0000-00-00", None), ("2001-99-99", None), ("2001-02-29", None), (10**400, None), ("soon", None), (None, None), (True, None)],
 )  # fmt: skip
 def test_parse_date(value, date):
     assert parse_date(value) == date

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tomllib
 
 import pytest
@@ -86,6 +87,26 @@ def test_paths_are_relative_to_where_they_are_written(tmp_path, monkeypatch):
     assert (data.path, data.conversations, data.sources[0].path) == (f"{tmp_path}/deep/books", (f"{tmp_path}/deep/a.jsonl",), f"{tmp_path}/web")
     assert load_recipe(path, ["data.path=books"]).data.path == f"{tmp_path}/books"
     assert load_recipe(path, ["data.path=~/books"]).data.path.startswith("/")
+
+
+@pytest.mark.parametrize("key", ["data.path", "data.conversations", "data.preferences", "reason.problems", "from"])
+def test_an_empty_path_is_not_the_current_folder(key):
+    assert refusal(f"{key}=").startswith(f"command line: {key} = '' names nothing; write a file or a folder")
+
+
+def test_an_empty_path_in_a_file_and_files_that_are_not_utf_8(tmp_path, monkeypatch):
+    path = tmp_path / "mine.toml"
+    path.write_text('seed = 1\n[[data.sources]]\nname = "x"\npath = " "\n')
+    assert refusal(recipe=path).startswith(f"{path}, line 4: data.sources.path = ' ' names nothing")
+    path.write_bytes(b'seed = 1\n[data]\npath = "caf\xe9"\n')
+    assert refusal(recipe=path) == f"{path}, line 3: byte 0xe9 is not UTF-8, as TOML must be; save the recipe as UTF-8"
+    path.write_bytes(b"\xef\xbb\xbfseed = 7\n")  # as Windows' editors save it
+    assert load_recipe(path).seed == 7
+    name = os.fsdecode(b"caf\xe9")
+    assert refusal(f"data.path={name}") == "command line: 'data.path=caf\\udce9' is not UTF-8, as a recipe is; rename the file, or name the folder it is in"
+    (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path / name)
+    assert "command line: data.path = 'a.txt' lies in" in refusal("data.path=a.txt")
 
 
 def test_problems_and_reward_sets_are_paths_too(tmp_path, monkeypatch):

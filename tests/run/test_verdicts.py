@@ -169,6 +169,27 @@ def test_user_files_count_by_content_not_by_place(tmp_path):
     assert "data.path" not in config_of(load_recipe(None, [f"data.path={one}"]), stages["prepare"])
 
 
+def test_a_run_within_its_own_data_and_a_file_that_cannot_be_read(tmp_path, monkeypatch):
+    for name in ("a.txt", os.fsdecode(b"caf\xe9.txt")):
+        (tmp_path / name).write_text("text")
+    hashes = HashCache(tmp_path / ".hashes.json")
+    before = digest_path(str(tmp_path), "data.path", hashes)
+    toy_run(tmp_path / "runs/text")
+    assert digest_path(str(tmp_path), "data.path", hashes) == before
+    hashes.save()
+    assert len(HashCache(tmp_path / ".hashes.json")._known) == 2
+
+    def refuse(path):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("fromnoise.run.files.sha256_file", refuse)
+    (tmp_path / "a.txt").write_text("another text")
+    assert digest_path(str(tmp_path), "data.path", hashes) != before
+    os.mkfifo(tmp_path / "pipe.txt")
+    with pytest.raises(UserError, match=r"pipe\.txt': no such file or folder, or none that can be read"):
+        digest_path(f"{tmp_path}/pipe.txt", "data.path", hashes)
+
+
 def test_every_file_of_a_glob_counts(tmp_path):
     """Files of one name in several folders, and folders that the pattern names; where all of it lies does not count."""
     hashes, digests = lambda: HashCache(tmp_path / "hashes.json"), []

@@ -136,16 +136,22 @@ def test_everything_bad_at_once_is_counted_and_the_run_goes_on(tmp_path):
     (folder / "picture.jpg").write_bytes(b"\xff\xd8\xff")
     (folder / "binary.txt").write_bytes(b"\x00\x01" * 100)
     (folder / "line.txt").write_text(" ".join(story(9000 + i) for i in range(2_000)))  # 1.6 MB in one line
+    (folder / "gone.txt").symlink_to("nowhere")
+    os.mkfifo(folder / "pipe.txt")
+    (folder / os.fsdecode(b"na\xefve.txt")).write_text(story(7003))
+    (folder / os.fsdecode(b"fl\xe8che.bin")).write_text("")
     ctx, ledger = run(tmp_path / "run", data={"path": str(folder)})
     entry = ledger["mixed"]
     assert balanced(entry) and entry["documents_kept"] > 150
-    assert any("café by the river" in document.text for document in documents(ctx, "train") + documents(ctx, "validation"))
+    kept = documents(ctx, "train") + documents(ctx, "validation")
+    assert any("café by the river" in document.text for document in kept) and any(document.doc_id == "na\\udcefve.txt" for document in kept)
     reported = [json.loads(line) for line in (ctx.folder / "bad.jsonl").read_text().splitlines()]
     found = {(Path(item["file"]).name, item["line"], item["reason"].split(",")[0].split(":")[0]) for item in reported}
     assert {
         ("malformed.jsonl", 61, "malformed JSON"), ("truncated.jsonl.gz", None, "truncated gz archive"), ("latin.txt", 2, "undecodable bytes"),
         ("garbage.txt", 2, "bytes that are not text in UTF-8"), ("empty.txt", None, "empty file"), ("picture.jpg", None, "unknown extension .jpg"),
-        ("binary.txt", None, "binary file"),
+        ("binary.txt", None, "binary file"), ("gone.txt", None, "cannot be read"), ("pipe.txt", None, "a pipe"),
+        ("fl\\udce8che.bin", None, "unknown extension .bin"),
     } <= found  # fmt: skip
     assert sum(entry["bad_counts"].values()) == len(reported) == ctx.summary["bad_records"] and len(entry["bad"]) == min(len(reported), 20)
     assert any("bad.jsonl" in line for line in ctx.said)
@@ -164,6 +170,16 @@ def test_same_input_same_bytes_and_what_an_earlier_attempt_left_does_not_matter(
     assert ledger["b"]["documents_kept"] == 0 and ledger["b"]["removed"]["exact_duplicate"]["documents"] == 10
     other, _ = run(tmp_path / "three", seed=1, **settings)
     assert {d.doc_id for d in documents(other, "validation")} != {d.doc_id for d in documents(first, "validation")}
+
+
+def test_of_duplicates_the_one_that_is_trained_on_stays(tmp_path):
+    folder = write_stories(tmp_path / "stories", 60)
+    (folder / "059.txt").write_text(story(59) + " The end.")
+    near = write_stories(tmp_path / "near", 60)
+    sources = [{"name": "a", "path": str(folder), "weight": 0.0}, {"name": "b", "path": str(near), "weight": 0.001}]
+    _, ledger = run(tmp_path / "run", data={"sources": sources})
+    assert ledger["b"]["documents_kept"] == 60 and ledger["a"]["documents_kept"] == 0
+    assert {reason: what["documents"] for reason, what in ledger["a"]["removed"].items()} == {"exact_duplicate": 59, "near_duplicate": 1}
 
 
 def test_killed_and_started_again_ends_in_the_same_bytes(tmp_path):

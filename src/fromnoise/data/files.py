@@ -6,9 +6,11 @@ import codecs
 import glob
 import os
 import re
+import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from gzip import GzipFile
+from itertools import takewhile
 from pathlib import Path
 from typing import BinaryIO, Literal
 from zlib import error as ZlibError
@@ -29,6 +31,7 @@ READABLE = "txt, md, rst, html, jsonl, json, csv, parquet (plain, .gz or .zst) a
 BLOCK_BYTES = 1 << 20
 LEGACY_FRAC = 0.3  # a line with a larger share of bytes that are not UTF-8 is not taken for text at all
 EXCERPT_CHARS = 120
+RUN = "the folder of a run, which is not read"  # training on what it wrote, a run would change its own input
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +43,10 @@ class BadRecord:
     reason: str
     excerpt: str = ""
     kind: Literal["record", "file", "repaired"] = "record"  # one record lost · a file or its rest lost · kept, repaired
+
+    def __post_init__(self) -> None:
+        for name in ("file", "reason", "excerpt"):
+            object.__setattr__(self, name, encodable(getattr(self, name)))
 
 
 OnBad = Callable[[BadRecord], None]
@@ -59,8 +66,10 @@ def data_files(path: str, on_bad: OnBad, what: str = "data") -> list[DataFile]:
     Errors: UserError where nothing is there, or a file named outright has a kind that is not read.
     """
     expanded = os.path.expanduser(path)
-    root, found = files_named(expanded)
+    root, found = files_named(expanded, on_bad)
     if not found and not root.is_dir():
+        if os.path.lexists(expanded):
+            raise UserError(f"{what}: {path} is a pipe, a device or a link to nothing; name a file or a folder.")
         if glob.has_magic(expanded):
             raise UserError(f"{what}: no file matches {path!r} (looked from {os.getcwd()}); check the pattern.")
         raise UserError(f"{what}: there is no file or folder {path!r} (looked from {os.getcwd()}); check the path.")
@@ -72,22 +81,48 @@ def data_files(path: str, on_bad: OnBad, what: str = "data") -> list[DataFile]:
         if kind is None:
             on_bad(BadRecord(str(file), None, f"unknown extension {file.suffix or '(none)'}", kind="file"))
         else:
-            files.append(DataFile(file, kind, packing, file.relative_to(root).as_posix()))
+            files.append(DataFile(file, kind, packing, encodable(file.relative_to(root).as_posix())))
+    if not files and is_run(root):
+        raise UserError(f"{what}: {path} is the folder of a run; name the folder that holds the data.")
     if not files:
         raise UserError(f"{what}: {path} holds none of {READABLE}.")
     return files
 
 
-def files_named(path: str) -> tuple[Path, list[Path]]:
+def files_named(path: str, on_bad: OnBad = lambda bad: None) -> tuple[Path, list[Path]]:
     """(root, files) that a file, a folder or a glob names, of whatever kind, without hidden ones below a folder. The root is the
-    file's folder, the folder itself, or what all files of a glob share; where nothing is there, the path and nothing."""
+    file's folder, the folder itself, or what all files of a glob share; where nothing is there, the path and nothing.
+
+    What is no file, what cannot be looked into, and the folders of runs (found in a folder or by `**`) are reported and left out."""
     if os.path.isfile(path):
         return Path(path).parent, [Path(path)]
     if os.path.isdir(path):
-        return Path(path), list(_walk(Path(path)))
-    matches = [Path(match) for match in glob.glob(path, recursive=True)]
-    found = sorted({file for match in matches for file in (_walk(match) if match.is_dir() else [match])})
-    return Path(os.path.commonpath([file.parent for file in found])) if found else Path(path), found
+        return Path(path), list(_walk(Path(path), on_bad))
+    fixed, told = Path(*takewhile(lambda part: not glob.has_magic(part), Path(path).parts)), set()
+
+    def once(bad: BadRecord) -> None:  # a pattern may match a folder and what is in it
+        if bad.file not in told:
+            told.add(bad.file)
+            on_bad(bad)
+
+    found = set()
+    for match in map(Path, sorted(glob.glob(path, recursive=True))):
+        if "**" in path and (run := next((folder for folder in match.parents if fixed in folder.parents and is_run(folder)), None)):
+            once(BadRecord(str(run), None, RUN, kind="file"))
+        elif os.path.isdir(match):
+            found.update(_walk(match, once))
+        elif _is_file(match, once):
+            found.add(match)
+    return Path(os.path.commonpath([file.parent for file in found])) if found else Path(path), sorted(found)
+
+
+def is_run(folder: Path) -> bool:
+    return all(os.path.isfile(folder / name) for name in ("recipe.toml", "run.json"))
+
+
+def encodable(text: str) -> str:
+    """Text as UTF-8 can hold it: of a file name in another encoding, or of a lone surrogate in JSON, the escape."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def file_kind(path: Path) -> tuple[str | None, str]:
@@ -97,10 +132,35 @@ def file_kind(path: Path) -> tuple[str | None, str]:
     return (KIND_OF.get(suffix) if suffix else "text" if not path.name.startswith(".") else None), packing
 
 
-def _walk(folder: Path) -> Iterator[Path]:
-    for parent, folders, names in os.walk(folder):
+def _walk(folder: Path, on_bad: OnBad) -> Iterator[Path]:
+    """The files below a folder, through links too: each folder once, whatever leads to it, so that a link to a folder above ends."""
+    seen: set[tuple[int, int]] = set()
+
+    def unreadable(error: OSError) -> None:
+        on_bad(BadRecord(str(error.filename), None, f"a folder that cannot be read: {error.strerror}", kind="file"))
+
+    for parent, folders, names in os.walk(folder, onerror=unreadable, followlinks=True):
+        here = os.stat(parent)
+        passed_over = "a folder read already under another name" if (here.st_dev, here.st_ino) in seen else RUN if is_run(Path(parent)) else None
+        seen.add((here.st_dev, here.st_ino))
+        if passed_over:
+            on_bad(BadRecord(parent, None, passed_over, kind="file"))
+            folders.clear()
+            continue
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        yield from (Path(parent, name) for name in sorted(names) if not name.startswith("."))
+        visible = (Path(parent, name) for name in sorted(names) if not name.startswith("."))
+        yield from (file for file in visible if _is_file(file, on_bad))
+
+
+def _is_file(path: Path, on_bad: OnBad) -> bool:
+    try:
+        mode = path.stat().st_mode
+    except OSError as error:
+        on_bad(BadRecord(str(path), None, f"cannot be read: {error.strerror}", kind="file"))
+        return False
+    if not stat.S_ISREG(mode):
+        on_bad(BadRecord(str(path), None, "a pipe, socket or device, not a file", kind="file"))
+    return stat.S_ISREG(mode)
 
 
 def byte_chunks(file: DataFile, on_bad: OnBad) -> Iterator[bytes]:

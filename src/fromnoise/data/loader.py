@@ -25,7 +25,10 @@ class PretrainStream:
     beginning as context; cropping to document starts instead would drop a third of the tokens).
 
     Source weights are passes over a source relative to the others: with weight 2.5 a pass holds each document of that
-    source twice, and half of them (a different half each pass) a third time.
+    source twice, and half of them (a different half each pass) a third time. A source with a weight, however small, has at
+    least one document in a pass.
+
+    Raises UserError where no source with a weight has tokens.
     """
 
     def __init__(self, shards: TokenShards, weights: Mapping[str, float], seed: int, endoftext_id: int):
@@ -37,8 +40,9 @@ class PretrainStream:
         self.offsets = [np.asarray(shards.offsets(source), dtype=np.int64) for source in self.sources]
         self._passes: dict[int, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}  # number -> (source, document, ends)
         self._starts = [0]  # stream position, less one, at which each known pass begins
-        if self.pass_tokens(0) == 0:
-            raise ValueError("the training shards hold no tokens")
+        if not sum(map(len, self.tokens)):
+            found = ", ".join(f"{source} (weight {weights.get(source, 1.0):g}, {len(shards.offsets(source)) - 1:,} documents)" for source in shards.sources)
+            raise UserError(f"no tokens are left to train on: of {found or 'no sources'}, none has both; give one with documents a weight in data.sources")
 
     def _pass(self, number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         if number not in self._passes:
@@ -47,7 +51,8 @@ class PretrainStream:
             for source, (weight, offsets) in enumerate(zip(self.weights, self.offsets, strict=True)):
                 documents = np.arange(len(offsets) - 1)
                 whole = np.tile(documents, int(weight))
-                part = rng.permutation(documents)[: round((weight - int(weight)) * len(documents))]
+                count = max(round((weight - int(weight)) * len(documents)), 1 if weight < 1 else 0)
+                part = rng.permutation(documents)[:count]
                 chosen = np.concatenate([whole, part])
                 source_ids.append(np.full(len(chosen), source))
                 document_ids.append(chosen)
@@ -148,7 +153,7 @@ class StepRows:
         self.beside = max(1, round(beside_frac * self.per_step)) if beside_frac else 0  # a fraction that is wanted is at least a row
         self.main = self.per_step - self.beside
         if self.main < 1:
-            raise UserError(f"{name}: {beside_frac} of a step's {self.per_step} rows mixed in leaves none for what is trained; use less, or a larger batch_tokens")
+            raise UserError(f"{name}: {beside_frac} of a step's {self.per_step} rows leaves none for what is trained; mix in less, or raise batch_tokens")
         begin = rank * rows_here
         self.here = [(first, first + micro) for first in range(begin, begin + rows_here, micro)]
 

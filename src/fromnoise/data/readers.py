@@ -5,20 +5,19 @@ Nothing is dropped silently: what cannot be read goes to `on_bad` with file, lin
 
 from __future__ import annotations
 
-import csv
-import io
+import codecs
 import json
 import re
 from collections.abc import Iterator
 from contextlib import suppress
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
-from itertools import chain
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
+from fromnoise.data.dates import parse_date
 from fromnoise.data.document import Document, cut_point
-from fromnoise.data.files import EXCERPT_CHARS, BadRecord, DataFile, OnBad, byte_chunks, data_files, text_blocks, text_lines
+from fromnoise.data.files import EXCERPT_CHARS, BadRecord, DataFile, OnBad, byte_chunks, data_files, encodable, text_blocks, text_lines
 from fromnoise.data.markup import html_to_text, json_to_text
+from fromnoise.data.tables import Needed, csv_records, parquet_records
 from fromnoise.run.errors import UserError
 
 if TYPE_CHECKING:
@@ -29,6 +28,9 @@ __all__ = ["BadRecord", "OnBad", "parse_date", "read_documents", "read_records"]
 DOCUMENT_END = "<|endoftext|>"  # in a text file: the separator of documents (TinyStories, many GPT-2 era corpora)
 TEXT_FIELDS = ("text", "content", "body", "article", "document", "story", "code", "markdown", "page_content", "raw_content")
 MAX_WHOLE_BYTES = 512 << 20  # html, json and packed parquet are held whole
+BYTE_ORDER_MARKS = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+# A declaration that could be read in ASCII is not true of the first of these, whatever it says, and no page is in the others.
+NOT_DECLARED = frozenset("utf-8 utf-16 utf-16-le utf-16-be utf-32 utf-32-le utf-32-be utf-7 idna punycode undefined unicode-escape raw-unicode-escape".split())
 HEAD_LINES = 40  # a date field of a text file is looked for in its first lines
 
 
@@ -97,12 +99,12 @@ def _text_documents(file: DataFile, source: SourceSection, on_bad: OnBad, max_ch
 
 
 def _html_document(file: DataFile, source: SourceSection, on_bad: OnBad, max_chars: int) -> Found:
-    head = next(byte_chunks(file, lambda bad: None), b"")[:2048]
+    head, html = next(byte_chunks(file, lambda bad: None), b"")[:2048], None
     declared = re.search(rb"charset\s*=\s*[\"']?([\w-]+)", head)
-    html = None
-    if declared and declared.group(1).lower() not in (b"utf-8", b"utf8"):
-        with suppress(LookupError, UnicodeDecodeError):  # a wrong declaration is common: it is then read like any other file
-            html = _whole(file, lambda bad: None).decode(declared.group(1).decode("ascii"))
+    if declared and not head.startswith(BYTE_ORDER_MARKS):
+        with suppress(LookupError, ValueError):  # a wrong declaration is common: it is then read like any other file
+            codec = codecs.lookup(declared.group(1).decode("ascii")).name
+            html = None if codec in NOT_DECLARED else _whole(file, lambda bad: None).decode(codec)
     html = html if html is not None else _whole_text(file, on_bad)
     date = None
     if source.date_field:
@@ -114,9 +116,8 @@ def _html_document(file: DataFile, source: SourceSection, on_bad: OnBad, max_cha
 
 
 def _record_documents(file: DataFile, source: SourceSection, on_bad: OnBad, max_chars: int) -> Found:
-    columns = [field for field in (source.text_field, source.date_field) if field] if source.text_field else None
     checked = file.kind not in ("csv", "parquet")  # these have one set of columns: wrong ones are the user's to name
-    for record, line in _records(file, on_bad, columns):
+    for record, line in _records(file, on_bad, partial(_needed, source)):
         if not checked:
             _require_columns(file, source, list(record))
             checked = True
@@ -126,12 +127,14 @@ def _record_documents(file: DataFile, source: SourceSection, on_bad: OnBad, max_
             text = record[field]
         elif file.kind == "json" and source.text_field is None:
             text = json_to_text(record)
+        elif source.text_field is None and (known := next((key for key in record if str(key).lower() in TEXT_FIELDS), None)) is not None:
+            text = record[known]
         else:
             wanted = f"no field {source.text_field!r}" if source.text_field else "no field that looks like the text"
             on_bad(BadRecord(str(file.path), line, wanted, f"fields: {', '.join(map(str, record))}"[:EXCERPT_CHARS]))
             continue
         if not isinstance(text, str) or not text.strip():
-            reason = "empty text" if not text or isinstance(text, str) else f"the text is a {type(text).__name__}, not a string"
+            reason = "empty text" if isinstance(text, str) else f"the text is {'null' if text is None else f'a {type(text).__name__}'}, not a string"
             on_bad(BadRecord(str(file.path), line, reason, repr(text)[:EXCERPT_CHARS]))
             continue
         date = parse_date(record.get(source.date_field)) if source.date_field and isinstance(record, dict) else None
@@ -148,6 +151,12 @@ def text_field(record: dict, named: str | None) -> str | None:
             return lower[name]
     strings = [key for key, value in record.items() if isinstance(value, str)]
     return strings[0] if len(strings) == 1 == len(record) else None
+
+
+def _needed(source: SourceSection, columns: list[str]) -> list[str] | None:
+    """Of a table's columns the date and those that are or may be the text; None for all of them, where none may be."""
+    text = [name for name in columns if (name == source.text_field if source.text_field else name.lower() in TEXT_FIELDS)]
+    return [name for name in columns if name in text or name == source.date_field] if text else None
 
 
 def _require_columns(file: DataFile, source: SourceSection, columns: list[str]) -> None:
@@ -179,7 +188,7 @@ def read_records(path: str, on_bad: OnBad) -> Iterator[tuple[dict, str, int]]:
             for record, line in _records(file, on_bad, None):
                 empty = False
                 if isinstance(record, dict):
-                    yield record, str(file.path), line
+                    yield record, encodable(str(file.path)), line
                 else:
                     on_bad(BadRecord(str(file.path), line, "not a record with named fields", repr(record)[:EXCERPT_CHARS]))
         except OSError as error:
@@ -189,12 +198,12 @@ def read_records(path: str, on_bad: OnBad) -> Iterator[tuple[dict, str, int]]:
             on_bad(BadRecord(str(file.path), None, "no records in the file", kind="file"))
 
 
-def _records(file: DataFile, on_bad: OnBad, columns: list[str] | None) -> Iterator[tuple[dict | str, int]]:
-    """(record, line): a dict, or a string where a list or a line is only that. `columns` limits what parquet reads."""
+def _records(file: DataFile, on_bad: OnBad, needed: Needed | None) -> Iterator[tuple[dict | str, int]]:
+    """(record, line): a dict, or a string where a list or a line is only that. `needed` limits what parquet reads."""
     if file.kind == "csv":
-        return _csv_records(file, on_bad)
+        return csv_records(file, on_bad)
     if file.kind == "parquet":
-        return _parquet_records(file, on_bad, columns)
+        return parquet_records(file, _whole(file, on_bad) if file.packing else None, on_bad, needed)
     return _json_records(file, on_bad) if file.kind == "json" else _jsonl_records(file, on_bad)
 
 
@@ -203,7 +212,7 @@ def _jsonl_records(file: DataFile, on_bad: OnBad) -> Iterator[tuple[dict | str, 
         if not line.strip():
             continue
         try:
-            record = json.loads(line)
+            record = _loads(line)
         except (json.JSONDecodeError, RecursionError) as error:
             where = f" at column {error.colno}" if isinstance(error, json.JSONDecodeError) else ""
             on_bad(BadRecord(str(file.path), number, f"malformed JSON: {getattr(error, 'msg', 'nested too deep')}", f"{where.strip()}: {line[:EXCERPT_CHARS]}"))
@@ -219,7 +228,7 @@ def _json_records(file: DataFile, on_bad: OnBad) -> Iterator[tuple[dict | str, i
     if not text.strip():
         return
     try:
-        value = json.loads(text)
+        value = _loads(text)
     except json.JSONDecodeError as error:
         first, _, rest = text.lstrip().partition("\n")
         if rest.strip() and _is_json(first):  # JSON lines under the name .json are common
@@ -241,58 +250,29 @@ def _json_records(file: DataFile, on_bad: OnBad) -> Iterator[tuple[dict | str, i
             on_bad(BadRecord(str(file.path), number, f"a JSON {type(record).__name__}, not an object", repr(record)[:EXCERPT_CHARS]))
 
 
+def _loads(text: str) -> Any:
+    """A JSON value; an integer of more digits than Python converts stays the text of its digits."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        raise
+    except ValueError:
+        return json.loads(text, parse_int=_integer)
+
+
+def _integer(digits: str) -> int | str:
+    try:
+        return int(digits)
+    except ValueError:
+        return digits
+
+
 def _is_json(line: str) -> bool:
     try:
-        json.loads(line)
-    except ValueError:
+        _loads(line)
+    except (ValueError, RecursionError):
         return False
     return True
-
-
-def _csv_records(file: DataFile, on_bad: OnBad) -> Iterator[tuple[dict, int]]:
-    csv.field_size_limit(2**31 - 1)  # the default of 128 KiB refuses long articles
-    numbered = text_lines(file, on_bad)
-    first = next(numbered, None)
-    if first is None:
-        return
-    delimiter = max(",\t;|", key=first[1].count) if any(mark in first[1] for mark in ",\t;|") else ","
-    lines = (line.replace("\0", "") + "\n" for _, line in chain([first], numbered))
-    rows = csv.reader(lines, delimiter=delimiter)
-    header = [name.strip() for name in next(rows)]
-    while True:
-        line = rows.line_num + 1
-        try:
-            row = next(rows)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            on_bad(BadRecord(str(file.path), line, f"malformed csv: {error}"))
-            continue
-        if not row:
-            continue
-        if len(row) != len(header):
-            on_bad(BadRecord(str(file.path), line, f"{len(row)} values in a row of {len(header)} columns", delimiter.join(row)[:EXCERPT_CHARS]))
-            continue
-        yield dict(zip(header, row, strict=True)), line
-
-
-def _parquet_records(file: DataFile, on_bad: OnBad, columns: list[str] | None) -> Iterator[tuple[dict, int]]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    data = _whole(file, on_bad) if file.packing else None
-    number = 0
-    try:
-        with pq.ParquetFile(io.BytesIO(data) if data is not None else str(file.path)) as table:
-            names = table.schema_arrow.names
-            wanted = [name for name in columns if name in names] if columns and columns[0] in names else None
-            for batch in table.iter_batches(batch_size=256, columns=wanted):
-                for record in batch.to_pylist():
-                    number += 1
-                    yield record, number
-    except (pa.ArrowException, OSError) as error:
-        after = f"after row {number}" if number else "from its beginning"
-        on_bad(BadRecord(str(file.path), number or None, f"damaged parquet {after}", str(error)[:EXCERPT_CHARS], "file"))
 
 
 def _whole(file: DataFile, on_bad: OnBad) -> bytes:
@@ -313,39 +293,3 @@ def _limited(file: DataFile, pieces: Iterator, on_bad: OnBad) -> list:
             on_bad(BadRecord(str(file.path), None, f"a {file.kind} file of more than {MAX_WHOLE_BYTES >> 20} MiB; split it, or use jsonl", kind="file"))
             return []
     return held
-
-
-DAY_FORMATS = ("%d-%b-%Y", "%d %B %Y", "%d %b %Y", "%B %d, %Y", "%b %d, %Y", "%B %d %Y", "%Y/%m/%d", "%d.%m.%Y")
-ISO_DATE = re.compile(r"(\d{4})(?:-(\d{2})(?:-(\d{2}))?)?(?=\D|$)")
-
-
-def parse_date(value: object) -> str | None:
-    """ISO date of what a date field holds: a date or datetime, an ISO string, "05-Jul-2001", a year, a Unix time in s or ms.
-
-    Of several dates separated by commas the first counts. None where nothing is recognised.
-    """
-    if hasattr(value, "isoformat"):
-        return value.isoformat()[:10]
-    if isinstance(value, bool) or value is None:
-        return None
-    if isinstance(value, (int, float)):
-        if 1000 <= value <= 9999 and value == int(value):
-            return f"{int(value)}"
-        seconds = value / 1000 if abs(value) > 1e11 else value
-        try:
-            return datetime.fromtimestamp(seconds, UTC).date().isoformat()
-        except (ValueError, OverflowError, OSError):
-            return None
-    text = str(value).strip().strip("[]'\"")
-    if match := ISO_DATE.match(text):
-        return "-".join(part for part in match.groups() if part)
-    for candidate in (text, text.split(",")[0].strip(), text.split(" at ")[0]):
-        for day_format in DAY_FORMATS:
-            try:
-                return datetime.strptime(candidate, day_format).date().isoformat()
-            except ValueError:
-                continue
-    try:
-        return parsedate_to_datetime(text).date().isoformat()  # "Thu, 05 Jul 2001 10:00:00 +0200"
-    except (ValueError, TypeError, IndexError):
-        return None

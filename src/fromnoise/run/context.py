@@ -16,7 +16,7 @@ from fromnoise.run.budget import expected_s
 from fromnoise.run.checkpoint import Checkpointer
 from fromnoise.run.console import Console, Progress, describe
 from fromnoise.run.errors import UserError
-from fromnoise.run.files import fsync_file, fsync_folder, read_json, write_json
+from fromnoise.run.files import fsync_file, fsync_folder, read_json, to_json, write_json
 from fromnoise.run.folder import RunFolder, now
 from fromnoise.run.interrupts import Interrupts
 from fromnoise.run.machine import Machine
@@ -222,7 +222,7 @@ class StageContext:
         if self.process.is_main:
             fields = {name: getattr(record, name) for name in ("file", "line", "reason", "excerpt", "kind") if hasattr(record, name)}
             with (self.folder / "bad.jsonl").open("a", encoding="utf-8") as file:
-                file.write(json.dumps(fields, ensure_ascii=False) + "\n")
+                file.write(to_json(fields) + "\n")
 
     def check_bad(self, num_good: int, path: str | None = None) -> None:
         """Raise UserError when more records were malformed than `data.max_bad_frac` allows; say how many otherwise.

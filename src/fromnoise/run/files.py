@@ -39,7 +39,12 @@ def write_atomic(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    write_atomic(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    write_atomic(path, to_json(value, indent=1, allow_nan=False) + "\n")
+
+
+def to_json(value: Any, **options: Any) -> str:
+    """JSON in readable characters; a lone surrogate (of a file name that is not UTF-8) as the escape that JSON has for it."""
+    return json.dumps(value, ensure_ascii=False, **options).encode("utf-8", "backslashreplace").decode()
 
 
 def read_json(path: Path) -> Any:
@@ -54,7 +59,7 @@ def sha256_file(path: Path) -> str:
 def digest_of(hashes: dict[str, str]) -> str:
     """One hash for a set of named contents, whatever order they were found in."""
     lines = "".join(f"{name}\0{hashes[name]}\n" for name in sorted(hashes))
-    return hashlib.sha256(lines.encode()).hexdigest()
+    return hashlib.sha256(lines.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 class HashCache:

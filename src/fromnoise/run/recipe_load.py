@@ -45,24 +45,8 @@ def load_recipe(name_or_path: str | Path | None, overrides: Sequence[str | tuple
     Raises UserError: no such recipe, broken TOML, unknown key (the nearest one is suggested), wrong type or value.
     """
     tree, source, text = {}, "recipe", ""
-    if name_or_path is not None:
-        path = find_recipe(str(name_or_path))
-        source, text = str(path), path.read_text(encoding="utf-8")
-        try:
-            tree = tomllib.loads(text)
-        except tomllib.TOMLDecodeError as error:
-            raise UserError(f"{path}: not valid TOML: {error}") from None
-        tree.setdefault("name", path.stem)
-        _resolve_paths(tree, path.parent)
     origins: dict[str, str] = {}
     changes: dict[str, Any] = {}
-    for argument in overrides:
-        key, value = parse_override(argument, verb) if isinstance(argument, str) else argument
-        _insert(tree, key, value, argument)
-        _insert(changes, key, value, argument)
-        origins[key] = COMMAND_LINE
-    _resolve_paths(changes, Path.cwd())
-    _overlay(tree, changes)
 
     def where(dotted: str) -> str:
         for key in origins:
@@ -71,6 +55,22 @@ def load_recipe(name_or_path: str | Path | None, overrides: Sequence[str | tuple
         line = line_of(text, dotted)
         return f"{source}, line {line}" if line else source
 
+    if name_or_path is not None:
+        path = find_recipe(str(name_or_path))
+        source, text = str(path), _read(path)
+        try:
+            tree = tomllib.loads(text)
+        except tomllib.TOMLDecodeError as error:
+            raise UserError(f"{path}: not valid TOML: {error}") from None
+        tree.setdefault("name", path.stem)
+        _resolve_paths(tree, path.parent, where)
+    for argument in overrides:
+        key, value = parse_override(argument, verb) if isinstance(argument, str) else argument
+        _insert(tree, key, value, argument)
+        _insert(changes, key, value, argument)
+        origins[key] = COMMAND_LINE
+    _resolve_paths(changes, Path.cwd(), where)
+    _overlay(tree, changes)
     check_keys(tree, Recipe, where)
     # Laid over the defaults as a whole, so that `sft.optimizer.muon_lr=0.002` leaves sft's other optimizer settings as
     # they are: validated alone, the section would fall back to the defaults of its class, which are pretraining's.
@@ -80,6 +80,14 @@ def load_recipe(name_or_path: str | Path | None, overrides: Sequence[str | tuple
         return Recipe.model_validate(merged)
     except ValidationError as error:
         raise UserError("\n".join(_describe(entry, tree, where) for entry in error.errors())) from None
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise UserError(f"{path}, line {line}: byte {error.object[error.start]:#04x} is not UTF-8, as TOML must be; save the recipe as UTF-8") from None
 
 
 def find_recipe(name: str) -> Path:
@@ -105,6 +113,8 @@ def find_recipe(name: str) -> Path:
 
 def parse_override(argument: str, verb: str | None = None) -> tuple[str, Any]:
     """`pretrain.tokens=5e6` as ("pretrain.tokens", 5000000.0). The value is read as TOML where it is TOML, else as text."""
+    if not _is_utf_8(argument):
+        raise UserError(f"{COMMAND_LINE}: {argument!r} is not UTF-8, as a recipe is; rename the file, or name the folder it is in")
     key, equals, raw = argument.partition("=")
     key, raw = key.strip(), raw.strip()
     if not equals or not key:
@@ -275,30 +285,40 @@ def _overlay(tree: dict, changes: dict) -> None:
             tree[key] = value
 
 
-def _resolve_paths(tree: dict, base: Path) -> None:
+def _is_utf_8(text: str) -> bool:
+    """False for what an argument or a path holds of bytes that are not."""
+    return not any("\ud800" <= char <= "\udfff" for char in text)
+
+
+def _resolve_paths(tree: dict, base: Path, where) -> None:
     """Make data paths absolute: those in a file are relative to it, those of the command line to the current folder."""
 
-    def absolute(value: Any) -> Any:
+    def absolute(value: Any, key: str) -> Any:
         if isinstance(value, list):
-            return [absolute(item) for item in value]
+            return [absolute(item, key) for item in value]
         if not isinstance(value, str):
             return value
         expanded = os.path.expanduser(os.path.expandvars(value))
-        return expanded if "://" in expanded else os.path.normpath(os.path.join(base.absolute(), expanded))
+        if not expanded.strip():  # joined to the folder it would be all of it
+            raise UserError(f"{where(key)}: {key} = {value!r} names nothing; write a file or a folder (. for all of this one), or leave the key out")
+        found = expanded if "://" in expanded else os.path.normpath(os.path.join(base.absolute(), expanded))
+        if not _is_utf_8(found):
+            raise UserError(f"{where(key)}: {key} = {value!r} lies in {found!r}, whose name is not UTF-8, as a recipe is; rename that folder")
+        return found
 
     for dotted in PATH_KEYS:
         name, key = dotted.split(".")
         section = tree.get(name)
         if isinstance(section, dict) and key in section:
-            section[key] = absolute(section[key])
+            section[key] = absolute(section[key], dotted)
     data = tree.get("data")
     sources = data.get("sources") if isinstance(data, dict) else None
     for source in sources if isinstance(sources, list) else []:
         if isinstance(source, dict) and "path" in source:
-            source["path"] = absolute(source["path"])
+            source["path"] = absolute(source["path"], "data.sources.path")
     model = tree.get("from")  # a folder when there is one, else the id of a model on the Hub
-    if isinstance(model, str) and (base / Path(model).expanduser()).is_dir():
-        tree["from"] = absolute(model)
+    if isinstance(model, str) and (not model.strip() or (base / Path(model).expanduser()).is_dir()):
+        tree["from"] = absolute(model, "from")
 
 
 def _describe(entry: dict, tree: dict, where) -> str:

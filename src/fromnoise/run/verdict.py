@@ -162,11 +162,18 @@ def _hash_user_files(key: str, recipe: Recipe, hashes: HashCache) -> dict[str, s
 
 def digest_path(pattern: str, key: str, hashes: HashCache) -> str:
     """The content hash of a file, a folder's files, or a glob's; names below the folder (of a glob: below what all its files
-    share) count, where it lies does not."""
+    share) count, where it lies does not. A file that cannot be read is for the stage to report; it counts when it can be."""
+
+    def content(file: Path) -> str:
+        try:
+            return hashes.sha256(file)
+        except OSError:
+            return "unreadable"
+
     root, files = files_named(pattern)
     if not files and not root.is_dir():
-        raise UserError(f"{key} = {pattern!r}: no such file or folder")
-    return digest_of({str(file.relative_to(root)): hashes.sha256(file) for file in files if file.is_file()})
+        raise UserError(f"{key} = {pattern!r}: no such file or folder, or none that can be read")
+    return digest_of({str(file.relative_to(root)): content(file) for file in files})
 
 
 def check_user_files(recipe: Recipe) -> None:

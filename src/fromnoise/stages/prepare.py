@@ -12,7 +12,6 @@ The same input and seed give the same bytes. There is no checkpoint: cut off, it
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections import Counter
 from collections.abc import Iterator
@@ -31,6 +30,7 @@ from fromnoise.data.ledger import BadRecords, Tally
 from fromnoise.data.readers import read_documents
 from fromnoise.data.shards import SOURCE_NAME, DocumentWriter, read_document_ids, read_document_shards
 from fromnoise.run.errors import UserError
+from fromnoise.run.files import to_json
 from fromnoise.run.recipe import DataSection, PrepareSection, SourceSection
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def prepare(ctx: StageContext) -> dict[str, Any]:
 
         write_records(staging / "world", recipe.seed, recipe.world)
     ledger = {"schema_version": 1, "seed": ctx.seed, "sources": [tally.entry(bad) for tally in tallies.values()]}
-    (staging / "ledger.json").write_text(json.dumps(ledger, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    (staging / "ledger.json").write_text(to_json(ledger, indent=1) + "\n", encoding="utf-8")
     kept = sum(tally.kept.documents for tally in tallies.values())
     if tallies and kept == 0:
         reasons = Counter({reason: what.documents for tally in tallies.values() for reason, what in tally.removed.items()})
@@ -106,16 +106,11 @@ def sources_of(data: DataSection) -> list[SourceSection]:
 
 
 def _all_documents(ctx: StageContext, sources: list[SourceSection], tallies: dict[str, Tally], bad: BadRecords) -> Iterator[Document]:
-    """Every source's documents, long ones split. A source in which too much is malformed ends the run (UserError)."""
+    """Every source's documents, long ones split; of duplicates the first stays, so those that are not trained on come last."""
     limit = ctx.recipe.prepare.max_chars
     for source in sources:
-        tally = tallies[source.name] = Tally(source.name, weight=source.weight)
-        documents = read_documents(source, lambda record, name=source.name: bad.add(name, record), limit)
-        pieces = (piece for document in documents for piece in split_document(document, limit))
-        yield from chapters_if_few(pieces)
-        bad.check(source, tally.came_in.documents, ctx.recipe.data.max_bad_frac)
-        if counts := bad.counts(source.name):
-            ctx.info(f"prepare: {source.name}: " + ", ".join(f"{count:,} × {reason}" for reason, count in counts.items()) + " (bad.jsonl)")
+        if source.weight > 0:
+            yield from _documents_of(ctx, source, tallies, bad)
     if ctx.recipe.data.world:
         from fromnoise.world.build import documents
 
@@ -123,6 +118,20 @@ def _all_documents(ctx: StageContext, sources: list[SourceSection], tallies: dic
             if document.source not in tallies:
                 tallies[document.source] = Tally(document.source, simulated=True)
             yield from split_document(document, limit)
+    for source in sources:
+        if source.weight == 0:
+            yield from _documents_of(ctx, source, tallies, bad)
+
+
+def _documents_of(ctx: StageContext, source: SourceSection, tallies: dict[str, Tally], bad: BadRecords) -> Iterator[Document]:
+    """One of the user's sources. When too much of it is malformed, that ends the run (UserError)."""
+    limit = ctx.recipe.prepare.max_chars
+    tally = tallies[source.name] = Tally(source.name, weight=source.weight)
+    documents = read_documents(source, lambda record: bad.add(source.name, record), limit)
+    yield from chapters_if_few(piece for document in documents for piece in split_document(document, limit))
+    bad.check(source, tally.came_in.documents, ctx.recipe.data.max_bad_frac)
+    if counts := bad.counts(source.name):
+        ctx.info(f"prepare: {source.name}: " + ", ".join(f"{count:,} × {reason}" for reason, count in counts.items()) + " (bad.jsonl)")
 
 
 class Intake:
