@@ -98,17 +98,19 @@ def files_named(path: str, on_bad: OnBad = lambda bad: None) -> tuple[Path, list
         return Path(path).parent, [Path(path)]
     if os.path.isdir(path):
         return Path(path), list(_walk(Path(path), on_bad))
-    told, found = set(), {}
+    real, told, found = cache(os.path.realpath), set(), {}
+
+    def place(path: Path) -> tuple[str, str]:  # the same, whatever links lead there
+        return real(path.parent), path.name
 
     def once(bad: BadRecord) -> None:  # a pattern may match a folder and what is in it
-        if bad.file not in told:
-            told.add(bad.file)
+        if (where := place(Path(bad.file))) not in told:
+            told.add(where)
             on_bad(bad)
 
-    real = cache(os.path.realpath)
     for match in sorted(set(_matches(path, once)), key=lambda match: (len(match.parts), match)):
         for file in _walk(match, once) if os.path.isdir(match) else [match] if _is_file(match, once) else []:
-            found.setdefault((real(file.parent), file.name), file)  # once, whatever links lead to it
+            found.setdefault(place(file), file)
     files = sorted(found.values())
     return Path(os.path.commonpath([file.parent for file in files])) if files else Path(path), files
 
