@@ -359,6 +359,9 @@ def test_html_of_a_browser_kind(tmp_path):
 
 @pytest.mark.parametrize("charset", ["utf-16", "UTF-16LE", "utf-32", "utf-7", "punycode", "idna", "undefined", "unicode_escape", "base64", "none"])
 def test_a_charset_that_cannot_be_true_of_a_page_is_not_believed(tmp_path, charset):
+    ascii_page = f'<meta charset="{charset}"><p>A page +AGE- \\x41'
+    (tmp_path / "a.html").write_text(ascii_page + " " * (-len(ascii_page) % 4))  # as UTF-16 and UTF-32 it has no half characters
+    assert texts(tmp_path / "a.html") == ["A page +AGE- \\x41"]
     page = f'<meta charset="{charset}"><p>Zoë’s café +AGE- \\x41'
     (tmp_path / "p.html").write_text(page, encoding="utf-8")
     assert texts(tmp_path / "p.html") == ["Zoë’s café +AGE- \\x41"]
