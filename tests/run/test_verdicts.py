@@ -13,7 +13,7 @@ from fromnoise.run.execute import check_recipe
 from fromnoise.run.files import HashCache, sha256_file
 from fromnoise.run.folder import RunFolder
 from fromnoise.run.recipe_load import load_recipe
-from fromnoise.run.verdict import config_of, digest_path, stages_of, verdicts
+from fromnoise.run.verdict import check_user_files, config_of, digest_path, stages_of, verdicts
 from tests.run.toy import toy_run, toy_verdicts
 
 
@@ -185,6 +185,9 @@ def test_a_run_within_its_own_data_and_a_file_that_cannot_be_read(tmp_path, monk
     monkeypatch.setattr("fromnoise.run.files.sha256_file", refuse)
     (tmp_path / "a.txt").write_text("another text")
     assert digest_path(str(tmp_path), "data.path", hashes) != before
+    for name, target in (("one", "."), ("two", ".")):
+        (tmp_path / name).symlink_to(target)
+    check_user_files(load_recipe(None, [f"data.path={tmp_path}/**/*.txt"]))  # links that lead back do not hold it up
     os.mkfifo(tmp_path / "pipe.txt")
     with pytest.raises(UserError, match=r"pipe\.txt': no such file or folder, or none that can be read"):
         digest_path(f"{tmp_path}/pipe.txt", "data.path", hashes)

@@ -9,8 +9,8 @@ import re
 import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from gzip import GzipFile
-from itertools import takewhile
 from pathlib import Path
 from typing import BinaryIO, Literal
 from zlib import error as ZlibError
@@ -98,22 +98,33 @@ def files_named(path: str, on_bad: OnBad = lambda bad: None) -> tuple[Path, list
         return Path(path).parent, [Path(path)]
     if os.path.isdir(path):
         return Path(path), list(_walk(Path(path), on_bad))
-    fixed, told = Path(*takewhile(lambda part: not glob.has_magic(part), Path(path).parts)), set()
+    real, told, found = cache(os.path.realpath), set(), {}
+
+    def place(path: Path) -> tuple[str, str]:  # the same, whatever links lead there
+        return real(path.parent), path.name
 
     def once(bad: BadRecord) -> None:  # a pattern may match a folder and what is in it
-        if bad.file not in told:
-            told.add(bad.file)
+        if (where := place(Path(bad.file))) not in told:
+            told.add(where)
             on_bad(bad)
 
-    found = set()
-    for match in map(Path, sorted(glob.glob(path, recursive=True))):
-        if "**" in path and (run := next((folder for folder in match.parents if fixed in folder.parents and is_run(folder)), None)):
-            once(BadRecord(str(run), None, RUN, kind="file"))
-        elif os.path.isdir(match):
-            found.update(_walk(match, once))
-        elif _is_file(match, once):
-            found.add(match)
-    return Path(os.path.commonpath([file.parent for file in found])) if found else Path(path), sorted(found)
+    for match in sorted(set(_matches(path, once)), key=lambda match: (len(match.parts), match)):
+        for file in _walk(match, once) if os.path.isdir(match) else [match] if _is_file(match, once) else []:
+            found.setdefault(place(file), file)
+    files = sorted(found.values())
+    return Path(os.path.commonpath([file.parent for file in files])) if files else Path(path), files
+
+
+def _matches(pattern: str, on_bad: OnBad) -> Iterator[Path]:
+    """What a glob matches. `**` looks where `_folders` does: glob's own goes round in loops of links, in two of them for ever."""
+    parts = Path(pattern).parts
+    at = parts.index("**") if "**" in parts else len(parts)
+    starts = map(Path, sorted(glob.glob(str(Path(*parts[:at])))))
+    if at == len(parts):
+        yield from starts
+        return
+    for folder in (folder for start in starts if os.path.isdir(start) for folder, _ in _folders(start, on_bad)):
+        yield from _matches(os.path.join(glob.escape(str(folder)), *(parts[at + 1 :] or ["*"])), on_bad)
 
 
 def is_run(folder: Path) -> bool:
@@ -133,7 +144,12 @@ def file_kind(path: Path) -> tuple[str | None, str]:
 
 
 def _walk(folder: Path, on_bad: OnBad) -> Iterator[Path]:
-    """The files below a folder, through links too: each folder once, whatever leads to it, so that a link to a folder above ends."""
+    for parent, names in _folders(folder, on_bad):
+        yield from (file for name in names if not name.startswith(".") and _is_file(file := parent / name, on_bad))
+
+
+def _folders(folder: Path, on_bad: OnBad) -> Iterator[tuple[Path, list[str]]]:
+    """(folder, names of what is no folder in it) for it and those below, through links too: each once, whatever leads to it."""
     seen: set[tuple[int, int]] = set()
 
     def unreadable(error: OSError) -> None:
@@ -148,8 +164,7 @@ def _walk(folder: Path, on_bad: OnBad) -> Iterator[Path]:
             folders.clear()
             continue
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        visible = (Path(parent, name) for name in sorted(names) if not name.startswith("."))
-        yield from (file for file in visible if _is_file(file, on_bad))
+        yield Path(parent), sorted(names)
 
 
 def _is_file(path: Path, on_bad: OnBad) -> bool:

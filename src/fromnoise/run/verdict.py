@@ -9,7 +9,6 @@ missing  not begun
 
 from __future__ import annotations
 
-import glob
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -184,7 +183,7 @@ def check_user_files(recipe: Recipe) -> None:
     named += [("evaluate.reward_sets", path) for path in recipe.evaluate.reward_sets]
     named += [(f"data.sources {source.name}", source.path) for source in data.sources]
     for key, path in named:
-        if path is not None and not os.path.exists(path) and not glob.glob(path, recursive=True):
+        if path is not None and not os.path.exists(path) and not files_named(path)[1]:
             raise UserError(f"{key} = {path!r}: no such file or folder")
 
 
