@@ -150,8 +150,9 @@ def set_normalisation(folder: Path | str, mean: float, std: float) -> None:
     write_atomic(path, json.dumps(read_config(folder) | {MEAN_KEY: float(mean), STD_KEY: float(std)}, indent=2, sort_keys=True) + "\n")
 
 
-def model_folder(source: Path | str) -> Path:
-    """The folder that `source` names: itself, or the local copy of a Hub repository's model and tokenizer files."""
+def model_folder(source: Path | str, commit: str | None = None) -> Path:
+    """The folder that `source` names: itself, or the local copy of a Hub repository's model and tokenizer files, as they were at
+    `commit` or as they are now. Raises UserError where there is neither."""
     folder = Path(source).expanduser()
     if folder.is_dir():
         return folder
@@ -165,7 +166,7 @@ def model_folder(source: Path | str) -> Path:
             f"{source}: no such folder. To fetch it from the Hugging Face Hub, install the extra: pip install 'fromnoise[hub]'."
         ) from None
     try:
-        return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "*.jinja", "tokenizer*"]))
+        return Path(snapshot_download(name, revision=commit, allow_patterns=["*.json", "*.safetensors", "*.jinja", "tokenizer*"]))
     except Exception as error:  # the client raises a dozen kinds: no network, no such repository, gated, ...
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(f"{source}: no such folder here, and the Hub did not give it: {reason}") from None

@@ -112,9 +112,12 @@ class StageContext:
         source = self.recipe.sft_from
         if source is None or name not in ("base", "tokenizer"):
             return self.path(name)
+        from fromnoise.model.hf import model_folder
+
         if Path(source).expanduser().is_dir():
-            return model_source(source)
-        return model_source(source, self.decide("from_commit", lambda: self._fetched_commit() or model_source(source).name))
+            return model_folder(source)
+        # in the Hub's cache a folder's name is its commit
+        return model_folder(source, self.decide("from_commit", lambda: self._fetched_commit() or model_folder(source).name))
 
     def _fetched_commit(self) -> str | None:
         """The commit of `from` that an earlier stage of this run fetched."""
@@ -284,21 +287,3 @@ class StageContext:
     def _write_record(self) -> None:
         if self.process.is_main:
             write_json(self.folder / "stage.json", self.record)
-
-
-def model_source(source: str, commit: str | None = None) -> Path:
-    """A model folder, or a model of the Hugging Face Hub brought into its cache (there the folder's name is the commit), as it was at
-    `commit` or as it is now. Raises UserError when it is neither."""
-    path = Path(source).expanduser()
-    if path.is_dir():
-        return path
-    try:
-        from huggingface_hub import snapshot_download
-        from huggingface_hub.errors import HfHubHTTPError, HFValidationError
-    except ImportError:
-        raise UserError(f"from = {source!r}: no such folder; to fetch it from the Hub, install the extra: pip install 'fromnoise[hub]'") from None
-    patterns = ["*.json", "*.safetensors", "*.jinja"]
-    try:
-        return Path(snapshot_download(source, revision=commit, allow_patterns=patterns))
-    except (HfHubHTTPError, HFValidationError, OSError) as error:
-        raise UserError(f"from = {source!r}: neither a folder here nor a model that could be fetched ({type(error).__name__}: {error})") from None
