@@ -132,7 +132,7 @@ class StepRows:
     """The rows of one optimizer step: what the stage is about first, `main` of them, then `beside` that are mixed in, so that the
     mixture is the step's and depends on neither ranks nor micro-batches.
 
-    here: the micro-batches of this rank, each (first, last + 1) of the step's rows, all of the same size.
+    here: the micro-batches of this rank, each (first, last + 1) of the step's rows, all of `micro` rows.
     """
 
     def __init__(self, name: str, batch_tokens: int, row_tokens: int, micro_batch_rows: int, beside_frac: float, rank: int = 0, world_size: int = 1):
@@ -146,16 +146,21 @@ class StepRows:
                 f"{name}.batch_tokens = {-(-self.per_step // world_size) * world_size * row_tokens} can"
             )
         rows_here = self.per_step // world_size
-        micro = min(micro_batch_rows, rows_here)
-        if rows_here % micro:
-            most = next(size for size in range(micro, 0, -1) if rows_here % size == 0)
+        self.micro = min(micro_batch_rows, rows_here)
+        if rows_here % self.micro:
+            most = next(size for size in range(self.micro, 0, -1) if rows_here % size == 0)
             raise UserError(f"{name}.micro_batch_rows = {micro_batch_rows} does not divide a rank's {rows_here} rows of a step; {most} does")
         self.beside = max(1, round(beside_frac * self.per_step)) if beside_frac else 0  # a fraction that is wanted is at least a row
         self.main = self.per_step - self.beside
         if self.main < 1:
             raise UserError(f"{name}: {beside_frac} of a step's {self.per_step} rows leaves none for what is trained; mix in less, or raise batch_tokens")
         begin = rank * rows_here
-        self.here = [(first, first + micro) for first in range(begin, begin + rows_here, micro)]
+        self.here = [(first, first + self.micro) for first in range(begin, begin + rows_here, self.micro)]
+
+    def parts(self, main: int) -> list[tuple[int, int, int]]:
+        """(first, cut, end) of each micro-batch here, in rows of a step of which the first `main` are of one kind: first .. cut of it are,
+        cut .. end are not."""
+        return [(first, min(max(first, main), end), end) for first, end in self.here]
 
 
 class PackedEpochs:

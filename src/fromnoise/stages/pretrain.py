@@ -55,10 +55,9 @@ def run(ctx) -> None:
         "pretrain", settings.batch_tokens, settings.row_tokens, settings.micro_batch_rows, settings.procedural_rows_frac,
         ctx.process.rank, ctx.process.world_size,
     )  # fmt: skip
-    micro_rows = rows.here[0][1] - rows.here[0][0]
     step_tokens = rows.per_step * settings.row_tokens
     text_ids = tokenizer.text_ids
-    if settings.fp8 and (why := fp8.problem(model.config, micro_rows * settings.row_tokens, ctx.machine.device, ctx.machine.torch_dtype)):
+    if settings.fp8 and (why := fp8.problem(model.config, rows.micro * settings.row_tokens, ctx.machine.device, ctx.machine.torch_dtype)):
         raise UserError(f"pretrain.fp8=true: {why}; use pretrain.fp8=false")
     model.fp8 = settings.fp8
 
@@ -67,8 +66,7 @@ def run(ctx) -> None:
         wordless = step < num_procedural
         text_rows = 0 if wordless else rows.main  # of the step
         found = []
-        for first, end in rows.here:
-            cut = min(max(first, text_rows), end)
+        for first, cut, end in rows.parts(text_rows):
             parts = [stream.batch((step - num_procedural) * text_rows + first, cut - first, settings.row_tokens)] if first < cut else []
             if cut < end:
                 number = step * rows.per_step + cut
@@ -113,7 +111,7 @@ def run(ctx) -> None:
     def evaluate(step: int) -> float | None:
         quality = bits_per_byte(
             model, validation, tokenizer.token_bytes(), max_tokens=settings.evaluation_tokens,
-            batch_rows=micro_rows, row_tokens=settings.row_tokens, autocast=ctx.machine.autocast,
+            batch_rows=rows.micro, row_tokens=settings.row_tokens, autocast=ctx.machine.autocast,
         )
         ctx.log(step, **{f"validation_bits_per_byte/{source}": value for source, value in quality.items()})
         for seen in probes(model, tokenizer, settings.probes):

@@ -57,14 +57,13 @@ def run(ctx) -> None:
         "sft", settings.batch_tokens, settings.row_tokens, settings.micro_batch_rows, settings.replay_frac, ctx.process.rank, ctx.process.world_size
     )
     epochs = PackedEpochs(*train, rows_per_step=rows.main, seed=ctx.seed, **shape)
-    held_out = collate_all(*validation, num_rows=rows.here[0][1] - rows.here[0][0], **shape)
+    held_out = collate_all(*validation, num_rows=rows.micro, **shape)
     replay = replay_stream(ctx, tokenizer) if rows.beside else None
 
     def micro_batches(step: int) -> list[tuple[Batch, int]]:
         """(batch, how many of its rows are conversations, the first ones) of a step."""
         found = []
-        for first, end in rows.here:
-            cut = min(max(first, rows.main), end)
+        for first, cut, end in rows.parts(rows.main):
             parts = [epochs.batch(step, first, cut - first)] if first < cut else []
             if cut < end:  # rows of pretraining text beside the conversations keep what the base model knows
                 parts.append(replay.batch(step * rows.beside + cut - rows.main, end - cut, settings.row_tokens))

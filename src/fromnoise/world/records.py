@@ -85,11 +85,12 @@ def make_prompts(world: fx.World, seed: int, split: str, count: int, taken: set[
     num_pairs = round(count * REQUEST_FRAC / 2)
     while len(groups) < num_pairs:
         group = _pair(rng, split, f"{split}-pair-{len(groups):04d}")
-        if not (seen | taken) & {example.prompt for example in group}:
-            seen |= {example.prompt for example in group}
+        asked = {example.prompt for example in group}
+        if asked.isdisjoint(seen) and asked.isdisjoint(taken):
+            seen |= asked
             groups.append(group)
-    tries = 0
-    while sum(map(len, groups)) < count:
+    made, tries = sum(map(len, groups)), 0
+    while made < count:
         kind = cv.pick(rng, PROMPT_MIX)
         example = examples.fact(rng, rng.choice(known)) if kind == "fact" else examples.draw(kind, rng)
         tries += 1
@@ -97,6 +98,7 @@ def make_prompts(world: fx.World, seed: int, split: str, count: int, taken: set[
             continue
         seen.add(example.prompt)
         groups.append([replace(example, before=_earlier_turn(rng)) if rng.random() < EARLIER_TURN_FRAC else example])
+        made += 1
     rng.shuffle(groups)
     flat = [example for group in groups for example in group]
     return [_record(example, f"{split}-{index:05d}", split) for index, example in enumerate(flat)]
