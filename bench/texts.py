@@ -55,8 +55,8 @@ class Texts:
         train = [text[:cut] for text, cut in zip(whole, cuts, strict=True)]
         held_out = [text[cut:] for text, cut in zip(whole, cuts, strict=True)]
         tokenizer = Tokenizer.train(train, vocab_size)
-        stream = np.concatenate([np.array([tokenizer.endoftext_id, *tokenizer.encode(text)]) for text in train])
-        return cls(tokenizer, stream, [np.array(tokenizer.encode(text)) for text in held_out], sum(map(len, held_out)),
+        stream = np.concatenate([np.array([tokenizer.endoftext_id, *ids]) for ids in tokenizer.encode_batch(train)])
+        return cls(tokenizer, stream, [np.array(ids) for ids in tokenizer.encode_batch(held_out)], sum(map(len, held_out)),
                    sum(len(text.encode()) for text in held_out))
 
 

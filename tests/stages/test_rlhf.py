@@ -7,6 +7,7 @@ import torch
 from fromnoise.data.shards import token_dtype, write_token_index, write_tokens
 from fromnoise.data.tokenizer import Tokenizer
 from fromnoise.evaluate.records import read_jsonl, write_jsonl
+from fromnoise.generate import audit
 from fromnoise.generate.practice import divide_prompts, prompt_order
 from fromnoise.generate.rollout import Answers, RowShape, split
 from fromnoise.model.heads import ScoreModel
@@ -55,6 +56,45 @@ def test_the_checkpoint_kept_is_the_audits_best(made):
     assert list(audits) == [0, 2, 4]
     assert audits[made.summary["chosen_iteration"]] == max(audits.values()) == made.summary["audit_chosen"]
     assert made.summary["last_would_be_worse"] == (made.summary["chosen_iteration"] != 4)
+
+
+@pytest.mark.parametrize(
+    ("scores", "chosen", "fell_at"),
+    [
+        ([0.0, 1.0, -1.5, 3.0, 2.0], 1, 2),  # what rises after a clear fall is not trusted
+        ([0.0, 1.0, 0.9, 3.0, 2.9], 3, None),  # a fall that chance explains
+        ([0.0, -2.0, 1.0, 2.0, 3.0], 0, 1),
+    ],
+)
+def test_an_audit_is_trusted_until_it_falls(parents, tmp_path, monkeypatch, scores, chosen, fell_at):
+    """The audit model's scores are replaced by one for each audit, the same for all prompts but for noise; resuming changes nothing."""
+    at, noise = {}, torch.linspace(-1, 1, 6)
+    call, score = audit.Audits.__call__, audit.rollout_scores
+
+    def remembering(self, iteration, policy):
+        at.update(iteration=iteration, model=self.models["audit"])
+        return call(self, iteration, policy)
+
+    def scripted(model, found, penalty, autocast):
+        real = score(model, found, penalty, autocast)
+        return scores[at["iteration"]] + noise.roll(at["iteration"]) if model is at["model"] else real
+
+    monkeypatch.setattr(audit.Audits, "__call__", remembering)
+    monkeypatch.setattr(audit, "rollout_scores", scripted)
+    settings = small_run.recipe(rlhf={**small_run.RECIPE["rlhf"], "audit_every": 1})
+    whole = small_run.do(copy_of(parents, tmp_path / "whole"), "rlhf", settings)
+    assert [one["audit_score"] for one in whole.summary["audits"]] == pytest.approx(scores, abs=1e-6)
+    assert (whole.summary["chosen_iteration"], whole.summary["audit_fell_at"]) == (chosen, fell_at)
+    resumed = small_run.do(copy_of(parents, tmp_path / "resumed"), "rlhf", settings, stop_after=2)
+    assert resumed.outputs == whole.outputs and resumed.summary == whole.summary
+
+
+def test_a_fall_is_clear_when_the_same_prompts_show_it():
+    best = [0.1 * i for i in range(40)]
+    assert not audit.clearly_below(best, best)
+    assert audit.clearly_below([score - 0.1 for score in best], best)
+    noisy = [score - 0.1 + (-1) ** i for i, score in enumerate(best)]  # a tenth less, in differences that spread by 1
+    assert not audit.clearly_below(noisy, best) and audit.clearly_below([score - 0.4 for score in noisy], best)
 
 
 @pytest.mark.parametrize("stop_after", [0, 2])  # while the critic warms up; after the policy has moved

@@ -156,6 +156,11 @@ def _choice(run: RunData) -> list[Prose]:
             f"The audit model chose the policy of iteration {count(stage.value('chosen_iteration'))} of {count(stage.value('iterations'))}, "
             f"with a score of {number(stage.value('audit_chosen'))}; that of the last is {number(stage.value('audit_last'))}."
         )
+        if stage.value("audit_fell_at") is not None:
+            words.append(
+                f"At iteration {count(stage.value('audit_fell_at'))} it scored clearly less (99 %, the same prompts), and nothing after that is trusted: an "
+                "audit model is a reward model too, and a policy that has gone far enough hacks it by the way."
+            )
     elif stage.value("chosen_iteration") is not None:
         words.append(f"The audit model liked the last policy best, that of iteration {count(stage.value('chosen_iteration'))}, and rlhf holds it.")
     truth = run.under("overoptimisation/truth/")
