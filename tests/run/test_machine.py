@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from fromnoise.run import machine
-from fromnoise.run.budget import SHARES, expected_s, steps_for
+from fromnoise.run.budget import SHARES, expected_s, share_s, steps_for, tokens_in, unused_s
 from fromnoise.run.errors import UserError
 from fromnoise.run.recipe_load import load_recipe
 
@@ -105,12 +105,35 @@ def test_kernels_that_were_cut_off_while_written_are_removed(tmp_path):
     assert machine.remove_torn_kernels(tmp_path / "absent") == 0
 
 
+def test_pretraining_gets_what_later_stages_cannot_use(tmp_path):
+    """A thousand conversations and two thousand pairs need little of half an hour; a hundred times as many need their shares."""
+    chats, pairs = tmp_path / "chats.jsonl", tmp_path / "pairs.jsonl"
+
+    def left(*settings, token_s=7e-5):
+        given = [f"data.path={tmp_path}", f'data.conversations=["{chats}"]', *settings]
+        return unused_s(load_recipe("text", given), token_s)
+
+    chats.write_bytes(b"x" * 1_000_000)
+    pairs.write_bytes(b"x" * 2_000_000)
+    few, rest = [f"data.preferences={pairs}", "budget=30m"], ("sft", "prefer", "reward", "rlhf")
+    shares = {verb: share_s(load_recipe("text", [f'data.conversations=["{chats}"]', f"data.path={tmp_path}", *few]), verb) for verb in rest}
+    assert 0.4 * sum(shares.values()) < left(*few) < 0.8 * (sum(shares.values()) - 4 * 30)
+    assert left(*few, token_s=1.0) == pytest.approx(0.8 * (shares["prefer"] - 30))  # a slow machine: nothing else is left
+    assert left(few[0]) == 0.0  # without a budget
+    chats.write_bytes(b"x" * 100_000_000)
+    assert left(*few) < 0.8 * (sum(shares.values()) - shares["sft"])
+    packed = pairs.with_suffix(".jsonl.gz")
+    packed.write_bytes(b"x" * 1_000_000)
+    assert tokens_in(str(packed)) == pytest.approx(2 * tokens_in(str(pairs))) and tokens_in(str(tmp_path)) > tokens_in(str(chats))
+
+
 def test_a_budget_cuts_passes_over_few_records_and_never_adds_any():
     assert sum(SHARES.values()) == pytest.approx(1.0)
     ctx = SimpleNamespace(recipe=load_recipe("smoke", ["budget=100s"]), decide=lambda name, make: make())
     share = 100 * SHARES["sft"]
     assert steps_for(ctx, "sft", 10, share / 50) == 50 and steps_for(ctx, "sft", 10, share / 50, more=False) == 10
     assert steps_for(ctx, "sft", 10, share / 4, more=False) == 4
+    assert steps_for(ctx, "sft", 10, share / 50, given_s=share) == 100
     free = SimpleNamespace(recipe=load_recipe("smoke"), decide=lambda name, make: make())
     assert steps_for(free, "sft", 10, 1.0) == steps_for(free, "sft", 10, 1.0, more=False) == 10
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from fromnoise.data.files import files_named
 from fromnoise.run.errors import UserError
 from fromnoise.run.recipe import Recipe
 from fromnoise.run.verdict import stages_of
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 # Where the time goes, as fractions of the budget. Measured splits of runs that ended well, not a law.
 SHARES = {"pretrain": 0.36, "sft": 0.22, "prefer": 0.05, "reward": 0.08, "rlhf": 0.17, "reason": 0.08, "evaluate": 0.04}
 ASSUMED_MFU = 0.25  # only to guess whether a stage is long enough to be worth compiling
+FIXED_S = 30.0  # of a stage: compiling, reading, validating
+GIVEN_AWAY_FRAC = 0.8  # of what later stages seem to leave: the estimate is a rough one, and a run that is late is worse than a short one
+BYTES_PER_TOKEN, PACKED_BYTES = 3.5, 4.0  # of text; of text for a byte of a compressed file
 UNITS_S = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
@@ -46,23 +50,37 @@ def share_s(recipe: Recipe, verb: str) -> float | None:
     return parse_budget(recipe.budget) * shares[verb] / sum(shares.values())
 
 
-def steps_for(ctx: StageContext, verb: str, default_steps: int, seconds_per_step: float, more: bool = True) -> int:
+def steps_for(ctx: StageContext, verb: str, default_steps: int, seconds_per_step: float, more: bool = True, given_s: float = 0.0) -> int:
     """The stage's number of steps: the recipe's `default_steps`, or as many as its share of the budget pays for.
 
-    seconds_per_step: measured at the stage's start. At least 1. Decided once and replayed on resume. more=False where
-    further steps would be further passes over the same few records, or go further from the model that began: a budget may
-    then cut the steps, never add any (a reward model that saw 2,000 pairs four times was sure of itself and no better than
-    chance; PPO on one that had, in 65 iterations for 20, ended in answers of three words and strange characters).
+    seconds_per_step: measured at the stage's start. given_s: seconds beside the share (`unused_s`). At least 1. Decided once and
+    replayed on resume. more=False where further steps would be further passes over the same few records, or go further from the
+    model that began: a budget may then cut the steps, never add any (a reward model that saw 2,000 pairs four times was sure of
+    itself and no better than chance; PPO on one that had, in 65 iterations for 20, ended in answers of three words and strange
+    characters).
     """
 
     def count() -> int:
         seconds = share_s(ctx.recipe, verb)
         if seconds is None:
             return default_steps
-        paid = max(1, int(seconds / max(seconds_per_step, 1e-6)))
+        paid = max(1, int((seconds + given_s) / max(seconds_per_step, 1e-6)))
         return paid if more else min(paid, default_steps)
 
     return ctx.decide("num_steps", count)
+
+
+def unused_s(recipe: Recipe, token_s: float) -> float:
+    """Seconds that pretraining may have beside its own share, because the stages after it will not use theirs: a budget adds no steps to
+    most of them (`steps_for`), and a thousand conversations are soon read. 0 without a budget.
+
+    token_s: seconds of a token of pretraining, measured. What later stages take is estimated from the recipe and the sizes of its files.
+    """
+    tokens = {verb: count for verb, count in trained_tokens(recipe).items() if verb in ("sft", "reward", "rlhf")}
+    if recipe.data.preferences is not None:
+        tokens["prefer"] = 0.0  # it reads the pairs and makes none
+    left = ((share_s(recipe, verb) or 0.0) - FIXED_S - count * token_s for verb, count in tokens.items())
+    return GIVEN_AWAY_FRAC * sum(max(0.0, seconds) for seconds in left)
 
 
 def expected_s(recipe: Recipe, verb: str, peak_flops: float) -> float:
@@ -70,14 +88,31 @@ def expected_s(recipe: Recipe, verb: str, peak_flops: float) -> float:
     seconds = share_s(recipe, verb)
     if seconds is not None:
         return seconds
-    tokens = {
+    return 6 * num_parameters(recipe) * trained_tokens(recipe).get(verb, 0) / (ASSUMED_MFU * peak_flops)
+
+
+def trained_tokens(recipe: Recipe) -> dict[str, float]:
+    """About as many tokens as each stage takes gradients of without a budget, passes and models counted, sampling as if it were learning."""
+    data, rlhf, reason = recipe.data, recipe.rlhf, recipe.reason
+    conversations = recipe.world.num_conversations_curated * 100 if data.world else sum(map(tokens_in, data.conversations))
+    pairs = tokens_in(data.preferences) if data.preferences is not None else recipe.prefer.num_pairs * 200
+    answer = 60 + rlhf.sampling.max_new_tokens / 2  # with its prompt
+    best_of = rlhf.best_of
+    return {
         "pretrain": recipe.pretrain.tokens,
-        "sft": recipe.sft.max_tokens or recipe.sft.epochs * recipe.world.num_conversations_curated * 100,
-        "reward": recipe.reward.epochs * recipe.prefer.num_pairs * 2 * 100,
-        "rlhf": recipe.rlhf.num_iterations * recipe.rlhf.rollouts_per_iteration * 100 * (2 * recipe.rlhf.ppo_epochs + 2),
-        "reason": recipe.reason.num_iterations * recipe.reason.prompts_per_iteration * recipe.reason.group_size * 70 * 2,
-    }.get(verb, 0)
-    return 6 * num_parameters(recipe) * tokens / (ASSUMED_MFU * peak_flops)
+        "sft": recipe.sft.max_tokens or recipe.sft.epochs * conversations / (1 - recipe.sft.replay_frac),
+        "reward": recipe.reward.epochs * pairs * recipe.reward.ensemble,
+        "rlhf": {"dpo": 1.4 * rlhf.dpo.epochs * pairs, "best_of_n": best_of.num_prompts * answer * (best_of.n + best_of.epochs)}.get(
+            rlhf.method, rlhf.num_iterations * rlhf.rollouts_per_iteration * answer * (2 * rlhf.ppo_epochs + 2)
+        ),
+        "reason": reason.num_iterations * reason.prompts_per_iteration * reason.group_size * 70 * 2,
+    }  # fmt: skip
+
+
+def tokens_in(path: str) -> float:
+    """About as many tokens as the files of a path hold, by their sizes."""
+    sizes = [(file.stat().st_size, file.suffix in (".gz", ".zst", ".parquet")) for file in files_named(path)[1]]
+    return sum(size * (PACKED_BYTES if packed else 1.0) for size, packed in sizes) / BYTES_PER_TOKEN
 
 
 def num_parameters(recipe: Recipe) -> int:

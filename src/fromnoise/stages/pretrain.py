@@ -32,7 +32,7 @@ from fromnoise.model.hf import save_model
 from fromnoise.model.initialize import initialize
 from fromnoise.model.transformer import Transformer
 from fromnoise.optim.groups import make_optimizer, step_seconds
-from fromnoise.run.budget import steps_for
+from fromnoise.run.budget import steps_for, unused_s
 from fromnoise.run.errors import UserError
 from fromnoise.run.update import Loss, NonFiniteGuard, update
 
@@ -125,7 +125,8 @@ def run(ctx) -> None:
     most = int(stream.pass_tokens(0) * settings.max_passes / text_frac) // step_tokens
     num_procedural = 0
     step_s = ctx.decide("step_s", measure_step_s)
-    num_steps = max(1, min(steps_for(ctx, "pretrain", settings.tokens // step_tokens, step_s), most))
+    given_s = unused_s(ctx.recipe, step_s / step_tokens)
+    num_steps = max(1, min(steps_for(ctx, "pretrain", settings.tokens // step_tokens, step_s, given_s=given_s), most))
     num_procedural = round(settings.procedural_frac * num_steps)
     text_tokens = (num_steps - num_procedural) * rows.main * settings.row_tokens
     ctx.checkpoint.plan(step_s, settings.checkpoint_every_s)
