@@ -158,7 +158,7 @@ def _choice(run: RunData) -> list[Prose]:
         )
         if stage.value("audit_fell_at") is not None:
             words.append(
-                f"At iteration {count(stage.value('audit_fell_at'))} it scored clearly less (99 %, the same prompts), and nothing after that is trusted: an "
+                f"At iteration {count(stage.value('audit_fell_at'))} it scored clearly less (the same prompts), and nothing after that is trusted: an "
                 "audit model is a reward model too, and a policy that has gone far enough hacks it by the way."
             )
     elif stage.value("chosen_iteration") is not None:
