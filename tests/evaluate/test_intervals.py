@@ -77,8 +77,11 @@ def test_length_control():
     assert by_length.low < 0.5 < by_length.high
     by_merit = iv.length_controlled_win_rate((rng.random(800) < 0.7).astype(float), longer, 0)
     assert by_merit.low > 0.6 and by_merit.value == pytest.approx(0.7, abs=0.06)
-    always = iv.length_controlled_win_rate([1.0] * 50, np.zeros(50), 0)
-    assert always.value > 0.95  # separable: finite thanks to the ridge
+    always, never = (iv.length_controlled_win_rate([won] * 10, np.arange(10.0), 0) for won in (1.0, 0.0))
+    plain = iv.wilson(10, 10)  # nothing to explain by length, and ten resamples of ten wins say nothing of chance
+    assert (always.value, always.low, always.high) == (1.0, plain.low, plain.high) and never.high == pytest.approx(1 - plain.low)
+    nearly = iv.length_controlled_win_rate([1.0] * 49 + [0.0], np.zeros(50), 0)
+    assert 0.9 < nearly.low < nearly.value < 1
 
 
 def test_balanced_accuracy():

@@ -8,7 +8,7 @@ import pytest
 
 from fromnoise.data.tokenizer import Tokenizer
 from fromnoise.generate.curriculum import Curriculum
-from fromnoise.generate.groups import Buffer, Group, Written, grade_all, led_to_right, steps_of_tokens
+from fromnoise.generate.groups import Buffer, Group, Written, grade_all, led_to_right, make_groups, reward_tensor, steps_of_tokens
 from fromnoise.generate.rollout import Answers, RowShape
 from fromnoise.generate.tools import demonstration, equals_tokens, generate_with_calculator, result_of
 from fromnoise.tasks import sums
@@ -52,6 +52,22 @@ def test_a_letter_of_two_bytes_shifts_no_step():
     begins = [next(at for at, token in enumerate(ids) if TOKENIZER.decode([token]) == "7") for ids in (plain, accented)]
     steps = [steps_of_tokens(TOKENIZER, ids, 2)[begin:] for ids, begin in zip((plain, accented), begins, strict=True)]
     assert steps[0] == steps[1] and set(steps[0]) == {0, 1, 2}
+
+
+def test_with_a_calculator_an_answer_is_credited_as_a_whole():
+    """A call does the sum at once: its tokens are what was right, and it earns what working it out earns."""
+    problem = sums.make(random.Random(0), 57, "+", 718, "Mara", "plums", told=False)
+    texts = ["<<57+718=775>> The answer is 775.", problem.answer, "The answer is 774."]
+    written = [Written(ids := TOKENIZER.encode(text), [True] * len(ids), [0.0] * len(ids), True) for text in texts]
+    grades = grade_all(TOKENIZER, [problem], written)
+    assert [found.correct for found in grades] == [True, True, False]
+    settings = SimpleNamespace(credit="step", calculator=True, steps_coef=1.0, format_coef=0.1, divide_by_std=False, step_discount=0.3)
+    rewards = reward_tensor([problem], grades, settings)
+    assert rewards.shape == (1, 3, 1) and rewards.flatten().tolist() == pytest.approx([1.1, 1.1, 0.1])
+    (made,) = make_groups(TOKENIZER, [[1]] * 3, written, grades, rewards, settings, 0)
+    assert all(len(set(credit)) == 1 for credit in made.credit) and made.credit[0][0] == made.credit[1][0] > 0 > made.credit[2][0]
+    settings.calculator = False
+    assert reward_tensor([problem], grades, settings).shape == (1, 3, 4)
 
 
 class Pen:

@@ -80,7 +80,7 @@ def test_fifty_steps_of_dpo(tmp_path, variant, normalised, beta):
     section = {"beta": beta, "variant": variant, "length_normalised": normalised}
     ctx = SimpleNamespace(path=lambda name: tmp_path / name, seed=0, machine=SimpleNamespace(autocast=nullcontext),
                           recipe=Recipe.model_validate({"rlhf": {"dpo": section}}))  # fmt: skip
-    data = Pairs(ctx, RowShape(64, 8, tokenizer.pad_id), reference)
+    data = Pairs(ctx, RowShape(64, 8, tokenizer.pad_id), reference, [])
     optimizer = MuonAdamW({}, dict(policy.named_parameters()), muon_lr=0.0, adamw_lr=3e-3, adamw_betas=(0.9, 0.95))
     ours = []
     for step in range(steps):

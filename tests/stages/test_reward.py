@@ -50,7 +50,7 @@ def test_both_answers_of_a_pair_share_a_micro_batch_and_none_is_lost():
     groups = pack_pairs(pairs, SHAPE, range(40))
     assert [name for group in groups for name in group] == list(range(40))
     for group in groups:
-        positions = [chunk for name in group for chunk in chunks_of(pairs[name], SHAPE.row_tokens)]
+        positions = [chunk for name in group for _, chunk in chunks_of(pairs[name], SHAPE.row_tokens)]
         assert len(pack_sequences(positions, SHAPE.row_tokens)) <= SHAPE.num_rows
         held = int((batch_of([pairs[name] for name in group], SHAPE).segment_ids > 0).sum())
         assert held <= sum(positions)  # neighbours may share a prompt by chance

@@ -4,6 +4,7 @@ import math
 import pytest
 import torch
 
+from fromnoise.data.pairs import tallied_all
 from fromnoise.data.shards import token_dtype, write_token_index, write_tokens
 from fromnoise.data.tokenizer import Tokenizer
 from fromnoise.evaluate.records import read_jsonl, write_jsonl
@@ -94,7 +95,7 @@ def test_a_fall_is_clear_when_the_same_prompts_show_it():
     assert not audit.clearly_below(best, best)
     assert audit.clearly_below([score - 0.1 for score in best], best)
     noisy = [score - 0.1 + (-1) ** i for i, score in enumerate(best)]  # a tenth less, in differences that spread by 1
-    assert not audit.clearly_below(noisy, best) and audit.clearly_below([score - 0.4 for score in noisy], best)
+    assert not audit.clearly_below(noisy, best) and audit.clearly_below([score - 0.5 for score in noisy], best)
 
 
 @pytest.mark.parametrize("stop_after", [0, 2])  # while the critic warms up; after the policy has moved
@@ -206,13 +207,31 @@ def test_updates_left_out_are_counted_and_each_is_kept(parents, tmp_path, monkey
     assert sorted(path.name for path in done.folder.glob("nonfinite*")) == ["nonfinite-step-0-1.safetensors", "nonfinite-step-0-2.safetensors"]
 
 
+def test_dpo_learns_from_no_pair_of_an_audit_prompt_and_counts_votes_as_the_reward_model_did(parents, tmp_path):
+    """Where every prompt has a pair, audits take some of those that were to be trained on."""
+    run = copy_of(parents, tmp_path / "run")
+    for name in ("pairs", "prompts"):
+        path = run.path / "prefer" / f"{name}.jsonl"
+        write_jsonl(path, [{**record, "split": "train", **({"share": "reward"} if name == "pairs" else {})} for record in read_jsonl(path)])
+    ctx = small_run.context(run, "rlhf", small_run.recipe(reward={**small_run.RECIPE["reward"], "rater_weights": "agreement"}))
+    tokenizer, model = Tokenizer.load(run.path / "sft"), load_model(run.path / "sft")
+    _, audit_prompts, _ = divide_prompts(ctx, tokenizer)
+    data, audited = Pairs(ctx, RowShape(64, 4, tokenizer.pad_id), model, audit_prompts), {prompt["id"] for prompt in audit_prompts}
+    pairs = read_jsonl(run.path / "prefer" / "pairs.jsonl")
+    assert data.num_audited == sum(pair["prompt_id"] in audited for pair in pairs) > 0
+    assert not {pair["prompt_id"] for pair in data.pairs} & audited and len(data.pairs) + data.num_audited + data.num_too_long == len(pairs)
+    assert data.summary()["audited_pairs"] == data.num_audited
+    kept = [pair for pair in pairs if pair["prompt_id"] not in audited]
+    assert [pair["weight"] for pair in data.pairs] == [pair["weight"] for pair in tallied_all(kept, "agreement")[0]]
+
+
 def test_dpo_watches_no_ties(parents, tmp_path):
     """A tie has no chosen answer: with ties alone there is a loss and nothing to put in order; with some, the others are watched."""
     settings = small_run.recipe(rlhf={**small_run.RECIPE["rlhf"], "method": "dpo", **METHODS["dpo"]})
     run, whole = copy_of(parents, tmp_path / "run"), read_jsonl(parents.path / "prefer" / "pairs.jsonl")
     write_jsonl(run.path / "prefer" / "pairs.jsonl", [{**pair, "chosen": None if n % 3 == 0 else pair["chosen"]} for n, pair in enumerate(whole)])
     model, shape = load_model(run.path / "sft"), RowShape(64, 4, Tokenizer.load(run.path / "sft").pad_id)
-    data, seen = Pairs(small_run.context(run, "rlhf", settings), shape, model), []
+    data, seen = Pairs(small_run.context(run, "rlhf", settings), shape, model, []), []
     data.reference += torch.randn(data.reference.shape, generator=torch.Generator().manual_seed(0))
     batch, members = data.micro_batches(0)[0]
     data.losses(model, (batch, members), seen)

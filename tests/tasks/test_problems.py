@@ -6,7 +6,7 @@ import re
 import pytest
 
 from fromnoise.tasks import problems, puzzles, sums
-from fromnoise.tasks.problems import LEVELS, final_number, from_file, grade
+from fromnoise.tasks.problems import LEVELS, final_number, from_file, grade, with_calls
 from fromnoise.tasks.splits import HELD_OUT_IN, held_out, held_out_pair
 
 
@@ -25,6 +25,22 @@ def test_ideal_answers_earn_everything_and_wrong_ones_do_not(level):
                 last = re.findall(r"\d+", example.answer)[-1]
                 wrong = example.answer[: example.answer.rindex(last)] + str(int(last) + 1) + example.answer[example.answer.rindex(last) + len(last) :]
                 assert not grade(example.kind, example.check, wrong, True).correct, wrong
+
+
+@pytest.mark.parametrize("level", LEVELS, ids=lambda level: level.name)
+def test_an_answer_by_the_calculator_is_as_right_as_one_worked_out(level):
+    rng = random.Random(level.number)
+    for _ in range(60):
+        example = level.make(rng, "Mara", "plums", False)
+        called = with_calls(example)
+        assert grade(example.kind, example.check, called, True).correct, called
+        if example.kind != "sum":
+            continue
+        assert called.startswith("<<")
+        result, (before, after) = str(example.check["answer"]), called.rsplit(str(example.check["answer"]), 1)
+        for wrong in (called.replace(f"={result}>>", f"={result}1>>"), f"{before}{result}1{after}"):
+            assert not grade(example.kind, example.check, wrong, True).correct, wrong
+        assert not grade(example.kind, example.check, called[: called.rindex(">>") + 2], True).correct  # a call alone says nothing
 
 
 @pytest.mark.parametrize("a, sign, b, steps", [

@@ -7,8 +7,8 @@ from typing import Protocol
 
 import torch
 
-from fromnoise.data.packing import Batch, chunk_lengths, collate, pack_sequences, pack_sharing
-from fromnoise.data.preferences import FOR_FIRST, votes_of
+from fromnoise.data.packing import Batch, chunk_lengths, collate, pack_sequences
+from fromnoise.data.preferences import FOR_FIRST, rater_weights, votes_of
 
 
 class Shape(Protocol):
@@ -38,6 +38,16 @@ def tallied(pair: dict, weight_of: Mapping[str | None, float] | None = None) -> 
     return {**pair, "chosen": chosen, "against": min(first, 1.0 - first), "weight": pair["weight"] * sum(weights) / len(weights)}
 
 
+def tallied_all(pairs: Sequence[dict], rater_weights_by: str) -> tuple[list[dict], list[dict]]:
+    """(the pairs with their votes counted, what `data.preferences.rater_weights` says of each rater), the latter empty unless
+    `rater_weights_by` is "agreement"."""
+    raters = []
+    if rater_weights_by == "agreement":
+        raters = rater_weights([{**pair, "rater": rater, "chosen": chosen} for pair in pairs for rater, chosen in votes_of(pair)])
+    weights = {one["rater"]: one["weight"] for one in raters}
+    return [tallied(pair, weights or None) for pair in pairs], raters
+
+
 def against(pair: dict) -> float:
     """The share of a pair's votes that its `chosen` answer did not get; half for a tie."""
     return 0.5 if pair["chosen"] is None else pair.get("against", 0.0)
@@ -47,10 +57,14 @@ def longest(pair: dict) -> int:
     return max(map(len, sequences_of(pair)))
 
 
-def chunks_of(pair: dict, row_tokens: int) -> list[int]:
-    """Positions that a pair takes: one chunk where both answers fit a row behind the prompt that they share, else two."""
-    lengths = [len(sequence) for sequence in sequences_of(pair)]
-    return [positions for _, positions in chunk_lengths(lengths, len(pair["prompt_ids"]), row_tokens)]
+def chunks_of(pair: dict, row_tokens: int) -> list[tuple[int, int]]:
+    """(answers, positions) of a pair's chunks: one where both answers fit a row behind the prompt that they share, else two."""
+    return chunk_lengths([len(sequence) for sequence in sequences_of(pair)], len(pair["prompt_ids"]), row_tokens)
+
+
+def positions_of(pair: dict, row_tokens: int) -> int:
+    """Positions of a micro-batch that a pair takes."""
+    return sum(positions for _, positions in chunks_of(pair, row_tokens))
 
 
 def pack_pairs(pairs: Sequence[dict], shape: Shape, names: Sequence[int]) -> list[list[int]]:
@@ -62,7 +76,7 @@ def pack_pairs(pairs: Sequence[dict], shape: Shape, names: Sequence[int]) -> lis
     group: list[int] = []
     lengths: list[int] = []
     for pair, name in zip(pairs, names, strict=True):
-        more = chunks_of(pair, shape.row_tokens)
+        more = [positions for _, positions in chunks_of(pair, shape.row_tokens)]
         full = sum(lengths) + sum(more) > shape.num_rows * shape.row_tokens
         if group and (full or len(pack_sequences([*lengths, *more], shape.row_tokens)) > shape.num_rows):
             groups.append(group)
@@ -78,7 +92,14 @@ def batch_of(pairs: Sequence[dict], shape: Shape) -> Batch:
     sequences = [sequence for pair in pairs for sequence in sequences_of(pair)]
     masks = [[False] * len(pair["prompt_ids"]) + [True] * len(answer["token_ids"]) for pair in pairs for answer in pair["answers"]]
     prompt_lengths = [len(pair["prompt_ids"]) for pair in pairs for _ in range(2)]
-    rows, _ = pack_sharing(sequences, prompt_lengths, shape.row_tokens)
+    # Rows as `pack_pairs` counted them, pair by pair. Planning them anew over neighbours with one prompt makes fewer but larger chunks, which
+    # may want a row more than there is; such neighbours still share their prompt where they meet in a row.
+    chunks, rows = [], []
+    for first, pair in enumerate(pairs):
+        for place, (count, positions) in enumerate(chunks_of(pair, shape.row_tokens)):
+            chunks.append((range(2 * first + place, 2 * first + place + count), positions))
+    for row in pack_sequences([positions for _, positions in chunks], shape.row_tokens):
+        rows.append([index for chunk in row for index in chunks[chunk][0]])
     batch = collate(
         rows, sequences, masks, row_tokens=shape.row_tokens, num_rows=shape.num_rows, pad_id=shape.pad_id, prompt_lengths=prompt_lengths
     )  # fmt: skip

@@ -150,11 +150,14 @@ def length_controlled_win_rate(wins: Sequence[float], length_differences: Sequen
 
     wins (n,) in {0, 0.5, 1}; length_differences (n,): this model's length minus the other's. The regression of Dubois
     et al. 2024 (length-controlled AlpacaEval, arXiv 2404.04475), without their term for each instruction's difficulty
-    (it serves comparisons across many models). A weak ridge keeps a separable sample finite.
+    (it serves comparisons across many models). A weak ridge keeps a separable sample finite. Where all examples are won or all
+    lost, lengths explain nothing and every resample would look alike: then it is the plain proportion with Wilson's interval.
     """
     y, d = np.asarray(wins, dtype=np.float64), np.asarray(length_differences, dtype=np.float64)
     if len(y) == 0:
         return Estimate(None, None, None, 0, "logistic regression on length, bootstrap", seed)
+    if np.all(y == y[0]) and y[0] != 0.5:
+        return proportion(y.tolist())
     spread = float(d.std()) or 1.0
     x = np.tanh(d / spread)
     return bootstrap(

@@ -160,7 +160,8 @@ def _whole_path(table: dict[str, np.ndarray], iterations: list[int], chosen: int
         summary[f"overoptimisation/{name}/last_minus_highest"] = paired_difference(table[name][-1], table[name][int(measured.argmax())], seed)
     if "truth" in table:
         summary["overoptimisation/gain_lost_frac"] = bootstrap(
-            lambda indices: _lost(gains("truth", indices), kept), num_prompts, seed, num_resamples=1000, method="1 - chosen / highest, bootstrap"
+            lambda indices: _lost(gains("truth", indices), kept), num_prompts, seed, num_resamples=1000,
+            method="1 - chosen / highest of the measured means, which noise favours (never below 0); bootstrap",
         )
     return {name: value for name, value in summary.items() if value.value is not None and math.isfinite(value.value)}
 

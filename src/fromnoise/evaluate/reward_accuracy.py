@@ -90,7 +90,7 @@ def summarise(name: str, records: Sequence[dict], seed: int) -> dict[str, Estima
     prompts = [record["prompt_id"] for record in decided]
     clusters = prompts if len(set(prompts)) < len(prompts) else None
     hits = [_agrees(record["logit"], record["chosen"] == 0) for record in decided]
-    summary = {f"{name}/accuracy": mean(hits, seed, clusters=clusters, method="bootstrap over prompts") if clusters else proportion(hits)}
+    summary = {f"{name}/accuracy": proportion(hits, clusters=prompts)}
     kinds = [record["kind"] or None for record in decided]
     for part, of in (("accuracy", kinds), ("accuracy_by_source", _sources(decided)), ("accuracy_by_rater", _raters(decided))):
         for value in sorted(set(of) - {None}):

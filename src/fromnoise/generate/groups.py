@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -91,10 +91,12 @@ def grade_all(tokenizer: Tokenizer, problems: Sequence[Example], written: Sequen
 
 
 def reward_tensor(problems: Sequence[Example], grades: Sequence[Grade], settings) -> Tensor:
-    """(P, G, K): by step where credit is by step, else K = 1 with everything an answer earned."""
+    """(P, G, K): by step where credit is by step, else K = 1 with everything an answer earned. With a calculator there are no steps:
+    a call does the whole sum at once, and must not earn less than working it out."""
     size = len(grades) // len(problems)
-    num_steps = max(len(example.check.get("steps") or ()) for example in problems)
-    rows = [step_rewards(found, num_steps, settings.steps_coef, settings.format_coef) for found in grades]
+    num_steps = 0 if settings.calculator else max(len(example.check.get("steps") or ()) for example in problems)
+    graded = (replace(found, right_steps=()) for found in grades) if settings.calculator else grades
+    rows = [step_rewards(found, num_steps, settings.steps_coef, settings.format_coef) for found in graded]
     rewards = torch.tensor(rows, dtype=torch.float64).reshape(len(problems), size, num_steps + 1)
     return rewards if settings.credit == "step" else rewards.sum(-1, keepdim=True)
 

@@ -32,8 +32,7 @@ from fromnoise.algorithms.losses import bradley_terry
 from fromnoise.algorithms.masking import IGNORE_INDEX, loss_mask_of, sequence_sums
 from fromnoise.algorithms.schedules import lr_scale
 from fromnoise.data.packing import Batch
-from fromnoise.data.pairs import against, batch_of, chunks_of, longest, pack_pairs, tallied
-from fromnoise.data.preferences import rater_weights, votes_of
+from fromnoise.data.pairs import against, batch_of, longest, pack_pairs, positions_of, tallied_all
 from fromnoise.data.tokenizer import Tokenizer
 from fromnoise.evaluate.intervals import proportion
 from fromnoise.evaluate.records import read_jsonl, write_jsonl
@@ -96,10 +95,7 @@ class Plan:
         pairs = [pair for pair in pairs if longest(pair) <= settings.row_tokens]
         training = [pair for pair in pairs if pair["split"] == "train"]
         self.held_out = [pair for pair in pairs if pair["split"] == "held_out"]
-        self.raters = []
-        if settings.rater_weights == "agreement":
-            self.raters = rater_weights([{**pair, "rater": rater, "chosen": chosen} for pair in training for rater, chosen in votes_of(pair)])
-        training = [tallied(pair, {one["rater"]: one["weight"] for one in self.raters} or None) for pair in training]
+        training, self.raters = tallied_all(training, settings.rater_weights)
         drawn = [np.random.default_rng(seed_from(ctx.seed, "validation", pair["prompt_id"])).random() for pair in training]
         self.validation = [pair for pair, draw in zip(training, drawn, strict=True) if draw < settings.validation_frac]
         self.train = [pair for pair, draw in zip(training, drawn, strict=True) if draw >= settings.validation_frac]
@@ -108,7 +104,7 @@ class Plan:
                 f"too few {share} pairs: {len(self.train)} to train on, {len(self.validation)} for validation, {len(self.held_out)} held out; "
                 f"raise prefer.num_pairs (or give more pairs), or change prefer.audit_frac, prefer.held_out_frac and reward.validation_frac"
             )
-        pair_tokens = np.mean([sum(chunks_of(pair, shape.row_tokens)) for pair in self.train])
+        pair_tokens = np.mean([positions_of(pair, shape.row_tokens) for pair in self.train])
         micro_tokens = shape.num_rows * shape.row_tokens
         self.micro_batches_per_step = max(1, round(settings.batch_pairs * pair_tokens / micro_tokens))
         self.seed = seed_from(ctx.seed, share, member) if member else seed_from(ctx.seed, share)

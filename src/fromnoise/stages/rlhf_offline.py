@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -22,7 +23,7 @@ from fromnoise.algorithms.losses import dpo
 from fromnoise.algorithms.masking import loss_mask_of, sequence_sums
 from fromnoise.algorithms.schedules import lr_scale
 from fromnoise.data.loader import PackedEpochs
-from fromnoise.data.pairs import against, batch_of, chunks_of, longest, pack_pairs, tallied
+from fromnoise.data.pairs import against, batch_of, longest, pack_pairs, positions_of, tallied_all
 from fromnoise.data.tokenizer import Tokenizer
 from fromnoise.evaluate.records import read_jsonl, write_jsonl
 from fromnoise.generate.audit import Audits
@@ -54,7 +55,7 @@ def run(ctx) -> None:
     engine = Engine(policy, dtype=machine.torch_dtype)
     shape = RowShape(settings.row_tokens, settings.micro_batch_rows, tokenizer.pad_id, machine.device)
     prompts, audit_prompts, counts = divide_prompts(ctx, tokenizer)
-    data = Pairs(ctx, shape, reference) if settings.method == "dpo" else BestAnswers(ctx, shape, models["reward"], engine, prompts, tokenizer)
+    data = Pairs(ctx, shape, reference, audit_prompts) if settings.method == "dpo" else BestAnswers(ctx, shape, models["reward"], engine, prompts, tokenizer)
 
     def measure_step_s() -> float:
         def backward() -> None:
@@ -119,18 +120,21 @@ def run(ctx) -> None:
 
 
 class Pairs:
-    """dpo: the reward model's training pairs in micro-batches, with the SFT model's log-probabilities of both answers."""
+    """dpo: the reward model's training pairs in micro-batches, votes counted as there, with the SFT model's log-probabilities of both
+    answers. Pairs of prompts that the audits ask are left out."""
 
     prepared_passes = 1  # forward passes over what was prepared before the first step
 
-    def __init__(self, ctx, shape: RowShape, reference):
+    def __init__(self, ctx, shape: RowShape, reference, audit_prompts: Sequence[dict]):
         self.ctx, self.shape, self.settings = ctx, shape, ctx.recipe.rlhf.dpo
-        found = [pair for pair in read_jsonl(ctx.path("prefer") / "pairs.jsonl") if pair["share"] == "reward" and pair["split"] == "train"]
-        self.pairs = [tallied(pair) for pair in found if longest(pair) <= shape.row_tokens]
-        self.num_too_long = len(found) - len(self.pairs)
+        training = [pair for pair in read_jsonl(ctx.path("prefer") / "pairs.jsonl") if pair["share"] == "reward" and pair["split"] == "train"]
+        audited = {prompt["id"] for prompt in audit_prompts}
+        found = [pair for pair in training if pair["prompt_id"] not in audited]
+        self.pairs, _ = tallied_all([pair for pair in found if longest(pair) <= shape.row_tokens], ctx.recipe.reward.rater_weights)
+        self.num_too_long, self.num_audited = len(found) - len(self.pairs), len(training) - len(found)
         if not self.pairs:
             raise UserError("rlhf.method = dpo found no pair to learn from in prefer/pairs.jsonl; raise prefer.num_pairs or rlhf.row_tokens")
-        pair_tokens = np.mean([sum(chunks_of(pair, shape.row_tokens)) for pair in self.pairs])
+        pair_tokens = np.mean([positions_of(pair, shape.row_tokens) for pair in self.pairs])
         self.per_step = max(1, round(self.settings.batch_pairs * float(pair_tokens) / (shape.num_rows * shape.row_tokens)))
         self.groups = [group for epoch in range(max(1, math.ceil(self.settings.epochs))) for group in self._pack(epoch)]
         self.steps_per_epoch = max(1, round(len(self._pack(0)) / self.per_step))
@@ -189,10 +193,10 @@ class Pairs:
         return {"loss": Loss(total, count, "pair")}
 
     def describe(self) -> str:
-        return f"{len(self.pairs):,} pairs ({self.num_too_long} too long)"
+        return f"{len(self.pairs):,} pairs ({self.num_too_long} too long, {self.num_audited} of audit prompts)"
 
     def summary(self) -> dict:
-        return {"pairs": len(self.pairs), "too_long_pairs": self.num_too_long, "answers": 0}
+        return {"pairs": len(self.pairs), "too_long_pairs": self.num_too_long, "audited_pairs": self.num_audited, "answers": 0}
 
 
 class BestAnswers:

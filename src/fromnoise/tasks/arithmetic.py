@@ -93,6 +93,11 @@ def write(value: Fraction) -> str:
     return f"{float(value):.{MAX_DECIMALS}f}".rstrip("0").rstrip(".")
 
 
+def without_calls(text: str) -> str:
+    """The text as it reads without its calls of the calculator: "48/2 = <<48/2=24>>24" -> "48/2 = 24"."""
+    return _CALL.sub("", text)
+
+
 def equations(text: str) -> list[tuple[str, bool]]:
     """Every equation that the text states in figures, as written, and whether it is true.
 
@@ -101,7 +106,7 @@ def equations(text: str) -> list[tuple[str, bool]]:
     """
     found = []
     calls = _CALL.findall(text)  # "48/2 = <<48/2=24>>24" states the same thing twice
-    plain = _THOUSANDS.sub("", "\n".join([_CALL.sub("", text), *calls]).translate(_SIGNS))
+    plain = _THOUSANDS.sub("", "\n".join([without_calls(text), *calls]).translate(_SIGNS))
     for match in _RUN.finditer(plain):
         run = match.group().strip()
         sides = [side.strip() for side in run.split("=")]

@@ -11,7 +11,7 @@ import random
 import re
 
 from . import forms
-from .arithmetic import equations
+from .arithmetic import equations, without_calls
 from .example import Example, Verdict
 from .splits import all_on_side
 from .text import sentences
@@ -130,11 +130,11 @@ def make(rng: random.Random, a: int, sign: str, b: int, name: str, thing: str, t
 
 
 def verify(check: dict, answer: str) -> Verdict:
-    """Right: every equation is true, and the last sentence with a number holds the result and no other number apart
-    from the operands inside an equation."""
+    """Right: every equation is true, calls of a calculator too, and the last sentence with a number holds the result and no
+    other number apart from the operands inside an equation; a call is no sentence."""
     text = figures(answer)
     stated = equations(text)
-    numbered = [part for part in sentences(text) if re.search(r"\d", part)]
+    numbered = [part for part in sentences(without_calls(text)) if re.search(r"\d", part)]
     correct = False
     if numbered and all(true for _, true in stated) and "?" not in answer:
         last = re.sub(r"[\d+\-*/() ]*\d[\d+\-*/() ]*=(?=\s*\d)", "", numbered[-1])
