@@ -3,8 +3,9 @@
 Every audit puts the same prompts, with the same noise, to the policy. Its answers are kept, so that the truth about each
 moment of the training can be looked up afterwards without the weights of that moment.
 
-An audit model is a reward model as well, and a policy that goes far enough hacks it by the way: its score falls, and later
-rises again while the truth falls on. So it is trusted until it falls for the first time.
+An audit model is a reward model as well, and a policy that goes far enough hacks it by the way: its score stays or falls, and
+later rises again while the truth falls on. So a later policy must be better by more than chance explains (the rule of one standard
+error: Breiman et al. 1984, Classification and Regression Trees, section 3.4.3), and no audit is trusted after a clear fall.
 """
 
 from __future__ import annotations
@@ -24,16 +25,18 @@ from fromnoise.generate.rollout import RowShape, answer_logprobs, rollout_scores
 from fromnoise.model.hf import save_model
 from fromnoise.run.seeds import seed_from
 
-# Standard errors of a clear fall. Each audit is compared with the best so far: of runs that stand still, 2 in 100 seem to fall once in
-# 9 audits, 5 in 17, 11 in 25 (simulated, noise drawn anew for every audit; in truth most of it is shared). 2.58 would be 13, 31 and 50.
+RISE_DEVIATIONS = 1.0  # standard errors by which a later policy must be better to be kept in the place of an earlier one
+# Standard errors of a clear fall. Each audit is compared with the one kept: of runs that stand still, 2 in 100 seem to fall once in 9
+# audits, 5 in 17, 11 in 25 (simulated, noise drawn anew for every audit; in truth most of it is shared). 2.58 would be 13, 31 and 50.
 FALL_DEVIATIONS = 3.3
 
 
 class Audits:
-    """`audits(step, policy)` at each audit; `best` are the weights with the highest `audit_score` so far, of those trusted.
+    """`audits(step, policy)` at each audit; `best` are the weights kept.
 
-    found: one record an audit, {"iteration", "trusted", "audit_score", "audit_reward", "audit_kl_nats", ...}, means over its
-    answers. Not trusted is the first audit that is clearly worse than the best before it, and all that follow.
+    found: one record an audit, {"iteration", "kept", "trusted", "audit_score", "audit_reward", "audit_kl_nats", ...}, means over
+    its answers. kept: better than the one kept before it. Not trusted is the first audit that is clearly worse than the one kept,
+    and all that follow.
     The answers go to train_state/audits/ as they are made, and to `audits.jsonl` in the end (docs/formats.md).
     """
 
@@ -47,8 +50,8 @@ class Audits:
 
     @property
     def chosen(self) -> dict:
-        """The trusted audit with the highest score, the first of equal ones."""
-        return max((one for one in self.found if one["trusted"]), key=lambda one: one["audit_score"])
+        """The last audit that was kept."""
+        return next(one for one in reversed(self.found) if one["kept"])
 
     def _part(self, audit: dict) -> Path:
         return self.parts / f"iteration-{audit['iteration']:06d}.jsonl"
@@ -74,10 +77,12 @@ class Audits:
         result = {"audit_score": float(audit.mean()), "audit_reward": float(reward.mean()), "audit_kl_nats": float(kl.mean()),
                   "audit_entropy_nats": float(masked_mean(entropy, answers.mask)), "audit_answer_tokens": float(answers.lengths.float().mean()),
                   "audit_stopped_frac": float(found.stopped.float().mean())}  # fmt: skip
-        trusted = not self.found or (self.found[-1]["trusted"] and not clearly_below(scores, self.best_scores))
-        if trusted and (not self.found or result["audit_score"] > self.chosen["audit_score"]):
+        change = deviations(scores, self.best_scores) if self.found else math.inf
+        trusted = not self.found or (self.found[-1]["trusted"] and change >= -FALL_DEVIATIONS)
+        kept = trusted and change > RISE_DEVIATIONS
+        if kept:
             self.best, self.best_scores = {name: value.clone() for name, value in policy.state_dict().items()}, scores
-        self.found.append({"iteration": iteration, "trusted": trusted, **result})
+        self.found.append({"iteration": iteration, "kept": kept, "trusted": trusted, **result})
         self.ctx.log(iteration, **result)
 
     def publish(self, policy) -> dict:
@@ -101,9 +106,8 @@ class Audits:
                 "audit_prompts": len(self.prompts)}  # fmt: skip
 
 
-def clearly_below(scores: Sequence[float], best: Sequence[float]) -> bool:
-    """Are answers worse than those of the best audit to the same prompts, beyond what chance explains?"""
-    differences = [score - before for score, before in zip(scores, best, strict=True)]
-    if len(differences) < 2:
-        return False
-    return fmean(differences) < -FALL_DEVIATIONS * stdev(differences) / math.sqrt(len(differences))
+def deviations(scores: Sequence[float], before: Sequence[float]) -> float:
+    """By how many standard errors answers are better than earlier ones to the same prompts (a paired z); infinite where all differ alike."""
+    differences = [score - old for score, old in zip(scores, before, strict=True)]
+    mean, spread = fmean(differences), stdev(differences) if len(differences) > 1 else 0.0
+    return mean * math.sqrt(len(differences)) / spread if spread else math.copysign(math.inf, mean) if mean else 0.0

@@ -156,6 +156,8 @@ def _choice(run: RunData) -> list[Prose]:
             f"The audit model chose the policy of iteration {count(stage.value('chosen_iteration'))} of {count(stage.value('iterations'))}, "
             f"with a score of {number(stage.value('audit_chosen'))}; that of the last is {number(stage.value('audit_last'))}."
         )
+        if stage.value("audit_fell_at") is None and stage.value("audit_last") > stage.value("audit_chosen"):
+            words.append("That is no more than chance explains (one standard error), and the earlier policy is nearer to sft.")
         if stage.value("audit_fell_at") is not None:
             words.append(
                 f"At iteration {count(stage.value('audit_fell_at'))} it scored clearly less (the same prompts), and nothing after that is trusted: an "
