@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import secrets
 import sqlite3
 import threading
@@ -97,6 +98,19 @@ def rater_name(name: object) -> str:
     return plain
 
 
+def make_private(path: Path) -> None:
+    """The file, empty and its owner's alone: it will hold the secret that makes the raters' tokens.
+
+    SQLite gives `-wal` and `-shm` the mode it finds on the file, so that has to be right before the first connection. A
+    file that is there is not opened: closing it again would drop the locks of this process's other connections.
+    """
+    try:
+        os.close(os.open(os.path.realpath(path), os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+    except FileExistsError:
+        if path.stat().st_size == 0:  # not a database yet: it is made one now
+            path.chmod(0o600)
+
+
 class VoteStore:
     """The file, open. One connection, used by one thread at a time."""
 
@@ -105,6 +119,7 @@ class VoteStore:
         self.path = path
         self._lock = threading.RLock()
         try:
+            make_private(path)
             self._db = sqlite3.connect(path, timeout=20, isolation_level=None, check_same_thread=False)
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("PRAGMA synchronous=FULL")
@@ -116,8 +131,7 @@ class VoteStore:
                         db.execute(statement)
                     db.execute("INSERT INTO meta VALUES ('secret', ?)", (secrets.token_hex(32),))
                     db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
-                    path.chmod(0o600)  # the secret makes the raters' tokens
-        except sqlite3.Error as error:
+        except (OSError, sqlite3.Error) as error:
             raise UserError(f"{path}: cannot be used as the file of votes ({error})") from None
         if version not in (0, SCHEMA_VERSION):
             raise UserError(f"{path}: version {version} of the file of votes; this program knows version {SCHEMA_VERSION}")
