@@ -440,6 +440,18 @@ def test_a_folder_is_no_file_to_export_to(tmp_path, capsys):
     assert left.value.code == 2 and "cannot be written (Is a directory); give the name of a file" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("name", [FILE, f"{FILE}-wal", f"{FILE}-shm", f"../run/{FILE}", "link"])
+def test_an_export_does_not_take_the_place_of_the_votes(tmp_path, capsys, name):
+    run = make_run(tmp_path / "run", 8)
+    main_quietly("label", str(run), "--agreement")
+    (run / "link").symlink_to(run / FILE)
+    votes = (run / FILE).read_bytes()
+    with pytest.raises(SystemExit) as left:
+        main(["label", str(run), "--export", str(run / name)])
+    assert left.value.code == 2 and f"--export {run / name}: the votes themselves are kept there" in capsys.readouterr().err
+    assert (run / FILE).read_bytes() == votes and (run / "link").is_symlink()
+
+
 def main_quietly(*arguments: str) -> None:
     with pytest.raises(SystemExit) as left:
         main(list(arguments))

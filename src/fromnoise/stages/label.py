@@ -7,6 +7,7 @@ run can go on meanwhile. Also here: the votes as a file, votes from a file, and 
 
 from __future__ import annotations
 
+import os
 import socket
 import sys
 from collections import Counter
@@ -166,6 +167,8 @@ def print_welcome(store: VoteStore, options: Options, raters: tuple[str, ...], n
 
 def without_page(run_folder: Path, *, import_file: Path | None, export: Path | None, measure: bool) -> None:
     """Import, then export, then agreement: whichever were asked for."""
+    if export is not None:
+        check_export(run_folder / FILE, export)
     store = VoteStore(run_folder / FILE)
     try:
         if import_file is not None:
@@ -182,6 +185,12 @@ def without_page(run_folder: Path, *, import_file: Path | None, export: Path | N
             print(agreement_text(store))
     finally:
         store.close()
+
+
+def check_export(store: Path, export: Path) -> None:
+    """UserError for an export in the place of the votes themselves, or of a file that SQLite keeps beside them."""
+    if os.path.realpath(export) in {os.path.realpath(store) + suffix for suffix in ("", "-wal", "-shm", "-journal")}:
+        raise UserError(f"--export {export}: the votes themselves are kept there and would be lost; give another name, {store.with_name('votes.jsonl')}")
 
 
 def take_file(store: VoteStore, run_folder: Path, path: Path) -> None:
