@@ -1,12 +1,16 @@
-"""The file of votes: who may read it."""
+"""The file of votes: who may read it, and what a file of votes may bring into it."""
 
 from __future__ import annotations
 
+import json
 import os
 
 import pytest
 
+from fromnoise.data.vote_files import export_rows, import_votes
 from fromnoise.data.votes import FILE, VoteStore
+from fromnoise.evaluate.agreement import agreement
+from fromnoise.evaluate.records import write_jsonl
 from fromnoise.run.errors import UserError
 
 
@@ -30,3 +34,36 @@ def test_a_place_where_no_file_can_be_is_said(tmp_path):
     for path in (tmp_path / FILE, tmp_path / "nowhere" / FILE):
         with pytest.raises(UserError, match="cannot be used as the file of votes"):
             VoteStore(path)
+
+
+GOOD = {"prompt": [{"role": "user", "content": "Q"}], "chosen": [{"role": "assistant", "content": "a"}], "rejected": [{"role": "assistant", "content": "b"}],
+        "tie": False, "both_bad": False, "repeated": False, "rater": "ann", "vote": "a-key-0000", "seconds": 2.5}  # fmt: skip
+
+
+def imported(tmp_path, *changes: str) -> tuple[list, list]:
+    """(votes, bad records) of a good line, then one a change: JSON as it would stand in the file, in the place of what it names."""
+    lines = [json.dumps(GOOD)]
+    for number, change in enumerate(changes, start=1):
+        lines.append(json.dumps({**GOOD, "rater": f"rater {number}", "vote": f"a-key-000{number}"})[:-1] + f", {change}}}")  # of two, the last counts
+    (tmp_path / "votes.jsonl").write_text("\n".join(lines) + "\n")
+    store, bad = VoteStore(tmp_path / FILE), []
+    import_votes(store, tmp_path / "votes.jsonl", bad.append)
+    votes = store.votes()
+    write_jsonl(tmp_path / "again.jsonl", export_rows(store.pairs(), votes))
+    assert agreement(votes)["votes"] == len(votes)
+    store.close()
+    return votes, bad
+
+
+def test_a_time_that_no_vote_can_take_is_left_out(tmp_path):
+    seconds = ["1e999", "-1e999", "-5", "NaN", "1e9", "9" * 401, "true", '"2"', "0", "3"]
+    votes, bad = imported(tmp_path, *(f'"seconds": {text}' for text in seconds))
+    assert bad == [] and [vote.seconds for vote in votes] == [2.5, *[None] * 8, 0.0, 3.0]
+
+
+def test_text_that_is_none_costs_no_other_vote(tmp_path):
+    """JSON can spell half a surrogate pair, which no file and no database holds."""
+    changes = [r'"vote": "a-key-\ud8001"', r'"vote": "a-key\u0000001"', r'"reason": "so \ud800"', r'"cast_at": "\udfff2026"']
+    votes, bad = imported(tmp_path, *changes)
+    assert [record.line for record in bad] == [2, 3] and all("is no key" in record.reason for record in bad)
+    assert [(vote.reason, vote.cast_at[:5]) for vote in votes[1:]] == [("so ?", votes[0].cast_at[:5]), (None, "?2026"[:5])]

@@ -370,7 +370,7 @@ def test_export_and_import_keep_everything(store, tmp_path):
             showing = turns.state(rater)["showing"]
             if showing:
                 choice = ("left", "right", "tie", "both_bad", "skip")[number % 5]
-                store.cast(rater, f"{rater[:3]}-{number:05d}", showing["id"], choice, "It says <b>why</b>." if number % 3 else None, 1.25)
+                store.cast(rater, f"{rater[-3:]}-{number:05d}", showing["id"], choice, "It says <b>why</b>." if number % 3 else None, 1.25)
     store.undo("ann", "ann-00001")
     write_jsonl(tmp_path / "votes.jsonl", export_rows(store.pairs(), store.votes()))
     other = VoteStore(tmp_path / "other.sqlite")

@@ -16,7 +16,20 @@ from pathlib import Path
 from fromnoise.data.conversation import messages_of
 from fromnoise.data.preferences import pairs_of, yes_or_no
 from fromnoise.data.readers import BadRecord, OnBad, read_records
-from fromnoise.data.votes import MAX_KEY, MAX_NAME, MAX_REASON, ComparedPair, Vote, VoteStore, compared_pair, rater_name, utc_now
+from fromnoise.data.votes import (
+    MAX_KEY,
+    MAX_NAME,
+    MAX_REASON,
+    ComparedPair,
+    Vote,
+    VoteStore,
+    compared_pair,
+    is_duration,
+    is_key,
+    rater_name,
+    storable,
+    utc_now,
+)
 from fromnoise.run.errors import UserError
 
 
@@ -69,16 +82,17 @@ def own_vote(record: dict) -> tuple[ComparedPair, Vote]:
     if pair.first == pair.second:
         raise ValueError("the two answers are the same")
     key, reason, seconds = record["vote"], record.get("reason"), record.get("seconds")
-    if not isinstance(key, str) or not 8 <= len(key) <= MAX_KEY:
-        raise ValueError(f"vote {key!r} is no key")
+    if not is_key(key):
+        raise ValueError(f"vote {str(key)[: 2 * MAX_KEY]!r} is no key: 8 to {MAX_KEY} printable ASCII characters")
     if reason is not None and (not isinstance(reason, str) or len(reason) > MAX_REASON):
         raise ValueError("reason is not text")
     both_bad, tie, repeated = (yes_or_no(name, record[name]) for name in ("both_bad", "tie", "repeated"))
     choice = "both_bad" if both_bad else "tie" if tie else "first" if chosen == pair.first else "second"
     stood_left = {"chosen": chosen, "rejected": rejected}.get(record.get("left"))
     swapped = None if stood_left is None else stood_left == pair.second
-    seconds = float(seconds) if isinstance(seconds, (int, float)) and not isinstance(seconds, bool) else None
-    cast_at = str(record.get("cast_at") or utc_now())[:40]
+    reason = None if reason is None else storable(reason)
+    seconds = float(seconds) if is_duration(seconds) else None
+    cast_at = storable(str(record.get("cast_at") or utc_now())[:40])
     return pair, Vote(key, pair.key, rater_name(record["rater"]), choice, reason, repeated, swapped, seconds, cast_at)
 
 

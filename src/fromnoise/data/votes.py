@@ -32,6 +32,7 @@ FILE = "labels.sqlite"
 SCHEMA_VERSION = 1
 CHOICES = ("first", "second", "tie", "both_bad", "skip")  # first and second as in ComparedPair, whatever side each stood on
 MAX_NAME, MAX_REASON, MAX_KEY = 40, 2_000, 80
+MAX_SECONDS = 1e9
 
 SCHEMA = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -96,6 +97,20 @@ def rater_name(name: object) -> str:
     if not plain or len(plain) > MAX_NAME or not plain.isprintable():
         raise UserError(f"a rater's name has 1 to {MAX_NAME} printable characters; this is {str(name)[:60]!r}")
     return plain
+
+
+def is_key(key: object) -> bool:
+    return isinstance(key, str) and 8 <= len(key) <= MAX_KEY and key.isascii() and key.isprintable()
+
+
+def is_duration(seconds: object) -> bool:
+    """Seconds that a vote can have taken. JSON also spells negative and infinite numbers, and ones too large for a float."""
+    return isinstance(seconds, (int, float)) and not isinstance(seconds, bool) and 0 <= seconds < MAX_SECONDS
+
+
+def storable(text: str) -> str:
+    """Half a surrogate pair, which JSON can spell, is no text: the database cannot hold it, so a question mark stands in its place."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def make_private(path: Path) -> None:

@@ -29,7 +29,7 @@ from starlette.responses import FileResponse, JSONResponse
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from fromnoise.data.votes import MAX_KEY, MAX_REASON, VoteError, rater_name
+from fromnoise.data.votes import MAX_KEY, MAX_REASON, VoteError, is_duration, is_key, rater_name, storable
 from fromnoise.run.errors import UserError
 from fromnoise.web.guard import MAX_BODY_BYTES, Guard, is_token
 from fromnoise.web.turns import Turns
@@ -111,15 +111,15 @@ class Calls:
             raise VoteError(422, "showing must be the number that came with the pair")
         if reason is not None and (not isinstance(reason, str) or len(reason) > MAX_REASON):
             raise VoteError(422, f"a reason is text of at most {MAX_REASON} characters")
-        if seconds is not None and (isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 <= seconds < 1e9):
+        if seconds is not None and not is_duration(seconds):
             raise VoteError(422, "seconds must be a number that is not negative")
-        reason = (reason or "").encode("utf-8", "replace").decode().strip() or None  # half a surrogate pair is no text
+        reason = storable(reason or "").strip() or None
         self.store.cast(rater, vote_key(body), showing, side, reason, seconds)
 
 
 def vote_key(body: dict) -> str:
     key = body.get("key")
-    if not isinstance(key, str) or not 8 <= len(key) <= MAX_KEY or not key.isascii() or not key.isprintable():
+    if not is_key(key):
         raise VoteError(422, f"key must be 8 to {MAX_KEY} printable characters that the sender made up for this vote")
     return key
 
