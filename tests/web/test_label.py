@@ -40,12 +40,12 @@ def settings(**changes) -> Settings:
 
 
 class Client:
-    """Requests straight into the application, headers and all."""
+    """Requests straight into the application, headers and all. cut: the connection ends before the body does."""
 
     def __init__(self, app):
         self.app = app
 
-    def ask(self, path: str, body=None, method: str | None = None, raw: bytes | None = None, **headers: str) -> tuple[int, dict | str, dict]:
+    def ask(self, path: str, body=None, method: str | None = None, raw: bytes | None = None, cut: bool = False, **headers: str) -> tuple[int, dict | str, dict]:
         method = method or ("GET" if body is None and raw is None else "POST")
         named = {"host": "127.0.0.1:8700", **({"content-type": "application/json"} if method == "POST" else {})}
         named |= {name.replace("_", "-"): value for name, value in headers.items()}
@@ -53,7 +53,7 @@ class Client:
                  "root_path": "", "query_string": b"", "headers": [(name.encode(), value.encode()) for name, value in named.items() if value is not None],
                  "server": ("127.0.0.1", 8700), "client": ("127.0.0.1", 1)}  # fmt: skip
         sent: list[dict] = []
-        incoming = [{"type": "http.request", "body": raw if raw is not None else json.dumps(body).encode(), "more_body": False}]
+        incoming = [{"type": "http.request", "body": raw if raw is not None else json.dumps(body).encode(), "more_body": cut}]
 
         async def receive():
             return incoming.pop(0) if incoming else {"type": "http.disconnect"}
@@ -170,6 +170,10 @@ def test_what_is_no_request_is_refused(store, raw):
 
 def test_a_body_that_is_too_large_is_refused(store):
     assert client(store).ask("/api/state", raw=b"x" * 40_000)[0] == 413
+
+
+def test_a_client_that_leaves_in_the_middle_is_no_error(store):
+    assert client(store).ask("/api/state", raw=b'{"rater"', cut=True)[:2] == (400, "")
 
 
 @pytest.mark.parametrize(

@@ -24,8 +24,8 @@ from typing import Any
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
-from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
@@ -65,19 +65,19 @@ class Calls:
     def __init__(self, turns: Turns, need_token: bool, raters: frozenset[str]):
         self.turns, self.store, self.need_token, self.raters = turns, turns.store, need_token, raters
 
-    async def state(self, request: Request) -> JSONResponse:
+    async def state(self, request: Request) -> Response:
         return await self._call(request, None)
 
-    async def vote(self, request: Request) -> JSONResponse:
+    async def vote(self, request: Request) -> Response:
         return await self._call(request, self._cast)
 
-    async def undo(self, request: Request) -> JSONResponse:
+    async def undo(self, request: Request) -> Response:
         return await self._call(request, lambda rater, body: self.store.undo(rater, vote_key(body)))
 
-    async def unskip(self, request: Request) -> JSONResponse:
+    async def unskip(self, request: Request) -> Response:
         return await self._call(request, lambda rater, body: self.store.take_back_skips(rater))
 
-    async def _call(self, request: Request, act: Callable[[str, dict], None] | None) -> JSONResponse:
+    async def _call(self, request: Request, act: Callable[[str, dict], None] | None) -> Response:
         try:
             body = await read_body(request)
             rater = rater_name(body.get("rater"))
@@ -87,6 +87,8 @@ class Calls:
             if act is not None:
                 await run_in_threadpool(act, rater, body)  # returns after the commit
             return JSONResponse(await run_in_threadpool(self.turns.state, rater))
+        except ClientDisconnect:  # nobody is left to read an answer, and nothing was done
+            return Response(status_code=400)
         except VoteError as error:
             return JSONResponse({"error": str(error)}, error.status)
         except UserError as error:
