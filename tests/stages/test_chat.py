@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 
 import pytest
 
@@ -109,11 +110,22 @@ def test_piped_chat(run_folder):
     assert piped(run_folder, "Hello\n", seed=1) == piped(run_folder, "Hello\n", seed=1)
 
 
+def test_what_pretraining_wrote_goes_on_with_the_text(run_folder, tmp_path):
+    checkpoint = shutil.copytree(run_folder / "base", tmp_path / "base" / "checkpoints" / "step-000001")
+    (tmp_path / "link").symlink_to(run_folder / "base")
+    for folder, is_base in ((run_folder / "base", True), (checkpoint, True), (tmp_path / "link", True), (run_folder / "sft", False)):
+        [(name, found)] = chat.find_models(folder, None, False)
+        assert chat.load_chatter(name, found, SamplingSection(), 0, 4).is_base == is_base, folder
+    assert piped(checkpoint, "Hello").startswith("step-000001: ")
+
+
 def test_targets_that_are_not_there(run_folder, tmp_path):
     for target, options, message in (
         (run_folder / "nothing", {}, "does not exist"), (tmp_path, {}, "holds no finished model"),
         (run_folder, {"stage": "reward"}, "finished: base, sft, rlhf, reason"),
-        (run_folder / "sft", {"compare": True}, "needs a run folder"), (run_folder, {"temperature": -1.0}, r"temperature = -1\.0: .* not negative"),
+        (run_folder / "sft", {"compare": True}, "needs a run folder"), (run_folder / "base", {"stage": "sft"}, "--stage sft needs a run folder"),
+        (run_folder, {"stage": "base", "compare": True}, "--stage base asks for one model and --compare for all"),
+        (run_folder, {"temperature": -1.0}, r"temperature = -1\.0: .* not negative"),
         (run_folder, {"temperature": float("nan")}, "temperature = nan"), (run_folder, {"temperature": float("inf")}, "temperature = inf"),
         (run_folder, {"top_p": 0.0}, r"top_p = 0\.0: .* greater than 0"), (run_folder, {"top_p": 2.0}, r"top_p = 2\.0: .* less than or equal to 1"),
     ):  # fmt: skip

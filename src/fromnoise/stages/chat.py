@@ -106,12 +106,16 @@ class Chatter:
 
 def find_models(target: Path, stage: str | None, compare: bool) -> list[tuple[str, Path]]:
     """(name, model folder) of what to talk to: a model folder itself, or a run's latest stage, the named one, or all."""
+    if stage and compare:
+        raise UserError(f"--stage {stage} asks for one model and --compare for all of them; give one of the two")
     if not target.exists():
         raise UserError(f"{target} does not exist; give a run folder (runs/world) or a model folder (runs/world/sft)")
     if (target / "config.json").exists():
         if compare:
             raise UserError(f"--compare needs a run folder; {target} is a single model folder")
-        return [(stage or target.resolve().name, target)]
+        if stage:
+            raise UserError(f"--stage {stage} needs a run folder; {target} is a single model folder: leave --stage out")
+        return [(target.resolve().name, target)]
     there = [(name, target / name) for name in MODEL_STAGES if (target / name / "config.json").exists()]
     if not there:
         raise UserError(f"{target} holds no finished model (looked for {', '.join(MODEL_STAGES)}); `fromnoise run` makes them")
@@ -121,6 +125,11 @@ def find_models(target: Path, stage: str | None, compare: bool) -> list[tuple[st
             raise UserError(f"{target} has no finished stage {stage!r}; finished: {', '.join(name for name, _ in there)}")
         return chosen
     return there if compare else there[-1:]
+
+
+def is_base_model(folder: Path) -> bool:
+    """Whether pretraining wrote it, `base` or `base/checkpoints/step-...`: the tokenizer knows the chat template, the model never saw it."""
+    return any("base" in (path.name, path.parent.parent.name if path.parent.name == "checkpoints" else "") for path in (folder.absolute(), folder.resolve()))
 
 
 def load_chatter(name: str, folder: Path, sampling: SamplingSection, seed: int, max_new_tokens: int | None) -> Chatter:
@@ -136,7 +145,7 @@ def load_chatter(name: str, folder: Path, sampling: SamplingSection, seed: int, 
     if new_tokens >= context:
         raise UserError(f"--max-new-tokens {new_tokens} leaves no room in a context of {context} tokens")
     engine = Engine(model, max_batch=1)
-    return Chatter(name, tokenizer, engine, context, name == "base", sampling.model_copy(update={"max_new_tokens": new_tokens}), seed)
+    return Chatter(name, tokenizer, engine, context, is_base_model(folder), sampling.model_copy(update={"max_new_tokens": new_tokens}), seed)
 
 
 def run(
