@@ -110,6 +110,22 @@ def test_piped_chat(run_folder):
     assert piped(run_folder, "Hello\n", seed=1) == piped(run_folder, "Hello\n", seed=1)
 
 
+@pytest.mark.parametrize("errors", ["strict", "surrogateescape"])
+def test_a_line_that_is_no_text_costs_no_other(run_folder, errors):
+    out = io.StringIO()
+    lines = io.TextIOWrapper(io.BytesIO(b"Hello\nbad \xff\nH\xc3\xa9llo\r\nbad \xc3\nHello"), encoding="utf-8", errors=errors)
+    chat.run(run_folder, stage="sft", stdin=lines, stdout=out, max_new_tokens=4)
+    starts = [line.partition(" ")[0] for line in out.getvalue().split("\n") if line.startswith(("sft: ", "(a line that is not UTF-8"))]
+    assert starts == ["sft:", "(a", "sft:", "(a", "sft:"]
+
+
+def test_closed_input_is_empty(run_folder, monkeypatch):
+    out = io.StringIO()
+    monkeypatch.setattr("sys.stdin", None)  # as Python has it after `<&-`
+    chat.run(run_folder, stage="sft", stdout=out)
+    assert out.getvalue() == ""
+
+
 def test_what_pretraining_wrote_goes_on_with_the_text(run_folder, tmp_path):
     checkpoint = shutil.copytree(run_folder / "base", tmp_path / "base" / "checkpoints" / "step-000001")
     (tmp_path / "link").symlink_to(run_folder / "base")

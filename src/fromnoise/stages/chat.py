@@ -14,6 +14,7 @@ with it; it does not see earlier messages.
 from __future__ import annotations
 
 import codecs
+import io
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -161,7 +162,7 @@ def run(
     stdout: TextIO | None = None,
 ) -> None:
     """Chat until the input ends. Raises UserError for a target that is not there, and for settings that cannot be meant."""
-    stdin, stdout = stdin or sys.stdin, stdout or sys.stdout
+    stdin, stdout = stdin or sys.stdin or io.StringIO(), stdout or sys.stdout or io.StringIO()  # Python has None for one that is closed
     asked = {"temperature": temperature, "top_p": top_p, "max_new_tokens": max_new_tokens}
     sampling = sampling_of(**{name: value for name, value in asked.items() if value is not None})
     chatters = [load_chatter(n, folder, sampling, seed, max_new_tokens) for n, folder in find_models(Path(target), stage, compare)]
@@ -193,13 +194,17 @@ def _messages(stdin: TextIO, stdout: TextIO, on_terminal: bool) -> Iterator[str]
     if on_terminal:
         with suppress(ImportError):  # arrow keys and history at the prompt, where Python has them
             import readline  # noqa: F401
+    if isinstance(stdin, io.TextIOWrapper):
+        with suppress(io.UnsupportedOperation):  # something was read from it already
+            stdin.reconfigure(errors="surrogateescape")  # a strict decoder drops, with one bad byte, every line that it was handed at once
     while True:
         try:
             line = input("\nyou: ") if on_terminal and stdin is sys.stdin else stdin.readline()
+            line.encode()  # fails for bytes that were no text
         except (EOFError, KeyboardInterrupt):
             print(file=stdout)
             return
-        except UnicodeDecodeError:
+        except UnicodeError:
             print("(a line that is not UTF-8 was passed over)", file=stdout)
             continue
         if not on_terminal and line == "":
