@@ -98,6 +98,28 @@ def test_mistakes_are_one_message(capsys, tmp_path, monkeypatch, arguments, mess
     assert list(tmp_path.iterdir()) == []  # nothing was made on the way
 
 
+def written_to(output, folder: Path, command: str, unbuffered: str) -> subprocess.CompletedProcess:
+    environment = {**ENVIRONMENT, "PYTHONUNBUFFERED": unbuffered}
+    return subprocess.run([sys.executable, "-m", "fromnoise", command], env=environment, cwd=folder, stdout=output, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full here")
+@pytest.mark.parametrize("unbuffered", ["", "1"])  # the full disk shows at the end, or at the first line
+@pytest.mark.parametrize("command", ["ls", "--version", "--help"])
+def test_output_that_cannot_be_written_is_one_message(tmp_path, command, unbuffered):
+    with open("/dev/full", "w") as full:
+        done = written_to(full, tmp_path, command, unbuffered)
+    assert (done.returncode, done.stderr) == (2, "fromnoise: the output cannot be written (No space left on device); free some space, or write elsewhere\n")
+
+
+def test_output_that_nobody_reads_is_no_error(tmp_path):
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = written_to(writing, tmp_path, "ls", unbuffered="")
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_cuda_is_there_or_plainly_refused(capsys, tmp_path, monkeypatch):
     import torch
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import io
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from fromnoise.pipeline import STAGES, Stage
-from fromnoise.run.errors import EXIT_INTERRUPTED, EXIT_USER_ERROR, Interrupted, UserError, Waiting
+from fromnoise.run.errors import EXIT_INTERRUPTED, EXIT_USER_ERROR, Interrupted, UserError, Waiting, is_disk_full
 
 if TYPE_CHECKING:
     from fromnoise.run.folder import RunFolder
@@ -254,12 +255,28 @@ def _need_run(folder: Path) -> None:
         raise UserError(f"{folder}: not a run folder (no recipe.toml); `fromnoise ls` lists the runs")
 
 
+def _run_verb(arguments: list[str] | None) -> Any:
+    """The verb, and all that it printed on its way out: a full disk or a closed pipe shows here, not when Python ends."""
+    try:
+        return app(args=arguments)
+    except SystemExit:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+        raise
+
+
+def _give_up_output() -> None:
+    """Close what cannot be written: Python would try once more at its end, complain, and exit with 120."""
+    with suppress(OSError):
+        sys.stdout.close()
+
+
 def main(arguments: list[str] | None = None) -> Any:
     """The console script. Exit codes: 0 done or waiting for people, 2 something to mend (one message, no traceback), 130 stopped by Ctrl-C or SIGTERM."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a file name need not be text in the terminal's encoding
     try:
-        return app(args=arguments)
+        return _run_verb(arguments)
     except UserError as error:
         print(f"fromnoise: {error}", file=sys.stderr)
         raise SystemExit(EXIT_USER_ERROR) from None
@@ -273,4 +290,12 @@ def main(arguments: list[str] | None = None) -> Any:
         raise SystemExit(EXIT_INTERRUPTED) from None
     except BrokenPipeError:  # `fromnoise ls | head`
         sys.stderr.close()
+        _give_up_output()
         raise SystemExit(0) from None
+    except OSError as error:
+        if not is_disk_full(error):
+            raise
+        what = error.filename or "the output"
+        print(f"fromnoise: {what} cannot be written ({error.strerror or error}); free some space, or write elsewhere", file=sys.stderr)
+        _give_up_output()
+        raise SystemExit(EXIT_USER_ERROR) from None
