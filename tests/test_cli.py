@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
 import time
@@ -147,6 +148,24 @@ def test_ls_and_a_finished_run(capsys, tmp_path, monkeypatch):
         assert code == 0 and "stale    sft.epochs 2.0 -> 9.0" in out
         code, _, err = fromnoise(capsys, "run", "runs/one", "sft.epochs=9")
         assert code == 2 and "--rerun" in err and "sft.epochs 2.0 -> 9.0" in err
+
+
+def test_ls_shows_a_name_without_doing_what_it_says(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("a\x1b[2J", "b\nc\td", "plain"):
+        (tmp_path / "runs" / name).mkdir(parents=True)
+        (tmp_path / "runs" / name / "recipe.toml").write_text("nothing = 1\n")
+    out = fromnoise(capsys, "ls")[1]
+    assert [line.partition("  ")[0] for line in out.splitlines()] == ["a\u241b[2J", "b\u240ac\u2409d", "plain"] and "\x1b" not in out
+
+
+def test_commands_to_copy_hold_the_path_as_a_shell_reads_it(capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr("fromnoise.run.execute.execute", lambda *arguments, **options: None)
+    monkeypatch.setattr("fromnoise.run.execute.make_report", lambda run, console: run.path / "report.html")
+    folder = str(tmp_path / "my run; it's")
+    lines = fromnoise(capsys, "run", "smoke", "--run-dir", folder)[1].splitlines()
+    commands = [shlex.split(line.partition(":")[2]) for line in lines if "fromnoise chat" in line]
+    assert commands == [["fromnoise", "chat", folder], ["fromnoise", "chat", folder, "--compare"]]
 
 
 def test_plan_knows_the_machine(capsys):

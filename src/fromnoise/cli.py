@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shlex
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -149,6 +150,7 @@ def label_command(
 @app.command("ls", rich_help_panel="Look at a run")
 def ls_command(folder: Annotated[Path, typer.Argument(help="The folder that holds the runs.")] = Path("runs")) -> None:
     """The runs there are, and the state of each one's stages."""
+    from fromnoise.evaluate.text import visible
     from fromnoise.run.folder import RunFolder
     from fromnoise.run.recipe_load import load_recipe
     from fromnoise.run.verdict import verdicts
@@ -162,7 +164,7 @@ def ls_command(folder: Annotated[Path, typer.Argument(help="The folder that hold
             states = "  ".join(f"{item.stage.verb} {item.state}" for item in verdicts(RunFolder(path), load_recipe(path)))
         except UserError as error:
             states = f"cannot be read: {str(error).splitlines()[0]}"
-        print(f"{path.name:<{width}}  {states}")
+        print(visible(f"{path.name:<{width}}  {states}").replace("\n", "\u240a").replace("\t", "\u2409"))  # a folder's name may hold anything: one line a run
 
 
 @app.command("plan", rich_help_panel="The whole pipeline")
@@ -213,7 +215,8 @@ def _execute(recipe: Recipe, run: RunFolder, verb: str | None, rerun: bool, quie
         report = make_report(run, console)
         if missing := missing_data(recipe):
             print(f"\nthe run ends with {stages_of(recipe)[-1].writes[0]}/: to go on, give {missing}")
-        print(f"\ntalk to it:       fromnoise chat {run.path}\nside by side:     fromnoise chat {run.path} --compare\nread the report:  {report}")
+        chat = f"fromnoise chat {shlex.quote(str(run.path))}"
+        print(f"\ntalk to it:       {chat}\nside by side:     {chat} --compare\nread the report:  {report}")
     process.leave()
 
 

@@ -15,6 +15,7 @@ from fromnoise.data.vote_files import export_rows, import_votes
 from fromnoise.data.votes import FILE, VoteStore, compared_pair, rater_name
 from fromnoise.evaluate.records import read_jsonl, write_jsonl
 from fromnoise.run.errors import UserError
+from fromnoise.stages.label import compared_of, pairs_of_run
 from fromnoise.web.guard import Guard, own_names, token_for
 from fromnoise.web.label import STATIC, create_app
 from fromnoise.web.turns import REPEAT_GAP, Settings, Turns
@@ -425,8 +426,6 @@ def test_votes_of_other_forms_and_what_is_none(store, tmp_path):
 def test_the_command_exports_imports_and_measures(tmp_path, capsys):
     run = make_run(tmp_path / "run", 8)
     store = VoteStore(run / FILE)
-    from fromnoise.stages.label import compared_of, pairs_of_run
-
     label_all(Turns(store, [compared_of(pair) for pair in pairs_of_run(run).values()], settings(shared_frac=1.0)), ("ann", "ben"), 8)
     store.close()
     main_quietly("label", str(run), "--export", str(tmp_path / "votes.jsonl"), "--agreement")
@@ -436,6 +435,9 @@ def test_the_command_exports_imports_and_measures(tmp_path, capsys):
     assert "16 votes taken" in capsys.readouterr().out
     main_quietly("label", str(make_run(tmp_path / "smaller", 5)), "--import", str(tmp_path / "votes.jsonl"))
     assert "3 pairs with votes are not among this run's 5" in capsys.readouterr().out
+    (tmp_path / "votes.jsonl").rename(tmp_path / "my votes.jsonl")
+    main_quietly("label", str(make_run(tmp_path / "spaced", 5)), "--import", str(tmp_path / "my votes.jsonl"))
+    assert f"set 'data.preferences={tmp_path}/my votes.jsonl'\n" in capsys.readouterr().out
 
 
 def test_a_folder_is_no_file_to_export_to(tmp_path, capsys):
@@ -467,6 +469,10 @@ def test_a_run_without_pairs_says_how_to_make_them(tmp_path, capsys):
     with pytest.raises(SystemExit) as left:
         main(["label", str(tmp_path)])
     assert left.value.code == 2 and "prefer.raters=people" in capsys.readouterr().err
+    spaced = tmp_path / "my run"
+    spaced.mkdir()
+    with pytest.raises(UserError, match=f"`fromnoise prefer '{spaced}' prefer.raters=people`"):
+        pairs_of_run(spaced)
 
 
 def test_another_file_in_its_place_is_refused(tmp_path):

@@ -8,6 +8,7 @@ run can go on meanwhile. Also here: the votes as a file, votes from a file, and 
 from __future__ import annotations
 
 import os
+import shlex
 import socket
 import sys
 from collections import Counter
@@ -100,9 +101,8 @@ def pairs_of_run(run_folder: Path) -> dict[str, dict]:
     path = folder / "unlabelled.jsonl" if (folder / "unlabelled.jsonl").exists() else folder / "pairs.jsonl"
     found = comparable(read_jsonl(path), Counter())
     if not found:
-        raise UserError(
-            f"{folder} holds no pairs to compare yet; make them with `fromnoise prefer {run_folder} prefer.raters=people` (it samples the answers, then waits)"
-        )
+        command = f"fromnoise prefer {shlex.quote(str(run_folder))} prefer.raters=people"
+        raise UserError(f"{folder} holds no pairs to compare yet; make them with `{command}` (it samples the answers, then waits)")
     return found
 
 
@@ -209,7 +209,7 @@ def take_file(store: VoteStore, run_folder: Path, path: Path) -> None:
     foreign = {vote.pair for vote in store.votes()} - set(mine)
     if foreign:
         print(f"{len(foreign):,} pairs with votes are not among this run's {len(mine):,}: they are kept, exported and count for agreement, but prefer learns "
-              f"from its own pairs; to train on a file of pairs, set data.preferences={path}")  # fmt: skip
+              f"from its own pairs; to train on a file of pairs, set {shlex.quote(f'data.preferences={path}')}")  # fmt: skip
 
 
 def agreement_text(store: VoteStore) -> str:
