@@ -127,8 +127,35 @@ def test_a_single_stage(tmp_path):
     assert (tmp_path / "run/made.old-1").exists()
 
 
-def toy_run_verb(folder, verb, **options):
-    toy_run(folder, verb=verb, **options)
+def test_a_single_stage_leaves_the_settings_of_the_others_alone(run):
+    kept = (run / "recipe.toml").read_text()
+    for rerun in (False, True):
+        with pytest.raises(UserError, match=r"learn: sft\.epochs 2\.0 -> 3\.0\nNothing was overwritten.*--name NAME"):
+            toy_run_verb(run, "make", "sft.epochs=3", rerun=rerun)
+    with pytest.raises(UserError, match=r"make: prepare\.min_chars 40 -> 7"):
+        toy_run_verb(run, "learn", "prepare.min_chars=7")
+    toy_run_verb(run, "make", "reward.epochs=3")  # nothing is done, so nothing is written
+    assert (run / "recipe.toml").read_text() == kept and not (run / "made.old-1").exists()
+    toy_run_verb(run, "make", "seed=1", rerun=True)  # its own setting as well: what follows is made again with the same
+    toy_run_verb(run, "learn", "seed=1", "sft.epochs=3", "reward.epochs=3", rerun=True)
+    assert toy_verdicts(run, "seed=1", "sft.epochs=3") == {"make": "done", "learn": "done"}
+    assert "seed = 1\n" in (run / "recipe.toml").read_text()
+
+
+def test_a_single_stage_may_change_what_is_not_made_yet_and_keep_what_was_stale(run):
+    os.rename(run / "learnt", run / "elsewhere")
+    toy_run_verb(run, "make", "prepare.max_chars=999", "sft.epochs=3", rerun=True)
+    assert toy_verdicts(run, "prepare.max_chars=999", "sft.epochs=3") == {"make": "done", "learn": "missing"}
+    assert "epochs = 3.0" in (run / "recipe.toml").read_text()
+    os.rename(run / "elsewhere", run / "learnt")  # made with epochs = 2, which the run's recipe no longer says
+    toy_run_verb(run, "make", "prepare.max_chars=998", "sft.epochs=3", rerun=True)
+    (run / "recipe.toml").unlink()
+    with pytest.raises(UserError, match=r"learn: sft\.epochs 2\.0 -> 3\.0"):
+        toy_run_verb(run, "make", "prepare.max_chars=998", "sft.epochs=3")
+
+
+def toy_run_verb(folder, verb, *settings, **options):
+    toy_run(folder, *settings, verb=verb, **options)
 
 
 def test_lineage_and_environment_are_kept(run):

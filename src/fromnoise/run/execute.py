@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import shlex
 import subprocess
 import sys
 import time
@@ -15,13 +16,27 @@ from fromnoise.run.console import Console, describe, duration
 from fromnoise.run.context import StageContext
 from fromnoise.run.errors import Interrupted, UserError, Waiting, is_disk_full
 from fromnoise.run.files import write_atomic
-from fromnoise.run.folder import RunFolder, environment
+from fromnoise.run.folder import RunFolder, environment, stage_of
 from fromnoise.run.interrupts import Interrupts
 from fromnoise.run.machine import COMPILE_PAYS_S, prepare_environment, release_memory, resolve_device
 from fromnoise.run.recipe import Recipe
 from fromnoise.run.recipe_check import check_shapes
-from fromnoise.run.recipe_load import to_toml
-from fromnoise.run.verdict import Verdict, check_user_files, config_of, has_documents, inputs_of, missing_data, reads, required, stages_of, verdict, verdicts
+from fromnoise.run.recipe_load import load_recipe, to_toml
+from fromnoise.run.verdict import (
+    Verdict,
+    check_user_files,
+    config_changes,
+    config_of,
+    has_documents,
+    input_changes,
+    inputs_of,
+    missing_data,
+    reads,
+    required,
+    stages_of,
+    verdict,
+    verdicts,
+)
 from fromnoise.tasks.problems import BY_NUMBER
 
 
@@ -49,6 +64,7 @@ def execute(
         follow(recipe, run, process, allow_different_numerics)
         return
     if verb is not None:
+        refuse_elsewhere(recipe, run, verb)
         required(run, recipe, verb, verdicts(run, recipe))  # before a folder is made for nothing
     run.create()
     with run.lock():
@@ -56,7 +72,8 @@ def execute(
         todo = [item for item in found if verb in (None, item.stage.verb)]
         if not rerun:
             refuse_stale(todo, run)
-        write_atomic(run.path / "recipe.toml", to_toml(recipe))
+        if verb is None or rerun or any(item.state != "done" for item in todo) or not (run.path / "recipe.toml").exists():
+            write_atomic(run.path / "recipe.toml", to_toml(recipe))  # a verb that has nothing to do changes nothing
         run.write_info(name=run.path.name, seed=recipe.seed, waiting=None, **environment())
         warming = start_warming(recipe, todo)
         try:
@@ -203,6 +220,39 @@ def refuse_stale(found: list[Verdict], run: RunFolder) -> None:
         raise UserError(
             f"{run.path} was made with other inputs or settings:\n{listed}\n"
             f"Nothing was overwritten. --rerun moves the old folders aside and makes these stages again; --name NAME makes another run."
+        )
+
+
+def refuse_elsewhere(recipe: Recipe, run: RunFolder, verb: str) -> None:
+    """Raise UserError for settings that make another stage stale than the one asked for: the recipe written with it is the whole run's.
+
+    A setting that the stage has too (seed, budget) was meant for it; what is stale by the recipe that lies in the run is not this call's doing.
+    """
+    own = stage_of(verb).config
+
+    def changes(given: Recipe) -> dict[str, list[str]]:
+        found = {}
+        for stage in stages_of(given):
+            if stage.verb != verb and (record := run.record(stage)) is not None:
+                user_files = inputs_of(run, given, stage, leave_out=tuple(reads(given, stage)))
+                found[stage.verb] = config_changes(record, config_of(given, stage)) + input_changes(record, user_files)
+        return found
+
+    def is_own(change: str) -> bool:
+        key = change.removeprefix("input ").split()[0]
+        return any(key == name or key.startswith(f"{name}.") for name in own)
+
+    try:
+        before = changes(load_recipe(run.path / "recipe.toml"))
+    except UserError:  # no recipe there, or one that names files which are gone: every change is new
+        before = {}
+    found = {other: [change for change in listed if change not in before.get(other, ()) and not is_own(change)] for other, listed in changes(recipe).items()}
+    if any(found.values()):
+        listed = "\n".join(f"  {other}: {'; '.join(new)}" for other, new in found.items() if new)
+        raise UserError(
+            f"{run.path}: {verb} alone would leave stages that were made with other settings:\n{listed}\n"
+            f"Nothing was overwritten. `fromnoise {verb} {shlex.quote(str(run.path))}` takes the run's own settings; `fromnoise run` or these stages' own "
+            f"verbs with --rerun make them again with new ones; --name NAME makes another run."
         )
 
 
