@@ -24,14 +24,14 @@ def people(tmp_path, monkeypatch):
         toy.run_learn(ctx)
 
     monkeypatch.setattr(toy_learn, "run", learn)
-    return tmp_path / "run"
+    return tmp_path / "my run"  # what is offered to copy is quoted
 
 
 def test_a_run_that_waits_goes_on_when_there_is_enough(people):
     for count in (0, 3):
         if count:
             (people / "labelled.txt").write_text(str(count))
-        with pytest.raises(Waiting, match=f"waiting: {count} of 5 pairs labelled\n.*write labelled.txt\n.*fromnoise run {people}"):
+        with pytest.raises(Waiting, match=f"waiting: {count} of 5 pairs labelled\n.*write labelled.txt\n.*fromnoise run '{people}'"):
             toy_run(people)
         assert toy_verdicts(people) == {"make": "done", "learn": f"waiting  {count} of 5 pairs labelled when last asked"}
         assert json.loads((people / "run.json").read_text())["waiting"] == f"{count} of 5 pairs labelled"

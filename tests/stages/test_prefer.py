@@ -155,14 +155,14 @@ def cast(run, pairs, choices, rater="ann"):
 
 
 def test_people_are_waited_for(tmp_path):
-    run, settings = small_run.make(tmp_path / "run"), small_run.recipe(prefer=PEOPLE)
+    run, settings = small_run.make(tmp_path / "my run"), small_run.recipe(prefer=PEOPLE)
     with pytest.raises(Waiting, match=r"^0 of \d+ pairs labelled"):
         small_run.do(run, "prefer", settings)
     pairs = read_jsonl(run.path / "prefer" / "unlabelled.jsonl")
     cast(run, pairs[:3], [0, "tie", 1])
     with pytest.raises(Waiting, match=f"^3 of {len(pairs)} pairs") as wait:
         small_run.do(run, "prefer", settings)
-    assert wait.value.how == f"fromnoise label {run.path}"
+    assert wait.value.how == f"fromnoise label '{run.path}'"
     cast(run, pairs[3:], [n % 2 for n in range(3, len(pairs))])
     cast(run, pairs[:1], ["both_bad"], "ben")
     done = small_run.do(run, "prefer", settings)

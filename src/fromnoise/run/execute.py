@@ -88,10 +88,11 @@ def execute(
                     earlier.append(now)
         except (Interrupted, KeyboardInterrupt) as stop:
             reason = str(stop) or "Ctrl-C"
-            raise Interrupted(f"{reason}. Go on with: fromnoise {verb or 'run'} {run.path}") from None
+            raise Interrupted(f"{reason}. Go on with: fromnoise {verb or 'run'} {shlex.quote(str(run.path))}") from None
         except Waiting as wait:
             run.write_info(waiting=str(wait))
-            raise Waiting(f"waiting: {wait}\n  label them:   {wait.how}\n  then go on:   fromnoise {verb or 'run'} {run.path}") from None
+            then = f"fromnoise {verb or 'run'} {shlex.quote(str(run.path))}"
+            raise Waiting(f"waiting: {wait}\n  label them:   {wait.how}\n  then go on:   {then}") from None
         finally:
             process.broadcast(None)
             run.hashes.save()

@@ -12,6 +12,7 @@ Over-long rule: the oldest turns are cut until prompt and answer fit a row, else
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections import Counter
 
@@ -224,7 +225,7 @@ def choose_by_people(ctx, pairs: list[dict], counts: Counter) -> tuple[list[dict
     votes = [vote for vote in read_votes(ctx.run.path / VOTES) if vote.pair in found]
     num_labelled, wanted = len({vote.pair for vote in votes}), min(ctx.recipe.prefer.num_labelled or len(found), len(found))
     if num_labelled < wanted:
-        raise Waiting(f"{num_labelled} of {wanted} pairs labelled", how=f"fromnoise label {ctx.run.path}")
+        raise Waiting(f"{num_labelled} of {wanted} pairs labelled", how=f"fromnoise label {shlex.quote(str(ctx.run.path))}")
     write_jsonl(ctx.folder / "labels.jsonl", export_rows({key: compared_of(pair) for key, pair in found.items()}, votes))
     counts["votes"] = len(votes)
     return labelled(found, votes), people_summary(votes)
