@@ -264,6 +264,23 @@ def test_groups_of_one_answer_are_refused_at_once(method):
     check_recipe(load_recipe("world", ["rlhf.method=ppo", "rlhf.group_size=1"]), None)  # ppo has no groups
 
 
+def test_practice_in_groups_of_one_answer_is_refused_where_there_is_any(tmp_path):
+    with pytest.raises(UserError, match=r"reason\.group_size = 1: GRPO compares .* raise reason\.group_size"):
+        check_recipe(load_recipe("world", ["reason.group_size=1"]), None)
+    check_recipe(load_recipe("world", ["reason.group_size=1"]), "rlhf")
+    check_recipe(load_recipe("text", [f"data.path={tmp_path}", "reason.group_size=1"]), None)  # which ends with the base model
+
+
+@pytest.mark.parametrize("key", ["prefer.audit_frac", "prefer.held_out_frac", "reward.validation_frac"])
+def test_splits_with_an_empty_side_are_refused_before_any_work(key, tmp_path):
+    for frac in ("0", "1"):
+        for verb in (None, key.split(".")[0], "reward"):
+            with pytest.raises(UserError, match=rf"{key} = {frac}\.0: reward needs pairs on both sides"):
+                check_recipe(load_recipe("world", [f"{key}={frac}"]), verb)
+        check_recipe(load_recipe("world", [f"{key}={frac}"]), "sft")
+        check_recipe(load_recipe("text", [f"data.path={tmp_path}", f"{key}={frac}"]), None)
+
+
 @pytest.mark.parametrize(("setting", "message"), [
     ("model.num_heads=4", r"model\.num_heads \(4\) must be a multiple of num_kv_heads \(3\)"), ("model.head_size=63", r"model\.head_size must be even"),
     ("pretrain.batch_tokens=100", r"pretrain\.batch_tokens = 100 is less than one row"), ("sft.micro_batch_rows=7", r"sft\.micro_batch_rows = 7 does"),

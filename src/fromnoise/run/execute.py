@@ -20,7 +20,7 @@ from fromnoise.run.folder import RunFolder, environment, stage_of
 from fromnoise.run.interrupts import Interrupts
 from fromnoise.run.machine import COMPILE_PAYS_S, prepare_environment, release_memory, resolve_device
 from fromnoise.run.recipe import Recipe
-from fromnoise.run.recipe_check import check_shapes
+from fromnoise.run.recipe_check import check_learnable, check_shapes
 from fromnoise.run.recipe_load import load_recipe, to_toml
 from fromnoise.run.verdict import (
     Verdict,
@@ -204,11 +204,7 @@ def check_recipe(recipe: Recipe, verb: str | None, world_size: int = 1) -> None:
     check_shapes(recipe, verb, world_size)
     if recipe.data.world and (unknown := set(recipe.reason.levels) - (known := set(BY_NUMBER))):
         raise UserError(f"reason.levels: there is no level {', '.join(map(str, sorted(unknown)))}; the world's are {', '.join(map(str, sorted(known)))}")
-    if recipe.rlhf.method in ("grpo", "rloo") and recipe.rlhf.group_size < 2:
-        raise UserError(
-            f"rlhf.group_size = {recipe.rlhf.group_size}: {recipe.rlhf.method} compares answers to the same prompt, so that it needs at least 2; "
-            f"raise rlhf.group_size, or set rlhf.method=ppo"
-        )
+    check_learnable(recipe, verb)
     if recipe.device not in ("auto", "cpu"):
         resolve_device(recipe.device)
 

@@ -1,4 +1,4 @@
-"""What a recipe's types cannot say of the model's shape and the rows it is fed, found before any work is done."""
+"""What a recipe's types cannot say of the model's shape, the rows it is fed and how data is divided, found before any work is done."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from fromnoise.run.errors import UserError
 from fromnoise.run.recipe import Recipe
 from fromnoise.run.verdict import stages_of
 
+SPLITS = {"prefer.audit_frac": ("prefer", "reward"), "prefer.held_out_frac": ("prefer", "reward"), "reward.validation_frac": ("reward",)}
 FEEDS_ROWS = ("pretrain", "sft", "prefer", "reward", "rlhf", "reason")
 
 
@@ -26,6 +27,29 @@ def check_shapes(recipe: Recipe, verb: str | None, world_size: int) -> None:
         if name in todo:
             section = getattr(recipe, name)
             StepRows(name, section.batch_tokens, section.row_tokens, section.micro_batch_rows, getattr(section, beside), world_size=world_size)
+
+
+def check_learnable(recipe: Recipe, verb: str | None) -> None:
+    """That there is something on each side of what is compared or divided, where it is to be made. Raises UserError naming the setting."""
+    made = {stage.verb for stage in stages_of(recipe)}
+    todo = made if verb is None else made & {verb}
+    if recipe.rlhf.method in ("grpo", "rloo") and recipe.rlhf.group_size < 2:
+        raise UserError(
+            f"rlhf.group_size = {recipe.rlhf.group_size}: {recipe.rlhf.method} compares answers to the same prompt, so that it needs at least 2; "
+            f"raise rlhf.group_size, or set rlhf.method=ppo"
+        )
+    if "reason" in todo and recipe.reason.group_size < 2:
+        raise UserError(
+            f"reason.group_size = {recipe.reason.group_size}: GRPO compares answers to the same problem, so that it needs at least 2; raise reason.group_size"
+        )
+    for key, verbs in SPLITS.items():
+        section, name = key.split(".")
+        frac = getattr(getattr(recipe, section), name)
+        if "reward" in made and todo.intersection(verbs) and not 0 < frac < 1:
+            raise UserError(
+                f"{key} = {frac}: reward needs pairs on both sides of every split (reward and audit model, trained and held out or validated); "
+                f"give a fraction between 0 and 1, neither of them"
+            )
 
 
 def check_rows(recipe: Recipe, verbs: set[str], context_tokens: int, context: str) -> None:
