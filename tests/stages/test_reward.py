@@ -315,5 +315,14 @@ def test_too_few_pairs_is_a_user_error(made, tmp_path):
     again = again_from(run, tmp_path / "run")
     lines = (again.path / "prefer" / "pairs.jsonl").read_text().splitlines(keepends=True)
     (again.path / "prefer" / "pairs.jsonl").write_text("".join(lines[:2]))
-    with pytest.raises(UserError, match=r"too few .*reward\.validation_frac"):
-        small_run.do(again, "reward", settings)
+    people = {**small_run.RECIPE["prefer"], "raters": "people"}
+    for changed, advice in (
+        ({}, r"raise prefer\.num_pairs = 100, or"),
+        ({"budget": "10m"}, r"raise budget = '10m' \(beside it prefer\.num_pairs does not count\), or"),
+        ({"prefer": {**people, "num_labelled": 2}}, r"raise prefer\.num_labelled = 2 and label more pairs \(for more to label, raise prefer\.num_pairs = 60\)"),
+        ({"prefer": people}, r"raise prefer\.num_pairs = 60, or"),  # all there are were labelled
+        ({"data": {"preferences": "a.jsonl", "conversations": ["b.jsonl"]}}, r"give more pairs than data\.preferences = 'a\.jsonl' holds, or"),
+    ):
+        with pytest.raises(UserError, match=rf"too few .*{advice}.*reward\.validation_frac"):
+            small_run.do(again, "reward", settings.model_copy(update={name: getattr(small_run.recipe(**changed), name) for name in changed}))
+        shutil.rmtree(again.path / "reward", ignore_errors=True)

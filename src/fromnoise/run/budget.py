@@ -70,6 +70,18 @@ def steps_for(ctx: StageContext, verb: str, default_steps: int, seconds_per_step
     return ctx.decide("num_steps", count)
 
 
+def more_pairs(recipe: Recipe) -> str:
+    """What to change for more labelled pairs: a setting that counts under this recipe."""
+    if recipe.data.preferences is not None:
+        return f"give more pairs than data.preferences = {recipe.data.preferences!r} holds"
+    sampled = f"prefer.num_pairs = {recipe.prefer.num_pairs}"
+    if recipe.budget is not None:
+        sampled = f"budget = {recipe.budget!r} (beside it prefer.num_pairs does not count)"
+    if recipe.prefer.raters == "people" and recipe.prefer.num_labelled is not None:
+        return f"raise prefer.num_labelled = {recipe.prefer.num_labelled} and label more pairs (for more to label, raise {sampled})"
+    return f"raise {sampled}"
+
+
 def unused_s(recipe: Recipe, token_s: float) -> float:
     """Seconds that pretraining may have beside its own share, because the stages after it will not use theirs: a budget adds no steps to
     most of them (`steps_for`), and a thousand conversations are soon read. 0 without a budget.

@@ -29,7 +29,7 @@ from fromnoise.data.votes import FILE as VOTES
 from fromnoise.data.votes import read_votes
 from fromnoise.evaluate.agreement import agreement
 from fromnoise.evaluate.records import read_jsonl, write_jsonl
-from fromnoise.run.budget import steps_for
+from fromnoise.run.budget import more_pairs, steps_for
 from fromnoise.run.errors import UserError, Waiting
 from fromnoise.run.seeds import seed_from
 
@@ -54,7 +54,7 @@ def run(ctx) -> None:
         else:
             pairs = choose_by_world(ctx, sampled, prompts)
     if not pairs:
-        raise UserError(f"no usable preference pair was left: {dict(counts)}. Raise prefer.row_tokens or prefer.num_pairs.")
+        raise UserError(f"no usable preference pair was left: {dict(counts)}; raise prefer.row_tokens, or {more_pairs(ctx.recipe)}")
     used = {pair["prompt_id"]: (pair["share"], pair["split"]) for pair in pairs}
     for prompt in prompts:
         prompt["share"], prompt["split"] = used.get(prompt["id"], (None, None))

@@ -42,7 +42,7 @@ from fromnoise.model.flops import training_flops_per_token
 from fromnoise.model.heads import ScoreModel
 from fromnoise.model.hf import load_model, load_scorer, member_folders, save_reward, set_normalisation
 from fromnoise.optim.groups import make_optimizer
-from fromnoise.run.budget import steps_for
+from fromnoise.run.budget import more_pairs, steps_for
 from fromnoise.run.errors import UserError
 from fromnoise.run.seeds import seed_from
 from fromnoise.run.update import Loss, NonFiniteGuard, update
@@ -102,7 +102,7 @@ class Plan:
         if not self.train or not self.validation or not self.held_out:
             raise UserError(
                 f"too few {share} pairs: {len(self.train)} to train on, {len(self.validation)} for validation, {len(self.held_out)} held out; "
-                f"raise prefer.num_pairs (or give more pairs), or change prefer.audit_frac, prefer.held_out_frac and reward.validation_frac"
+                f"{more_pairs(ctx.recipe)}, or change prefer.audit_frac, prefer.held_out_frac and reward.validation_frac"
             )
         pair_tokens = np.mean([positions_of(pair, shape.row_tokens) for pair in self.train])
         micro_tokens = shape.num_rows * shape.row_tokens
