@@ -26,6 +26,13 @@ def test_a_loaded_model_answers_and_continues(tmp_path):
     for messages in (None, {}, [], [{}], [{"role": "user", "content": None}], b"Hello"):
         with pytest.raises(ValueError, match="messages must be text, or a list"):
             model.chat(messages)
+    turns = {name[0]: {"role": name, "content": "Hello"} for name in ("system", "user", "assistant", "tool")}
+    for spelt, message in (("ua", "the last message is the assistant's; it must be the user's"), ("s", "the last message is the system's"),
+                           ("tu", "message 1 has role 'tool'; it must be system, user or assistant"), ("usu", "message 2 is the system's"),
+                           ("uu", "turn 2 is the user's where the assistant's was expected"), ("au", "turn 1 is the assistant's")):  # fmt: skip
+        with pytest.raises(ValueError, match=message):
+            model.chat([turns[letter] for letter in spelt], max_new_tokens=2)
+    assert isinstance(model.chat([turns[letter] for letter in "suau"], max_new_tokens=2), str)
 
 
 def test_a_tokenizer_with_more_ids_than_the_model_has_rows_is_refused(tmp_path):

@@ -113,9 +113,7 @@ class Model:
 
         Raises ValueError for what is no conversation, UserError when it does not fit the context with room for the answer.
         """
-        if not isinstance(messages, str) and not _is_conversation(messages):
-            raise ValueError(f'messages must be text, or a list of {{"role": ..., "content": ...}} with text in both, not {messages!r:.80}')
-        conversation = [{"role": "user", "content": messages}] if isinstance(messages, str) else [dict(message) for message in messages]
+        conversation = [{"role": "user", "content": messages}] if isinstance(messages, str) else _conversation(messages)
         prompt, _ = self.tokenizer.encode_messages(conversation, add_generation_prompt=True)
         stops = set(self.tokenizer.chat_stop_ids)
         return self.tokenizer.decode_answer(self._generate(prompt, stops, max_new_tokens, temperature, top_k, top_p, seed))
@@ -157,9 +155,21 @@ class Model:
         return f"Model({str(self.folder)!r})"
 
 
-def _is_conversation(messages: Any) -> bool:
+def _conversation(messages: Any) -> list[dict[str, str]]:
+    """The messages as the model was taught to read them: user and assistant by turns after an optional system message, the user last."""
+    from fromnoise.data.conversation import checked
+
     turns = isinstance(messages, Sequence) and len(messages) > 0
-    return turns and all(isinstance(turn, Mapping) and all(isinstance(turn.get(key), str) for key in ("role", "content")) for turn in messages)
+    if not turns or not all(isinstance(turn, Mapping) and all(isinstance(turn.get(key), str) for key in ("role", "content")) for turn in messages):
+        raise ValueError(f'messages must be text, or a list of {{"role": ..., "content": ...}} with text in both, not {messages!r:.80}')
+    for number, turn in enumerate(messages, start=1):
+        if turn["role"] not in ("system", "user", "assistant"):
+            raise ValueError(f"message {number} has role {turn['role']!r}; it must be system, user or assistant")
+        if turn["role"] == "system" and number > 1:
+            raise ValueError(f"message {number} is the system's; there is one system message at most, and it comes first")
+    if messages[-1]["role"] != "user":
+        raise ValueError(f"the last message is the {messages[-1]['role']}'s; it must be the user's, which the assistant answers")
+    return checked([dict(turn) for turn in messages], ends_with="user")
 
 
 def _flatten(overrides: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
