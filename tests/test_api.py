@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 import fromnoise
@@ -33,6 +34,33 @@ def test_a_loaded_model_answers_and_continues(tmp_path):
         with pytest.raises(ValueError, match=message):
             model.chat([turns[letter] for letter in spelt], max_new_tokens=2)
     assert isinstance(model.chat([turns[letter] for letter in "suau"], max_new_tokens=2), str)
+
+
+def test_arguments_that_make_no_sense_are_said(tmp_path):
+    tokenizer = Tokenizer.train(["the cat sat on the mat"] * 3, 320)
+    save_model(tmp_path, random_model(vocab_size=tokenizer.vocab_size), tokenizer)
+    model = fromnoise.load(tmp_path)
+    size, context = model.module.config.vocab_size, model.module.config.context_tokens
+    assert model.chat("Hello?", max_new_tokens="3", seed=np.int64(5)) == model.chat("Hello?", max_new_tokens=3, seed=5)
+    for seed in (None, "x", 1.5):
+        with pytest.raises(ValueError, match=f"seed = {seed!r}: must be a whole number"):
+            model.chat("Hello?", seed=seed)
+    for ids, message in (
+        ([], "at least one, not of shape"), ([[[1]]], r"not of shape \(1, 1, 1\)"), (3, r"not of shape \(\)"), ([1.7], "whole numbers, not float32"),
+        ([True], "not bool"), ([size], f"no token {size}; the model's are 0 to {size - 1}"), ([-1], "no token -1"), ([2**70], "must be token ids"),
+        ("text", "must be token ids"), ([[1], [1, 2]], "rows of one length"), ([1] * (context + 1), f"context of {context} tokens"),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=message):
+            model.logits(ids)
+    assert model.logits([[0, size - 1]]).shape == (1, 2, size) and model.logits(np.array([1] * context, dtype=np.uint16)).shape == (context, size)
+
+
+def test_settings_and_folders_that_make_no_sense_are_said(tmp_path):
+    for settings, message in (({"sft": {1: 2}}, "unknown key 'sft.1'"), ({"model": {"width": 10**400}}, r"model\.width = 10+: must be less than 2\^63"),
+                              ({"run_dir": "a\0b"}, r"run_dir = 'a\\x00b': no folder's name")):  # fmt: skip
+        with pytest.raises(UserError, match=message):
+            fromnoise.run("smoke", **{"run_dir": tmp_path / "run", **settings})
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_tokenizer_with_more_ids_than_the_model_has_rows_is_refused(tmp_path):

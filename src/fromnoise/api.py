@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +18,8 @@ from fromnoise.run.recipe_load import load_recipe
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from fromnoise.model.config import ModelConfig
+
 Message = Mapping[str, str]  # {"role": "user" | "assistant" | "system", "content": ...}
 MODEL_FOLDERS = ("reason", "rlhf", "sft", "base")  # the latest first
 
@@ -31,6 +34,8 @@ def run_recipe(
     overrides: recipe keys, nested as dicts or dotted: `budget="10m"`, `sft={"epochs": 1}`, `**{"sft.epochs": 1}`.
     Raises UserError with what to do about it.
     """
+    if "\0" in str(run_dir):
+        raise UserError(f"run_dir = {str(run_dir)!r}: no folder's name can hold a zero byte; give another name")
     arguments = [f"{key}={value}" if isinstance(value, str) else (key, value) for key, value in _flatten(overrides)]
     resolved = load_recipe(recipe, arguments)
     folder = RunFolder(run_dir or default_folder(recipe, resolved.name))
@@ -129,6 +134,11 @@ class Model:
         from fromnoise.run.recipe import sampling_of
 
         sampling = sampling_of(temperature=temperature, top_k=top_k, top_p=top_p, max_new_tokens=max_new_tokens)
+        max_new_tokens = sampling.max_new_tokens  # a number by now, whatever spelt it
+        try:
+            seed = operator.index(seed)  # a numpy integer would overflow where the seed is mixed
+        except TypeError:
+            raise ValueError(f"seed = {seed!r}: must be a whole number") from None
         context = self.module.config.context_tokens
         if len(prompt) + max_new_tokens > context:
             raise UserError(f"{len(prompt)} prompt tokens and max_new_tokens={max_new_tokens} do not fit the context of {context} tokens; shorten one of them")
@@ -143,16 +153,40 @@ class Model:
         return self.tokenizer.decode(list(ids))
 
     def logits(self, input_ids: Tensor | Sequence[int] | Sequence[Sequence[int]]) -> Tensor:
-        """Next-token logits in float32: (B, T, V) for ids (B, T), (T, V) for ids (T,). No gradient."""
+        """Next-token logits in float32: (B, T, V) for ids (B, T), (T, V) for ids (T,). No gradient.
+
+        Raises ValueError for what are no token ids of this model, and for more of them than its context holds.
+        """
         import torch
 
-        ids = torch.as_tensor(input_ids, dtype=torch.long)
+        ids = _token_ids(input_ids, self.module.config)
         with torch.no_grad():
             logits = self.module.logits(self.module(ids if ids.dim() == 2 else ids[None])).float()
         return logits if ids.dim() == 2 else logits[0]
 
     def __repr__(self) -> str:
         return f"Model({str(self.folder)!r})"
+
+
+def _token_ids(input_ids: Any, config: ModelConfig) -> Tensor:
+    """The ids as int64 (T,) or (B, T), checked: the embedding fails on some of what is none, and reads other ids than meant for the rest."""
+    import torch
+
+    try:
+        ids = torch.as_tensor(input_ids)
+    except (TypeError, ValueError, OverflowError, RuntimeError) as error:  # text, rows of different lengths, more than 64 bits
+        raise ValueError(f"input_ids must be token ids, (T,) or (B, T) with rows of one length, not {input_ids!r:.80} ({error})") from None
+    if ids.numel() == 0 or ids.dim() not in (1, 2):
+        raise ValueError(f"input_ids must be token ids, (T,) or (B, T) and at least one, not of shape {tuple(ids.shape)}")
+    if ids.dtype == torch.bool or ids.is_floating_point() or ids.is_complex():
+        raise ValueError(f"input_ids must be whole numbers, not {str(ids.dtype).removeprefix('torch.')}")
+    if ids.shape[-1] > config.context_tokens:
+        raise ValueError(f"input_ids: {ids.shape[-1]} ids in a row are more than the model's context of {config.context_tokens} tokens; leave some out")
+    ids = ids.long()
+    wrong = ids[(ids < 0) | (ids >= config.vocab_size)]
+    if len(wrong):
+        raise ValueError(f"input_ids: there is no token {wrong[0].item()}; the model's are 0 to {config.vocab_size - 1}")
+    return ids
 
 
 def _conversation(messages: Any) -> list[dict[str, str]]:
@@ -176,7 +210,7 @@ def _flatten(overrides: Mapping[str, Any], prefix: str = "") -> list[tuple[str, 
     """Dotted keys and their values: text is read as on the command line, everything else is taken as it is."""
     flat = []
     for key, value in overrides.items():
-        flat += _flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else [(prefix + key, _plain(value))]
+        flat += _flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else [(f"{prefix}{key}", _plain(value))]
     return flat
 
 

@@ -9,6 +9,10 @@ def noise(num, seed=0):
     return torch.from_numpy(uniforms(np.array([row_key(seed, row) for row in range(num)], dtype=np.uint64), np.zeros(num)))
 
 
+def test_a_seed_of_numpy_is_the_number_it_is():
+    assert row_key(np.int64(-5), 1) == row_key(-5, 1) and row_key(np.uint8(7), 0) == row_key(7, 0)
+
+
 def test_uniform_numbers_are_uniform_and_independent():
     keys = np.array([row_key(3, row) for row in range(200)], dtype=np.uint64)
     drawn = np.stack([uniforms(keys, np.full(200, position)) for position in range(50)])  # (50, 200, 2)

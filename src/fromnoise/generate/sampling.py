@@ -23,7 +23,7 @@ def _mix(x: np.ndarray) -> np.ndarray:
 
 def row_key(seed: int, row: int) -> np.uint64:
     """The random stream of one row under one seed."""
-    base = _mix(np.array([seed % (1 << 64)], dtype=np.uint64) + _GOLDEN)
+    base = _mix(np.array([int(seed) % (1 << 64)], dtype=np.uint64) + _GOLDEN)
     return _mix(base ^ (np.array([row % (1 << 64)], dtype=np.uint64) + _GOLDEN))[0]
 
 

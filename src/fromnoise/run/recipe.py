@@ -32,6 +32,8 @@ class Section(BaseModel):
     def _in_range(cls, value: Any, info: ValidationInfo) -> Any:
         """No setting is negative, `_frac` is at most 1, and what must be there at all is at least 1."""
         if isinstance(value, (int, float)) and not isinstance(value, bool):
+            if isinstance(value, int) and value >= 1 << 63:
+                raise ValueError("must be less than 2^63, the largest whole number that TOML and what reads it can hold")
             if not math.isfinite(value) or value < 0:
                 raise ValueError("must be a finite number that is not negative")
             if info.field_name.endswith("_frac") and value > 1:
