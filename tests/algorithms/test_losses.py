@@ -74,7 +74,7 @@ def test_ppo_policy_by_hand():
     logprobs, old, advantages, mask = policy_case()
     total, count = ppo_policy(logprobs, old, advantages, mask, 0.2)
     assert count == 3
-    assert float(total) == pytest.approx(-(1.2 * 1.0 + 0.8 * -1.0 + 1.0 * 2.0), rel=1e-12)
+    assert float(total.detach()) == pytest.approx(-(1.2 * 1.0 + 0.8 * -1.0 + 1.0 * 2.0), rel=1e-12)
     total.backward()
     assert logprobs.grad.tolist()[0] == pytest.approx([0.0, 0.0, -2.0, 0.0])  # clipped and masked tokens get none
 
