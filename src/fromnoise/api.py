@@ -136,7 +136,7 @@ class Model:
         sampling = sampling_of(temperature=temperature, top_k=top_k, top_p=top_p, max_new_tokens=max_new_tokens)
         max_new_tokens = sampling.max_new_tokens  # a number by now, whatever spelt it
         try:
-            seed = operator.index(seed)  # a numpy integer would overflow where the seed is mixed
+            seed = operator.index(seed)  # anything else would be a bare error deep inside
         except TypeError:
             raise ValueError(f"seed = {seed!r}: must be a whole number") from None
         context = self.module.config.context_tokens

@@ -248,9 +248,8 @@ def _print_sizes(recipe: Recipe) -> None:
     if recipe.budget is None:
         print(f"pretraining: {recipe.pretrain.tokens:,} tokens at most, {recipe.pretrain.tokens / total:.1f} a parameter")
     else:
-        shares = ((verb, share_s(recipe, verb)) for verb in SHARES)
-        print("time: " + ", ".join(f"{verb} {duration(seconds)}" for verb, seconds in shares if seconds is not None))
-        print("what later stages leave of theirs (a budget adds no passes over conversations or pairs) goes to pretrain")
+        print("time: " + ", ".join(f"{verb} {duration(seconds)}" for verb in SHARES if (seconds := share_s(recipe, verb)) is not None))
+        print("half of what later stages leave of theirs (a budget adds no passes over conversations or pairs) goes to pretrain")
 
 
 def _need_run(folder: Path) -> None:

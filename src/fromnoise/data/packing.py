@@ -28,6 +28,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 
 import numpy as np
 import torch
@@ -102,16 +103,20 @@ def chunk_lengths(lengths: Sequence[int], prompt_tokens: int, row_tokens: int) -
 
 def pack_sharing(sequences: Sequence[Sequence[int]], prompt_lengths: Sequence[int], row_tokens: int) -> tuple[list[list[int]], int]:
     """`pack_sequences` where neighbours with the same prompt share it; (rows of indices, positions that hold a token)."""
-    chunks: list[tuple[int, int, int]] = []  # first sequence, sequences, positions
+    chunks: list[tuple[int, int]] = []
     first = 0
     for at in range(1, len(sequences) + 1):
         if at == len(sequences) or not shared_prompt(sequences, prompt_lengths, at - 1, at, row_tokens):
-            for count, positions in chunk_lengths([len(sequences[i]) for i in range(first, at)], prompt_lengths[first], row_tokens):
-                chunks.append((first, count, positions))
-                first += count
-    packed = pack_sequences([positions for _, _, positions in chunks], row_tokens)
-    rows = [[index for chunk in row for index in range(chunks[chunk][0], chunks[chunk][0] + chunks[chunk][1])] for row in packed]
-    return rows, sum(positions for _, _, positions in chunks)
+            chunks += chunk_lengths([len(sequences[i]) for i in range(first, at)], prompt_lengths[first], row_tokens)
+            first = at
+    return pack_chunks(chunks, row_tokens), sum(positions for _, positions in chunks)
+
+
+def pack_chunks(chunks: Sequence[tuple[int, int]], row_tokens: int) -> list[list[int]]:
+    """`pack_sequences` of chunks, each (sequences, positions), all sequences in their order; rows of sequence indices."""
+    starts = [0, *accumulate(count for count, _ in chunks)]
+    packed = pack_sequences([positions for _, positions in chunks], row_tokens)
+    return [[index for chunk in row for index in range(starts[chunk], starts[chunk + 1])] for row in packed]
 
 
 def shared_prompt(sequences: Sequence[Sequence[int]], prompt_lengths: Sequence[int] | None, one: int, other: int, row_tokens: int) -> bool:

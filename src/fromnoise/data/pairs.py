@@ -7,7 +7,7 @@ from typing import Protocol
 
 import torch
 
-from fromnoise.data.packing import Batch, chunk_lengths, collate, pack_sequences
+from fromnoise.data.packing import Batch, chunk_lengths, collate, pack_chunks, pack_sequences
 from fromnoise.data.preferences import FOR_FIRST, rater_weights, votes_of
 
 
@@ -94,12 +94,7 @@ def batch_of(pairs: Sequence[dict], shape: Shape) -> Batch:
     prompt_lengths = [len(pair["prompt_ids"]) for pair in pairs for _ in range(2)]
     # Rows as `pack_pairs` counted them, pair by pair. Planning them anew over neighbours with one prompt makes fewer but larger chunks, which
     # may want a row more than there is; such neighbours still share their prompt where they meet in a row.
-    chunks, rows = [], []
-    for first, pair in enumerate(pairs):
-        for place, (count, positions) in enumerate(chunks_of(pair, shape.row_tokens)):
-            chunks.append((range(2 * first + place, 2 * first + place + count), positions))
-    for row in pack_sequences([positions for _, positions in chunks], shape.row_tokens):
-        rows.append([index for chunk in row for index in chunks[chunk][0]])
+    rows = pack_chunks([chunk for pair in pairs for chunk in chunks_of(pair, shape.row_tokens)], shape.row_tokens)
     batch = collate(
         rows, sequences, masks, row_tokens=shape.row_tokens, num_rows=shape.num_rows, pad_id=shape.pad_id, prompt_lengths=prompt_lengths
     )  # fmt: skip

@@ -46,15 +46,15 @@ class Audits:
         self.found: list[dict] = saved.state["audits"] if saved else []
         self.best: dict[str, Tensor] | None = saved.group("best") if saved else None
         self.parts = ctx.folder / "train_state" / "audits"
-        self.best_scores = [record["audit"] for record in read_jsonl(self._part(self.chosen))] if self.found else []
+        self.best_scores = [record["audit"] for record in read_jsonl(self._part(self.chosen["iteration"]))] if self.found else []
 
     @property
     def chosen(self) -> dict:
         """The last audit that was kept."""
         return next(one for one in reversed(self.found) if one["kept"])
 
-    def _part(self, audit: dict) -> Path:
-        return self.parts / f"iteration-{audit['iteration']:06d}.jsonl"
+    def _part(self, iteration: int) -> Path:
+        return self.parts / f"iteration-{iteration:06d}.jsonl"
 
     def __call__(self, iteration: int, policy) -> None:
         settings, autocast = self.ctx.recipe.rlhf, self.ctx.machine.autocast
@@ -68,7 +68,7 @@ class Audits:
         scores = [round(float(score), 6) for score in audit]
         if self.ctx.process.is_main:
             write_jsonl(
-                self._part({"iteration": iteration}),
+                self._part(iteration),
                 ({"iteration": iteration, "prompt_id": prompt["id"], "token_ids": answers.answer_ids[i],
                   "text": self.tokenizer.decode_answer(answers.answer_ids[i]),
                   "stopped": bool(found.stopped[i]), "reward": round(float(reward[i]), 6), "audit": scores[i],
@@ -86,11 +86,11 @@ class Audits:
         self.ctx.log(iteration, **result)
 
     def publish(self, policy) -> dict:
-        """Give `policy` the weights that the audits like best, save them with `audits.jsonl`; what stage.json says of it."""
+        """Give `policy` the weights that the audits chose, save them with `audits.jsonl`; what stage.json says of it."""
         policy.load_state_dict(self.best)
         if self.ctx.process.is_main:
             save_model(self.ctx.folder, policy, self.tokenizer, eos_ids=self.tokenizer.chat_stop_ids)
-            parts = [self._part(one) for one in self.found]
+            parts = [self._part(one["iteration"]) for one in self.found]
             write_jsonl(self.ctx.folder / "audits.jsonl", (record for path in parts for record in read_jsonl(path)))
         last, chosen = self.found[-1], self.chosen
         fell = next((one for one in self.found if not one["trusted"]), None)

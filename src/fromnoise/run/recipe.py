@@ -162,6 +162,11 @@ class SamplingSection(Section):
     top_p: float = Field(1.0, gt=0, le=1)
     max_new_tokens: int = 64
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether tokens are drawn from the whole vocabulary, so that probabilities of two models can be compared."""
+        return self.top_k == 0 and self.top_p == 1
+
 
 def sampling_of(**settings: Any) -> SamplingSection:
     """What somebody asks for outside a recipe. Raises UserError naming the setting and its value."""
@@ -182,7 +187,7 @@ def drawn(sampling: SamplingSection) -> SamplingSection:
 
 def whole_distribution(sampling: SamplingSection) -> SamplingSection:
     """What a policy is updated by must have been drawn from all of it: probabilities are compared over the whole vocabulary."""
-    if sampling.top_k or sampling.top_p != 1.0:
+    if not sampling.is_whole:
         raise ValueError("top_k and top_p cannot be set here: the update compares probabilities over the whole vocabulary; temperature can")
     return sampling
 

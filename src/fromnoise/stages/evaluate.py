@@ -98,7 +98,7 @@ def measure(ctx) -> dict:
     # with RLHF against without: the same prompts, the same decoding
     prompts = bench.draw(bench.held_out_prompts, settings.num_prompts, "prompts")
     if prompts and "rlhf" in bench.models:
-        whole = settings.sampling.temperature > 0 and settings.sampling.top_k == 0 and settings.sampling.top_p == 1  # else a mean log-ratio is no KL
+        whole = settings.sampling.temperature > 0 and settings.sampling.is_whole  # else a mean log-ratio is no KL
         sampled = records("preference_sampled", lambda: bench.compare(prompts, settings.sampling, seed_from(seed, "preference"), logprobs=whole))
         summary |= preference.summarise("sampled", sampled, seed) | preference.drift(sampled, seed)
         chosen_on = [record["id"] for record in sampled if record["id"] in bench.audited]
