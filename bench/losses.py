@@ -41,8 +41,8 @@ def main(folder: Path) -> None:
         batches = collate_all(sequences, masks, row_tokens=ROW_TOKENS, num_rows=4, pad_id=tokenizer.pad_id)
 
         def losses(batch) -> dict[str, Loss]:
-            nll = linear_cross_entropy(model(batch.input_ids, batch.position_ids, batch.segment_ids), model.head_weight, batch.labels)
-            return {"loss": Loss(nll.sum(), batch.num_targets, "token")}
+            total = linear_cross_entropy(model(batch.input_ids, batch.position_ids, batch.segment_ids), model.head_weight, batch.labels)
+            return {"loss": Loss(total, batch.num_targets, "token")}
 
         counts = {"loss": sum(batch.num_targets for batch in batches)}
         found.append(update(list(model.parameters()), optimizer, batches, losses, counts, lr_scale=1.0, max_grad_norm=1.0).losses["loss"])

@@ -13,6 +13,7 @@ peers/nanochat.py and README.md.
 from __future__ import annotations
 
 import argparse
+import sys
 import tempfile
 import time
 from contextlib import nullcontext
@@ -28,7 +29,7 @@ from texts import TICKS, Clock, Rows, Texts, add_options, held_out_nats, tell  #
 
 from fromnoise.algorithms.logprobs import linear_cross_entropy  # noqa: E402
 from fromnoise.algorithms.schedules import lr_scale  # noqa: E402
-from fromnoise.data.loader import stream_batch  # noqa: E402
+from fromnoise.data.loader import prefetch, stream_batch  # noqa: E402
 from fromnoise.data.packing import Batch  # noqa: E402
 from fromnoise.model.compiled import compile_blocks  # noqa: E402
 from fromnoise.model.config import ModelConfig  # noqa: E402
@@ -78,20 +79,20 @@ def main() -> None:
 
     def nll(batch: Batch) -> torch.Tensor:
         hidden = model(batch.input_ids, batch.position_ids, batch.segment_ids)
-        return linear_cross_entropy(hidden, model.head_weight, batch.labels)
+        return linear_cross_entropy(hidden, model.head_weight, batch.labels, batch.num_targets)
 
     def losses(batch: Batch) -> dict[str, Loss]:
         with machine.autocast():
-            found = nll(batch)
-        return {"loss": Loss(found.sum(), float(found.numel()), "token")}
+            return {"loss": Loss(nll(batch), batch.num_targets, "token")}
 
     def batch_of(window: np.ndarray) -> Batch:
         return stream_batch(window[:, :-1].copy(), window[:, 1:].copy(), endoftext_id).to(machine.device)
 
     clock = Clock(options.seconds, options.from_first_step)
-    while clock.another():
+    for _, batch in prefetch(lambda _: batch_of(rows.next(options.rows)), 0, sys.maxsize):
+        if not clock.another():
+            break
         scale = lr_scale(clock.tick, TICKS, section.warmup_frac, section.decay_frac, section.final_lr_frac)
-        batch = batch_of(rows.next(options.rows))
         stats = update(list(model.parameters()), optimizer, [batch], losses, {"loss": float(step_tokens)}, lr_scale=scale, max_grad_norm=1.0)
         clock.stepped()
         if clock.steps % 200 == 0:
@@ -100,7 +101,7 @@ def main() -> None:
     started = time.perf_counter()
     eager = "default" if machine.device_type == "cpu" else "force_eager"  # the last window of each text has a length of its own
     with torch.no_grad(), torch.compiler.set_stance(eager), machine.autocast() if machine.device_type != "cpu" else nullcontext():
-        nats = held_out_nats(texts, options.row_tokens, lambda window: float(nll(batch_of(window)).sum()))
+        nats = held_out_nats(texts, options.row_tokens, lambda window: float(nll(batch_of(window))))
     flops = clock.steps * step_tokens * training_flops_per_token(config, options.row_tokens)
     tell(texts, nats, clock, step_tokens, started, f"seed {options.seed}, {num_parameters(config):,} parameters, {machine.dtype}, {flops:.2e} FLOPs")
 

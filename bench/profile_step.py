@@ -31,8 +31,8 @@ def pretrain(model: Transformer, dtype: torch.dtype):
 
     def losses(batch) -> dict[str, Loss]:
         with autocast(dtype):
-            nll = linear_cross_entropy(model(batch[:, :-1]), model.head_weight, batch[:, 1:])
-        return {"loss": Loss(nll.sum(), nll.numel(), "token")}
+            total = linear_cross_entropy(model(batch[:, :-1]), model.head_weight, batch[:, 1:], batch[:, 1:].numel())
+        return {"loss": Loss(total, batch[:, 1:].numel(), "token")}
 
     def step() -> None:
         update(list(model.parameters()), optimizer, [ids], losses, {"loss": BATCH * PRETRAIN_ROW_TOKENS}, lr_scale=1.0, max_grad_norm=1.0)

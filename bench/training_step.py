@@ -97,8 +97,8 @@ class Step:
     def losses(self, _batch: int) -> dict[str, Loss]:
         with autocast(DTYPE, DEVICE):
             hidden = self.model(self.ids[:, :-1], self.positions, self.segments)
-            nll = linear_cross_entropy(hidden, self.model.head_weight, self.ids[:, 1:])
-        return {"loss": Loss(nll.sum(), self.tokens, "token")}
+            total = linear_cross_entropy(hidden, self.model.head_weight, self.ids[:, 1:], self.tokens)
+        return {"loss": Loss(total, self.tokens, "token")}
 
     def step(self) -> None:
         batches, count = range(self.micro_batches), float(self.tokens * self.micro_batches)
@@ -120,7 +120,7 @@ class Step:
 
         def head() -> None:
             with autocast(DTYPE, DEVICE):
-                linear_cross_entropy(hidden, model.head_weight, self.ids[:, 1:].flatten()).sum().backward()
+                linear_cross_entropy(hidden, model.head_weight, self.ids[:, 1:].flatten(), self.tokens).backward()
 
         def embedding() -> None:
             torch.nn.functional.embedding(self.ids[:, :-1], model.embed_tokens.weight).backward(grad)

@@ -108,20 +108,26 @@ def test_a_shared_prefix_is_masked_as_on_the_cpu():
             assert relative(model(ids.cuda(), None, segment_ids.cuda()), expected) < 3e-2
 
 
-@pytest.mark.parametrize("loss", ["cross_entropy", "summed", "summed and fused", "logprobs"])
-def test_losses_without_logits_equal_the_cpu(monkeypatch, loss):
+@pytest.mark.parametrize("known", [False, True], ids=["count asked", "count known"])
+@pytest.mark.parametrize("loss", ["cross_entropy", "cross_entropy fused", "logprobs"])
+def test_losses_without_logits_equal_the_cpu(monkeypatch, loss, known):
     monkeypatch.setattr(logprobs, "_compiled_nll_and_gradient", None)
-    if loss == "summed and fused":
+    monkeypatch.setattr(logprobs, "CHUNK_LOGITS_GPU", 4096 * 300)
+    if loss == "cross_entropy fused":
         logprobs.compile_loss()
     results = []
     for device in ("cpu", "cuda"):
         generator = torch.Generator().manual_seed(0)
         hidden, weight = (torch.randn(n, 48, generator=generator).to(device).requires_grad_() for n in (5000, 300))
-        labels = torch.randint(-1, 300, (5000,), generator=generator).to(device)  # one chunk of 4,096 and a rest
+        labels = torch.randint(-1, 300, (5000,), generator=generator)  # one chunk of 4,096 and a rest
         labels[labels < 0] = -100
-        alone = loss == "logprobs"
-        values = linear_logprobs_and_entropy(hidden, weight, labels, 0.7) if alone else (linear_cross_entropy(hidden, weight, labels),)
-        sum((i + 1) * (value if "summed" in loss else value.square()).sum() for i, value in enumerate(values)).backward()
+        counted = int((labels != -100).sum()) if known else None
+        labels = labels.to(device)
+        if loss == "logprobs":
+            values = linear_logprobs_and_entropy(hidden, weight, labels, 0.7, counted=counted)
+        else:
+            values = (linear_cross_entropy(hidden, weight, labels, counted),)
+        sum((i + 1) * value.square().sum() for i, value in enumerate(values)).backward()
         results.append([*values, hidden.grad, weight.grad])
     for on_cpu, on_gpu in zip(*results, strict=True):
         assert relative(on_gpu, on_cpu) < 1e-4
@@ -154,7 +160,7 @@ def steps(num_steps, resume_at=None):
         def losses(_, ids=ids, model=model):
             with autocast(BF16, "cuda"):
                 hidden = model(ids[:, :-1], position_ids, segment_ids)
-                return {"loss": Loss(linear_cross_entropy(hidden, model.head_weight, ids[:, 1:]).sum(), 768.0, "token")}
+                return {"loss": Loss(linear_cross_entropy(hidden, model.head_weight, ids[:, 1:], 768), 768.0, "token")}
 
         update(list(model.parameters()), optimizer, [0], losses, {"loss": 768.0}, lr_scale=1.0, max_grad_norm=1.0)
     return {**model.state_dict(), **optimizer.state_tensors()}

@@ -113,8 +113,8 @@ def fast_curve(num_steps, compiled=False, see_other_documents=False, device="cpu
     def losses(batch):
         with autocast(dtype, device):
             hidden = model(batch.input_ids, batch.position_ids, None if see_other_documents else batch.segment_ids)
-            nll = linear_cross_entropy(hidden, model.head_weight, batch.labels)
-        return {"loss": Loss(nll.sum(), batch.num_targets, "token")}
+            total = linear_cross_entropy(hidden, model.head_weight, batch.labels)
+        return {"loss": Loss(total, batch.num_targets, "token")}
 
     curve = []
     for step in range(num_steps):

@@ -23,7 +23,7 @@ def tiny(seed=0):
     return initialize(Transformer(config), seed)
 
 
-def nll(model, batch):
+def nll(model, batch):  # summed
     hidden = model(batch.input_ids, batch.position_ids, batch.segment_ids)
     return linear_cross_entropy(hidden.flatten(0, 1), model.head_weight, batch.labels.flatten())
 
@@ -33,7 +33,7 @@ def train(model, batches, num_steps, lr=0.02):
     count = sum(batch.num_targets for batch in batches)
     for _ in range(num_steps):
         stats = update(
-            list(model.parameters()), optimizer, batches, lambda b: {"loss": Loss(nll(model, b).sum(), b.num_targets, "token")},
+            list(model.parameters()), optimizer, batches, lambda b: {"loss": Loss(nll(model, b), b.num_targets, "token")},
             {"loss": count}, lr_scale=1.0, max_grad_norm=1.0,
         )  # fmt: skip
     return stats.losses["loss"]
@@ -57,7 +57,7 @@ def batch_of(found, masks=True):
 def test_the_loss_of_noise_is_ln_v():
     batch = batch_of(sequences(), masks=False)
     with torch.no_grad():
-        loss = nll(tiny(), batch).sum() / batch.num_targets
+        loss = nll(tiny(), batch) / batch.num_targets
     assert float(loss) == pytest.approx(math.log(V), rel=0.01)
 
 
@@ -90,7 +90,7 @@ def test_a_masked_token_gets_no_gradient(forget_the_mask):
     masked = (batch.labels == IGNORE_INDEX).flatten()
     hidden = model(batch.input_ids, batch.position_ids, batch.segment_ids).flatten(0, 1).detach().requires_grad_()
     labels = batch_of(sequences(), masks=not forget_the_mask).labels.flatten()
-    linear_cross_entropy(hidden, model.head_weight, labels).sum().backward()
+    linear_cross_entropy(hidden, model.head_weight, labels).backward()
     touched = hidden.grad.abs().sum(-1) > 0
     assert touched[~masked].all()
     assert bool(touched[masked].any()) is forget_the_mask

@@ -163,6 +163,12 @@ class StepRows:
         return [(first, min(max(first, main), end), end) for first, end in self.here]
 
 
+def row_kinds(batch: Batch, main_rows: int, names: tuple[str, str]) -> dict[str, slice]:
+    """The rows of a micro-batch by what they hold, the first `main_rows` of one kind and the rest of the other; without kinds it has none of."""
+    kinds = {names[0]: slice(main_rows), names[1]: slice(main_rows, None)}
+    return {name: rows for name, rows in kinds.items() if len(batch.labels[rows])}
+
+
 class PackedEpochs:
     """Sequences packed into rows, the rows shuffled anew each epoch, cut into steps of `rows_per_step` rows.
 

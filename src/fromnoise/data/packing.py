@@ -48,17 +48,24 @@ class Batch:
     last_index: Tensor  # (S,) int64, flat position of each sequence's last token
     shared_tokens: Tensor  # (S,) int64, how many of its first tokens stand before start_index, with the first sequence of its prompt
     extra: dict[str, Tensor] = field(default_factory=dict)  # (B, T) float32, 0 at padding; aligned with labels
+    row_targets: tuple[int, ...] | None = None  # labels that count in each row, once they are known; asking a GPU waits for it
+
+    def targets(self, rows: slice = slice(None)) -> int:
+        """Tokens that count in a next-token loss over these rows."""
+        if self.row_targets is None:
+            self.row_targets = tuple((self.labels != IGNORE_INDEX).sum(1).tolist())
+        return sum(self.row_targets[rows])
 
     @property
     def num_targets(self) -> int:
-        """Tokens that count in a next-token loss."""
-        return int((self.labels != IGNORE_INDEX).sum())
+        return self.targets()
 
     def to(self, device: torch.device | str) -> Batch:
         if torch.device(device) == self.input_ids.device:
             return self
-        moved = {name: getattr(self, name).to(device, non_blocking=True) for name in self.__slots__ if name != "extra"}
-        return Batch(**moved, extra={name: value.to(device, non_blocking=True) for name, value in self.extra.items()})
+        self.targets()  # counted before it leaves
+        moved = {name: getattr(self, name).to(device, non_blocking=True) for name in self.__slots__ if name not in ("extra", "row_targets")}
+        return Batch(**moved, extra={name: value.to(device, non_blocking=True) for name, value in self.extra.items()}, row_targets=self.row_targets)
 
 
 def pack_sequences(lengths: Sequence[int], row_tokens: int) -> list[list[int]]:

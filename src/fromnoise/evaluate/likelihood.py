@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fromnoise.algorithms.logprobs import linear_cross_entropy
+from fromnoise.algorithms.logprobs import linear_logprobs_and_entropy
 from fromnoise.algorithms.masking import IGNORE_INDEX
 from fromnoise.data.loader import stream_batch
 from fromnoise.data.packing import Batch
@@ -79,8 +79,8 @@ def scored_bits(
             batch = batch.to(device)
             with autocast():
                 hidden = forward(batch.input_ids, batch.position_ids, batch.segment_ids)
-                nll = linear_cross_entropy(hidden, model.head_weight, batch.labels)
-            row_nats = nll.double().sum(dim=1).tolist()
+                logprobs, _ = linear_logprobs_and_entropy(hidden, model.head_weight, batch.labels, with_entropy=False, counted=batch.num_targets)
+            row_nats = logprobs.double().sum(dim=1).neg().tolist()
             for b, (source, _) in enumerate(chunk):
                 nats[source] += row_nats[b]
                 bytes_seen[source] += int(num_bytes[b].sum())

@@ -125,7 +125,7 @@ def answer_logprobs(model, answers: Answers, batches: Sequence[Batch], temperatu
     def compute(batch: Batch) -> tuple[Tensor, Tensor]:
         with autocast():
             hidden = model(batch.input_ids, batch.position_ids, batch.segment_ids)
-            return linear_logprobs_and_entropy(hidden, model.head_weight, batch.labels, temperature)
+            return linear_logprobs_and_entropy(hidden, model.head_weight, batch.labels, temperature, counted=batch.num_targets)
 
     return answers.per_token(batches, compute)
 

@@ -13,12 +13,9 @@ from __future__ import annotations
 import math
 import time
 
-from torch import Tensor
-
 from fromnoise.algorithms.logprobs import linear_cross_entropy
-from fromnoise.algorithms.masking import loss_mask_of
 from fromnoise.algorithms.schedules import lr_scale
-from fromnoise.data.loader import PretrainStream, StepRows, prefetch
+from fromnoise.data.loader import PretrainStream, StepRows, prefetch, row_kinds
 from fromnoise.data.packing import Batch, stack_rows
 from fromnoise.data.procedural import procedural_batch
 from fromnoise.data.shards import TokenShards
@@ -74,27 +71,23 @@ def run(ctx) -> None:
             found.append((stack_rows(parts).to(ctx.machine.device), cut - first))
         return found
 
-    def parts_of(values: Tensor, text_rows: int) -> dict[str, Tensor]:
-        """Values by row (B, ...), told apart by what the rows hold."""
-        parts = {"loss": values[:text_rows], "procedural": values[text_rows:]}
-        return {name: part for name, part in parts.items() if len(part)}
-
     def counts(step: int, batches: list[tuple[Batch, int]]) -> dict[str, float]:
         """Of all that the step holds on any rank, whether there is some of it here or not."""
         found = ({"loss": 0.0} if step >= num_procedural else {}) | ({"procedural": 0.0} if step < num_procedural or rows.beside else {})
         for batch, text_rows in batches:
-            for name, mask in parts_of(loss_mask_of(batch.labels), text_rows).items():
-                found[name] += float(mask.sum())
+            for name, part in row_kinds(batch, text_rows, ("loss", "procedural")).items():
+                found[name] += batch.targets(part)
         return found
 
     def losses(item: tuple[Batch, int]) -> dict[str, Loss]:
         batch, text_rows = item
+        found = {}
         with ctx.machine.autocast():
-            hidden = parts_of(model(batch.input_ids, batch.position_ids, batch.segment_ids), text_rows)  # (B, T, D)
-            labels = parts_of(batch.labels, text_rows)
-            # one call a part: where tokens weigh differently, the head would be computed a second time
-            sums = {name: linear_cross_entropy(part, model.head_weight, labels[name]).sum() for name, part in hidden.items()}
-        return {name: Loss(part, float(loss_mask_of(labels[name]).sum()), "token") for name, part in sums.items()}
+            hidden = model(batch.input_ids, batch.position_ids, batch.segment_ids)  # (B, T, D)
+            for name, part in row_kinds(batch, text_rows, ("loss", "procedural")).items():
+                count = batch.targets(part)
+                found[name] = Loss(linear_cross_entropy(hidden[part], model.head_weight, batch.labels[part], count), count, "token")
+        return found
 
     def measure_step_s() -> float:
         """Seconds of a step; weights and random state are untouched."""

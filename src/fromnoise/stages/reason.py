@@ -336,8 +336,9 @@ def step(minibatch: list[Batch], anchor: Anchor | None, policy, reference, optim
                 kl = kl_from_hidden(hidden[mask], policy.head_weight, item.ref_hidden, reference.head_weight)
                 return {"anchor": Loss(kl.sum(), float(len(kl)), "token")}
             if "advantages" not in batch.extra:
-                return {"imitation": Loss(linear_cross_entropy(hidden, policy.head_weight, batch.labels).sum(), float(mask.sum()), "token")}
-            logprobs, entropy = linear_logprobs_and_entropy(hidden, policy.head_weight, batch.labels, settings.sampling.temperature)
+                total = linear_cross_entropy(hidden, policy.head_weight, batch.labels, batch.num_targets)
+                return {"imitation": Loss(total, batch.num_targets, "token")}
+            logprobs, entropy = linear_logprobs_and_entropy(hidden, policy.head_weight, batch.labels, settings.sampling.temperature, counted=batch.num_targets)
         old = batch.extra["old_logprobs"]
         seen.append({**ppo_policy_stats(logprobs.detach(), old, mask, settings.clip_ratio, settings.clip_ratio_high),
                      "entropy_nats": float(masked_mean(entropy.detach(), mask))})  # fmt: skip

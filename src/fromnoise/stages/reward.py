@@ -159,8 +159,8 @@ def train(ctx, plan: Plan, tokenizer, first: int, saved, guard, summaries: dict,
                 found["every_token"] = Loss(*preference_loss(answer_means(scores, batch), batch, pairs, shift), "pair")
             if settings.text_coef:
                 labels = chosen_labels(batch, pairs)
-                nll = linear_cross_entropy(hidden, model.backbone.head_weight, labels)
-                found["text"] = Loss(nll.sum(), float(loss_mask_of(labels).sum()), "token")
+                total = linear_cross_entropy(hidden, model.backbone.head_weight, labels)
+                found["text"] = Loss(total, float(loss_mask_of(labels).sum()), "token")
         return found
 
     def counts(batches) -> dict[str, float]:

@@ -275,7 +275,9 @@ class Learner:
         settings, extra, mask = self.settings, batch.extra, loss_mask_of(batch.labels)
         with self.machine.autocast():
             hidden = self.policy(batch.input_ids, batch.position_ids, batch.segment_ids)
-            logprobs, _ = linear_logprobs_and_entropy(hidden, self.policy.head_weight, batch.labels, settings.sampling.temperature, with_entropy=False)
+            logprobs, _ = linear_logprobs_and_entropy(
+                hidden, self.policy.head_weight, batch.labels, settings.sampling.temperature, with_entropy=False, counted=batch.num_targets
+            )
         old, advantages = extra["old_logprobs"], extra["advantages"]
         seen.append(ppo_policy_stats(logprobs, old, mask, settings.clip_ratio, settings.clip_ratio_high))
         if self.critic:
@@ -295,8 +297,8 @@ class Learner:
         """The pretraining loss beside the policy's: what the policy knew before must stay likely (PPO-ptx)."""
         with self.machine.autocast():
             hidden = self.policy(batch.input_ids, batch.position_ids, batch.segment_ids)
-            nll = linear_cross_entropy(hidden, self.policy.head_weight, batch.labels)
-        return {"ptx": Loss(nll.sum(), float(batch.num_targets), "token")}
+            total = linear_cross_entropy(hidden, self.policy.head_weight, batch.labels, batch.num_targets)
+        return {"ptx": Loss(total, batch.num_targets, "token")}
 
 
 def pretraining_text(ctx, tokenizer: Tokenizer) -> PretrainStream:

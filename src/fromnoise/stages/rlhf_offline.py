@@ -156,7 +156,7 @@ class Pairs:
         """(P, 2): summed log-probabilities of both answers at temperature 1, or means where they are length-normalised."""
         with self.ctx.machine.autocast():
             hidden = model(batch.input_ids, batch.position_ids, batch.segment_ids)
-            logprobs, _ = linear_logprobs_and_entropy(hidden, model.head_weight, batch.labels, with_entropy=False)
+            logprobs, _ = linear_logprobs_and_entropy(hidden, model.head_weight, batch.labels, with_entropy=False, counted=batch.num_targets)
         sums = sequence_sums(logprobs, batch.start_index)
         if self.settings.length_normalised:
             sums = sums / sequence_sums(loss_mask_of(batch.labels).to(sums.dtype), batch.start_index)
@@ -250,8 +250,8 @@ class BestAnswers:
     def losses(self, policy, batch, seen: list[dict]) -> dict[str, Loss]:
         with self.ctx.machine.autocast():
             hidden = policy(batch.input_ids, batch.position_ids, batch.segment_ids)
-            nll = linear_cross_entropy(hidden, policy.head_weight, batch.labels)
-        return {"loss": Loss(nll.sum(), float(batch.num_targets), "token")}
+            total = linear_cross_entropy(hidden, policy.head_weight, batch.labels, batch.num_targets)
+        return {"loss": Loss(total, batch.num_targets, "token")}
 
     def describe(self) -> str:
         return f"the best of {self.settings.n} answers to {len(self.found):,} prompts, reward {self._mean('mean_reward'):+.3f} -> {self._mean('reward'):+.3f}"

@@ -15,13 +15,11 @@ import time
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from fromnoise.algorithms.logprobs import linear_cross_entropy
-from fromnoise.algorithms.masking import loss_mask_of
 from fromnoise.algorithms.schedules import lr_scale
 from fromnoise.data.conversation import Conversation, read_conversations
-from fromnoise.data.loader import PackedEpochs, PretrainStream, StepRows, prefetch
+from fromnoise.data.loader import PackedEpochs, PretrainStream, StepRows, prefetch, row_kinds
 from fromnoise.data.packing import Batch, collate_all, stack_rows
 from fromnoise.data.shards import TokenShards, token_dtype
 from fromnoise.data.tokenizer import Tokenizer
@@ -70,34 +68,28 @@ def run(ctx) -> None:
             found.append((stack_rows(parts).to(ctx.machine.device), cut - first))
         return found
 
-    def parts_of(batch: Batch, chat_rows: int) -> dict[str, slice]:
-        """The rows of a batch, told apart by what they hold."""
-        parts = {"loss": slice(chat_rows), "replay": slice(chat_rows, None)}
-        return {name: part for name, part in parts.items() if len(batch.labels[part])}
-
-    def summed_nll(batch, *slices: slice) -> list[Tensor]:
-        """The loss over each slice of the rows, one call a slice: where tokens weigh differently, the head would be computed a second time."""
+    def losses(item: tuple[Batch, int]) -> dict[str, Loss]:
+        batch, found = item[0], {}
         with ctx.machine.autocast():
             hidden = model(batch.input_ids, batch.position_ids, batch.segment_ids)  # (B, T, D)
-            return [linear_cross_entropy(hidden[rows], model.head_weight, batch.labels[rows]).sum() for rows in slices]
-
-    def losses(item: tuple[Batch, int]) -> dict[str, Loss]:
-        batch, parts = item[0], parts_of(*item)
-        sums = zip(parts.items(), summed_nll(batch, *parts.values()), strict=True)
-        return {name: Loss(total, float(loss_mask_of(batch.labels[part]).sum()), "token") for (name, part), total in sums}
+            for name, part in row_kinds(*item, ("loss", "replay")).items():
+                count = batch.targets(part)
+                found[name] = Loss(linear_cross_entropy(hidden[part], model.head_weight, batch.labels[part], count), count, "token")
+        return found
 
     def counts(batches: list[tuple[Batch, int]]) -> dict[str, float]:
         """Of all that a step holds on any rank, whether there is some of it here or not."""
         found = {"loss": 0.0} | ({"replay": 0.0} if rows.beside else {})
         for item in batches:
-            for name, part in parts_of(*item).items():
-                found[name] += float(loss_mask_of(item[0].labels[part]).sum())
+            for name, part in row_kinds(*item, ("loss", "replay")).items():
+                found[name] += item[0].targets(part)
         return found
 
     @torch.no_grad()
     def evaluate() -> float:
         """Mean validation loss in nats a counted token."""
-        return float(sum(summed_nll(batch.to(ctx.machine.device), slice(None))[0] for batch in held_out)) / sum(batch.num_targets for batch in held_out)
+        total = sum(losses((batch.to(ctx.machine.device), len(batch.labels)))["loss"].sum for batch in held_out)
+        return float(total) / sum(batch.num_targets for batch in held_out)
 
     def measure_step_s() -> float:
         """Seconds of a step; weights and random state are untouched."""
