@@ -1,6 +1,7 @@
 """The native decoder beside the one of torch's operators: the same logits, whatever the shape, the order of the rows or their moves."""
 
 import ctypes
+import platform
 
 import numpy as np
 import pytest
@@ -53,6 +54,20 @@ def test_it_computes_what_the_other_decoder_computes(changes, dtype, tolerance):
     assert float((walk(twin) - expected).abs().max()) > 2 * tolerance * max(1.0, 5 * spread)
 
 
+@pytest.mark.skipif(platform.machine().lower() not in ("x86_64", "amd64"), reason="other processors have one width of vectors")
+@pytest.mark.parametrize(("without", "lanes"), [("-mno-avx512f", 8), ("-mno-avx", 4)])
+def test_narrower_vectors_compute_the_same(monkeypatch, without, lanes):
+    """What processors without AVX-512, or without AVX, run."""
+    model = decodable()
+    monkeypatch.setattr(native, "FLAGS", (*native.FLAGS, without))
+    narrow = native.library.__wrapped__()
+    assert narrow.lanes() <= lanes
+    monkeypatch.setattr(native, "library", lambda: narrow)
+    expected, found = walk(Decoder(model, torch.float32)), walk(native.NativeDecoder(model, torch.float32))
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5 * max(1.0, 5 * float(expected.std())))
+    test_it_draws_what_the_sampler_draws()
+
+
 def test_its_logprobs_are_the_trainers():
     model = decodable()
     engine = Engine(model, max_batch=8)
@@ -80,8 +95,9 @@ def test_weights_are_those_of_the_last_refresh():
 
 
 def test_what_it_cannot_decode_goes_to_the_other_decoder(monkeypatch):
-    small = random_model(head_size=16)
-    assert "multiple of 32" in native.problem(small, torch.float32)
+    lanes = decodable() and native.library().lanes()
+    small = random_model(head_size=lanes)
+    assert f"multiple of {2 * lanes}" in native.problem(small, torch.float32)
     assert type(Engine(small).decoder) is Decoder
     monkeypatch.setattr(native, "library", lambda: "no C++ compiler was found")
     assert native.problem(random_model(**SHAPE), torch.float32) == "no C++ compiler was found"

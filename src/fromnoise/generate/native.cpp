@@ -1,14 +1,14 @@
-// A decoder for CPUs with AVX-512, called through native.py: tokens in, logits out, the cache in between.
+// A decoder for CPUs, called through native.py: tokens in, logits out, the cache in between.
 //
 // Each thread takes some of the sequences through all layers by itself. Nothing is shared but weights that nobody writes, so there is
 // no barrier; and a sequence's arithmetic does not depend on what else is in the batch. Reading a prompt and making one more token are
 // the same: tokens with a row of the cache and a position, those of one row in order.
 //
-// Matrices lie in panels of 64 columns, each column's inputs beside its neighbours' (bf16 in pairs, as the dot product of AVX-512 BF16
-// wants them). Keys lie in blocks of 16 positions, so that 16 scores are added up side by side; values by position (bf16: by pairs).
-// bf16 is rounded to where the trainer rounds: after each product.
-
-#include <immintrin.h>
+// Matrices lie in panels of as many columns as a tile has, each column's inputs beside its neighbours' (bf16 in pairs, as the dot product
+// of AVX-512 BF16 wants them). Keys lie in blocks of as many positions as a register has lanes, so that their scores are added up side by side; values
+// by position (bf16: by pairs). bf16 is rounded to where the trainer rounds: after each product.
+//
+// AVX-512 is written out; for other processors the compiler's own vectors serve, in fp32.
 
 #include <algorithm>
 #include <cmath>
@@ -16,22 +16,77 @@
 #include <cstring>
 #include <vector>
 
-#ifndef __AVX512F__
-#error "needs AVX-512"
+#ifdef __AVX512F__
+#include <immintrin.h>
 #endif
 
 namespace {
 
-constexpr int64_t PANEL = 64, LANES = 16, TILE_ROWS = 6, BLOCK_TOKENS = 64;
+#ifdef __AVX512F__
+constexpr int64_t LANES = 16, PARTS = 4;  // of a tile's rows: what the registers hold beside the weights
 using Vector = __m512;
+Vector all(float x) { return _mm512_set1_ps(x); }
+Vector load(const float* from) { return _mm512_loadu_ps(from); }
+void store(float* to, Vector x) { _mm512_storeu_ps(to, x); }
+Vector multiply_add(Vector x, Vector y, Vector sum) { return _mm512_fmadd_ps(x, y, sum); }
+Vector larger(Vector x, Vector y) { return _mm512_max_ps(x, y); }
+Vector whole(Vector x) { return _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT); }
+Vector times_power_of_two(Vector x, Vector n) { return _mm512_scalef_ps(x, n); }
+Vector first(int64_t count, Vector inside, Vector outside) { return _mm512_mask_blend_ps((__mmask16)((1u << count) - 1), outside, inside); }
+float sum_of(Vector x) { return _mm512_reduce_add_ps(x); }
+float largest_of(Vector x) { return _mm512_reduce_max_ps(x); }
+#else
+#ifdef __AVX__
+constexpr int64_t LANES = 8;
+#else
+constexpr int64_t LANES = 4;
+#endif
+#ifdef __aarch64__
+constexpr int64_t PARTS = 4;  // 32 registers
+#else
+constexpr int64_t PARTS = 2;
+#endif
+typedef float Vector __attribute__((vector_size(4 * LANES)));
+typedef int32_t Integers __attribute__((vector_size(4 * LANES)));
+Vector all(float x) { return x - Vector{}; }
+Vector load(const float* from) {
+    Vector x;
+    std::memcpy(&x, from, sizeof x);
+    return x;
+}
+void store(float* to, Vector x) { std::memcpy(to, &x, sizeof x); }
+Vector multiply_add(Vector x, Vector y, Vector sum) { return x * y + sum; }
+Vector larger(Vector x, Vector y) { return x > y ? x : y; }
+Vector whole(Vector x) { return (x + 12582912.0f) - 12582912.0f; }  // 1.5 * 2^23: there is no room for fractions beside it
+Vector times_power_of_two(Vector x, Vector n) {
+    n = n < 127.0f ? n : all(127.0f);
+    return x * (Vector)((__builtin_convertvector(n, Integers) + 127) << 23);
+}
+Vector first(int64_t count, Vector inside, Vector outside) {
+    Integers lane;
+    for (int32_t i = 0; i < LANES; i++) lane[i] = i;
+    return lane < (int32_t)count ? inside : outside;
+}
+float sum_of(Vector x) {
+    for (int64_t half = LANES / 2; half > 0; half /= 2)
+        for (int64_t i = 0; i < half; i++) x[i] += x[i + half];
+    return x[0];
+}
+float largest_of(Vector x) {
+    for (int64_t i = 1; i < LANES; i++) x[0] = std::max(x[0], x[i]);
+    return x[0];
+}
+#endif
+
+constexpr int64_t PANEL = PARTS * LANES, TILE_ROWS = 6, GROUP_COLUMNS = 64, BLOCK_TOKENS = 64;
 
 struct Float32 {
     using Element = float;
     static constexpr int64_t GROUP = 1;  // inputs multiplied by one instruction
-    static Vector both(const Element* x) { return _mm512_set1_ps(*x); }
-    static Vector load(const Element* w) { return _mm512_loadu_ps(w); }
-    static Vector multiply_add(Vector sum, Vector x, Vector w) { return _mm512_fmadd_ps(x, w, sum); }
-    static void store(Element* to, Vector x) { _mm512_storeu_ps(to, x); }
+    static Vector both(const Element* x) { return all(*x); }
+    static Vector load(const Element* w) { return ::load(w); }
+    static Vector multiply_add(Vector sum, Vector x, Vector w) { return ::multiply_add(x, w, sum); }
+    static void store(Element* to, Vector x) { ::store(to, x); }
     static Vector rounded(Vector x) { return x; }
 };
 
@@ -56,45 +111,45 @@ struct BFloat16 {
 // The cache is read once a step, in order: asked for ahead, since the processor's own guess ends with each page of memory.
 template <class T>
 Vector streamed(const typename T::Element* from) {
-    _mm_prefetch((const char*)from + 2048, _MM_HINT_T0);
+    __builtin_prefetch((const char*)from + 2048);
     return T::load(from);
 }
 
 // e^x to the last bit or two: 2^n e^r with r in +-ln 2 / 2, e^r by its series.
 Vector exponential(Vector x) {
-    x = _mm512_max_ps(x, _mm512_set1_ps(-87.0f));
-    const Vector n = _mm512_roundscale_ps(_mm512_mul_ps(x, _mm512_set1_ps(1.44269504f)), _MM_FROUND_TO_NEAREST_INT);
-    const Vector r = _mm512_fnmadd_ps(n, _mm512_set1_ps(-2.12194440e-4f), _mm512_fnmadd_ps(n, _mm512_set1_ps(0.693359375f), x));
-    Vector y = _mm512_set1_ps(1.0f / 5040);
-    for (const float c : {1.0f / 720, 1.0f / 120, 1.0f / 24, 1.0f / 6, 0.5f, 1.0f, 1.0f}) y = _mm512_fmadd_ps(y, r, _mm512_set1_ps(c));
-    return _mm512_scalef_ps(y, n);
+    x = larger(x, all(-87.0f));
+    const Vector n = whole(x * all(1.44269504f));
+    const Vector r = multiply_add(n, all(2.12194440e-4f), multiply_add(n, all(-0.693359375f), x));
+    Vector y = all(1.0f / 5040);
+    for (const float c : {1.0f / 720, 1.0f / 120, 1.0f / 24, 1.0f / 6, 0.5f, 1.0f, 1.0f}) y = multiply_add(y, r, all(c));
+    return times_power_of_two(y, n);
 }
 
-int64_t padded(int64_t columns) { return (columns + PANEL - 1) / PANEL * PANEL; }
+int64_t padded(int64_t columns) { return (columns + GROUP_COLUMNS - 1) / GROUP_COLUMNS * GROUP_COLUMNS; }
 
-// y (R, 64) = x (R, size) times one panel.
+// y (R, PANEL) = x (R, size) times one panel.
 template <class T, int R>
 void tile(const typename T::Element* x, int64_t stride, const typename T::Element* panel, int64_t size, float* y, int64_t y_stride) {
-    Vector sums[R][4];
+    Vector sums[R][PARTS];
     for (int row = 0; row < R; row++)
-        for (int part = 0; part < 4; part++) sums[row][part] = _mm512_setzero_ps();
+        for (int part = 0; part < PARTS; part++) sums[row][part] = all(0.0f);
     for (int64_t i = 0; i < size; i += T::GROUP, panel += PANEL * T::GROUP) {
-        Vector w[4];
-        for (int part = 0; part < 4; part++) w[part] = T::load(panel + part * LANES * T::GROUP);
+        Vector w[PARTS];
+        for (int part = 0; part < PARTS; part++) w[part] = T::load(panel + part * LANES * T::GROUP);
         for (int row = 0; row < R; row++) {
             const Vector both = T::both(x + row * stride + i);
-            for (int part = 0; part < 4; part++) sums[row][part] = T::multiply_add(sums[row][part], both, w[part]);
+            for (int part = 0; part < PARTS; part++) sums[row][part] = T::multiply_add(sums[row][part], both, w[part]);
         }
     }
     for (int row = 0; row < R; row++)
-        for (int part = 0; part < 4; part++) _mm512_storeu_ps(y + row * y_stride + part * LANES, T::rounded(sums[row][part]));
+        for (int part = 0; part < PARTS; part++) store(y + row * y_stride + part * LANES, T::rounded(sums[row][part]));
 }
 
 // y (rows, padded columns) = x (rows, size) times a packed matrix.
 template <class T>
 void product(const typename T::Element* x, int64_t rows, const typename T::Element* matrix, int64_t columns, int64_t size, float* y) {
     const int64_t stride = padded(columns);
-    for (int64_t column = 0; column < columns; column += PANEL) {
+    for (int64_t column = 0; column < stride; column += PANEL) {
         const auto* panel = matrix + column * size;
         for (int64_t row = 0; row < rows; row += TILE_ROWS) {
             const auto* from = x + row * size;
@@ -112,20 +167,20 @@ void product(const typename T::Element* x, int64_t rows, const typename T::Eleme
 }
 
 float inverse_rms(const float* x, int64_t size, float eps) {
-    Vector squares = _mm512_setzero_ps();
+    Vector squares = all(0.0f);
     for (int64_t i = 0; i < size; i += LANES) {
-        const Vector v = _mm512_loadu_ps(x + i);
-        squares = _mm512_fmadd_ps(v, v, squares);
+        const Vector v = load(x + i);
+        squares = multiply_add(v, v, squares);
     }
-    return 1.0f / std::sqrt(_mm512_reduce_add_ps(squares) / size + eps);
+    return 1.0f / std::sqrt(sum_of(squares) / size + eps);
 }
 
 // to = x / rms(x); the norm's scale is in the matrix that follows.
 template <class T>
 void normalise(const float* x, int64_t rows, int64_t size, float eps, typename T::Element* to) {
     for (int64_t row = 0; row < rows; row++, x += size, to += size) {
-        const Vector scale = _mm512_set1_ps(inverse_rms(x, size, eps));
-        for (int64_t i = 0; i < size; i += LANES) T::store(to + i, _mm512_mul_ps(_mm512_loadu_ps(x + i), scale));
+        const Vector scale = all(inverse_rms(x, size, eps));
+        for (int64_t i = 0; i < size; i += LANES) T::store(to + i, load(x + i) * scale);
     }
 }
 
@@ -144,7 +199,7 @@ struct Model {
     const float* embedding;  // (V, D)
     const void* head;        // packed
     const float *cos, *sin;  // (positions, K); sin signed
-    void *keys, *values;     // (L, rows, H_kv, capacity, K) in the orders said above; capacity a multiple of 16
+    void *keys, *values;     // (L, rows, H_kv, capacity, K) in the orders said above; capacity a multiple of LANES
     float eps;
 };
 }
@@ -188,7 +243,7 @@ struct Pass {
         for (int64_t i = 0; i < n; i++) {
             float* heads = &wide[i * padded(columns)];
             for (int64_t head = 0; head < num_qk; head++) rotate(heads + head * size, layer.qk_scale ? layer.qk_scale + head * size : nullptr, positions[i]);
-            for (int64_t j = 0; j < m.num_heads * size; j += LANES) T::store(&queries[i * m.num_heads * size + j], _mm512_loadu_ps(heads + j));
+            for (int64_t j = 0; j < m.num_heads * size; j += LANES) T::store(&queries[i * m.num_heads * size + j], load(heads + j));
             for (int64_t head = 0; head < m.num_kv_heads; head++)
                 keep(slot(number, rows[i], head), positions[i], heads + (m.num_heads + head) * size, heads + (num_qk + head) * size);
         }
@@ -204,9 +259,8 @@ struct Pass {
         for (int64_t i = 0; i < n; i++) {
             const float *gate = &wide[i * padded(2 * m.ffn_width)], *up = gate + m.ffn_width;
             for (int64_t j = 0; j < m.ffn_width; j += LANES) {
-                const Vector g = _mm512_loadu_ps(gate + j), one = _mm512_set1_ps(1.0f);
-                const Vector silu = T::rounded(_mm512_div_ps(g, _mm512_add_ps(one, exponential(_mm512_sub_ps(_mm512_setzero_ps(), g)))));
-                T::store(&h[i * m.ffn_width + j], _mm512_mul_ps(silu, _mm512_loadu_ps(up + j)));
+                const Vector g = load(gate + j);
+                T::store(&h[i * m.ffn_width + j], T::rounded(g / (all(1.0f) + exponential(-g))) * load(up + j));
             }
         }
         product<T>(h.data(), n, (const Element*)layer.down, m.width, m.ffn_width, narrow.data());
@@ -217,7 +271,7 @@ struct Pass {
         for (int64_t i = 0; i < n; i++)
             for (int64_t j = 0; j < m.width; j += LANES) {
                 float* to = &x[i * m.width + j];
-                _mm512_storeu_ps(to, _mm512_add_ps(_mm512_loadu_ps(to), _mm512_loadu_ps(&narrow[i * padded(m.width) + j])));
+                store(to, load(to) + load(&narrow[i * padded(m.width) + j]));
             }
     }
 
@@ -239,9 +293,9 @@ struct Pass {
         Element* values = (Element*)m.values + at + position / group * group * size + position % group;
         Element rounded[LANES];
         for (int64_t i = 0; i < size; i += LANES) {
-            T::store(rounded, _mm512_loadu_ps(key + i));
+            T::store(rounded, load(key + i));
             for (int64_t j = 0; j < LANES; j++) keys[(i + j) / group * group * LANES + j % group] = rounded[j];
-            T::store(rounded, _mm512_loadu_ps(value + i));
+            T::store(rounded, load(value + i));
             for (int64_t j = 0; j < LANES; j++) values[(i + j) * group] = rounded[j];
         }
     }
@@ -250,40 +304,40 @@ struct Pass {
     void attend(int64_t at, int64_t count, const Element* query, Element* mixed) {
         const int64_t size = m.head_size, group = T::GROUP, blocks = (count + LANES - 1) / LANES;
         const Element *keys = (const Element*)m.keys + at, *values = (const Element*)m.values + at;
-        const Vector scale = _mm512_set1_ps(1.0f / std::sqrt((float)size));
-        Vector highest = _mm512_set1_ps(-INFINITY);
+        const Vector scale = all(1.0f / std::sqrt((float)size));
+        Vector highest = all(-INFINITY);
         for (int64_t block = 0; block < blocks; block++) {
-            Vector sums[4] = {_mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps()};  // one alone would wait for itself
+            Vector sums[4] = {all(0.0f), all(0.0f), all(0.0f), all(0.0f)};  // one alone would wait for itself
             for (int64_t i = 0; i < size; i += 4 * group)
                 for (int64_t part = 0; part < 4; part++) {
                     const int64_t at = i + part * group;
                     sums[part] = T::multiply_add(sums[part], T::both(query + at), streamed<T>(keys + block * LANES * size + at * LANES));
                 }
-            Vector sum = _mm512_mul_ps(_mm512_add_ps(_mm512_add_ps(sums[0], sums[1]), _mm512_add_ps(sums[2], sums[3])), scale);
-            if (block == blocks - 1 && count % LANES) sum = _mm512_mask_blend_ps((__mmask16)((1u << count % LANES) - 1), _mm512_set1_ps(-INFINITY), sum);
-            highest = _mm512_max_ps(highest, sum);
-            _mm512_storeu_ps(&scores[block * LANES], sum);
+            Vector sum = ((sums[0] + sums[1]) + (sums[2] + sums[3])) * scale;
+            if (block == blocks - 1 && count % LANES) sum = first(count % LANES, sum, all(-INFINITY));
+            highest = larger(highest, sum);
+            store(&scores[block * LANES], sum);
         }
-        const Vector top = _mm512_set1_ps(_mm512_reduce_max_ps(highest));
-        Vector total = _mm512_setzero_ps();
+        const Vector top = all(largest_of(highest));
+        Vector total = all(0.0f);
         for (int64_t block = 0; block < blocks; block++) {
-            Vector weight = T::rounded(exponential(_mm512_sub_ps(_mm512_loadu_ps(&scores[block * LANES]), top)));
-            if (block == blocks - 1 && count % LANES) weight = _mm512_maskz_mov_ps((__mmask16)((1u << count % LANES) - 1), weight);
-            total = _mm512_add_ps(total, weight);
+            Vector weight = T::rounded(exponential(load(&scores[block * LANES]) - top));
+            if (block == blocks - 1 && count % LANES) weight = first(count % LANES, weight, all(0.0f));
+            total += weight;
             T::store(&weights[block * LANES], weight);
         }
-        const Vector share = _mm512_set1_ps(1.0f / _mm512_reduce_add_ps(total));
+        const Vector share = all(1.0f / sum_of(total));
         for (int64_t i = 0; i < size;)
             if (size - i >= 4 * LANES) mix<4>(values + i * group, count, share, mixed + i), i += 4 * LANES;
             else mix<2>(values + i * group, count, share, mixed + i), i += 2 * LANES;
     }
 
-    // 16 N columns of the weighted sum of values. Weights past `count` are 0, up to the end of the last block.
+    // N LANES columns of the weighted sum of values. Weights past `count` are 0, up to the end of the last block.
     template <int N>
     void mix(const Element* values, int64_t count, Vector share, Element* mixed) {
         const int64_t group = T::GROUP, row = group * m.head_size;
         Vector even[N], odd[N];
-        for (int part = 0; part < N; part++) even[part] = odd[part] = _mm512_setzero_ps();
+        for (int part = 0; part < N; part++) even[part] = odd[part] = all(0.0f);
         for (int64_t position = 0; position < count; position += 2 * group, values += 2 * row) {
             const Vector first = T::both(&weights[position]), second = T::both(&weights[position + group]);
             for (int part = 0; part < N; part++) {
@@ -291,7 +345,7 @@ struct Pass {
                 odd[part] = T::multiply_add(odd[part], second, streamed<T>(values + row + part * LANES * group));
             }
         }
-        for (int part = 0; part < N; part++) T::store(mixed + part * LANES, _mm512_mul_ps(_mm512_add_ps(even[part], odd[part]), share));
+        for (int part = 0; part < N; part++) T::store(mixed + part * LANES, (even[part] + odd[part]) * share);
     }
 
     // Logits of the tokens that want them: row wanted[i] of (rows, padded V).
@@ -318,8 +372,10 @@ int64_t pick(const float* masses, int64_t count, float total, double uniform, st
 }
 
 Vector columns_of(const float* row, int64_t column, int64_t vocab_size, Vector temperature) {  // logits / temperature, -inf from the vocabulary's end on
-    const __mmask16 inside = vocab_size - column >= LANES ? 0xffff : (__mmask16)((1u << std::max<int64_t>(0, vocab_size - column)) - 1);
-    return _mm512_mask_div_ps(_mm512_set1_ps(-INFINITY), inside, _mm512_maskz_loadu_ps(inside, row + column), temperature);
+    if (vocab_size - column >= LANES) return load(row + column) / temperature;
+    float last[LANES];
+    for (int64_t i = 0; i < LANES; i++) last[i] = column + i < vocab_size ? row[column + i] : -INFINITY;
+    return load(last) / temperature;
 }
 
 }  // namespace
@@ -328,31 +384,35 @@ extern "C" {
 
 // sampling.py's `sample` where nothing is cut: a token from each of `count` rows of logits (rows, stride) and its log-probability. uniform (count, 2).
 void draw(const float* logits, int64_t stride, int64_t vocab_size, int64_t count, float temperature, const double* uniform, int64_t* ids, float* logprobs) {
-    const int64_t size = padded(vocab_size), num_panels = size / PANEL;
-    std::vector<float> masses(size), panels(num_panels);
-    std::vector<int64_t> running(std::max(num_panels, PANEL));
-    const Vector divisor = _mm512_set1_ps(temperature);
+    const int64_t size = padded(vocab_size), num_groups = size / GROUP_COLUMNS;
+    std::vector<float> masses(size), groups(num_groups);
+    std::vector<int64_t> running(std::max(num_groups, GROUP_COLUMNS));
+    const Vector divisor = all(temperature);
     for (int64_t row = 0; row < count; row++) {
         const float* from = logits + row * stride;
-        Vector highest = _mm512_set1_ps(-INFINITY);
-        for (int64_t i = 0; i < size; i += LANES) highest = _mm512_max_ps(highest, columns_of(from, i, vocab_size, divisor));
-        const Vector top = _mm512_set1_ps(_mm512_reduce_max_ps(highest));
+        Vector highest = all(-INFINITY);
+        for (int64_t i = 0; i < size; i += LANES) highest = larger(highest, columns_of(from, i, vocab_size, divisor));
+        const Vector top = all(largest_of(highest));
         float total = 0;
-        for (int64_t panel = 0; panel < num_panels; panel++) {
-            Vector sum = _mm512_setzero_ps();
-            for (int64_t i = panel * PANEL; i < (panel + 1) * PANEL; i += LANES) {
-                const Vector mass = exponential(_mm512_sub_ps(columns_of(from, i, vocab_size, divisor), top));
-                _mm512_storeu_ps(&masses[i], mass);
-                sum = _mm512_add_ps(sum, mass);
+        for (int64_t group = 0; group < num_groups; group++) {
+            Vector sum = all(0.0f);
+            for (int64_t i = group * GROUP_COLUMNS; i < (group + 1) * GROUP_COLUMNS; i += LANES) {
+                const Vector mass = exponential(columns_of(from, i, vocab_size, divisor) - top);
+                store(&masses[i], mass);
+                sum += mass;
             }
-            total += panels[panel] = _mm512_reduce_add_ps(sum);
+            total += groups[group] = sum_of(sum);
         }
-        const int64_t panel = pick(panels.data(), num_panels, total, uniform[2 * row], running);
-        const int64_t inside = pick(&masses[panel * PANEL], PANEL, panels[panel], uniform[2 * row + 1], running);
-        ids[row] = std::min(panel * PANEL + inside, vocab_size - 1);
+        const int64_t group = pick(groups.data(), num_groups, total, uniform[2 * row], running);
+        const int64_t inside = pick(&masses[group * GROUP_COLUMNS], GROUP_COLUMNS, groups[group], uniform[2 * row + 1], running);
+        ids[row] = std::min(group * GROUP_COLUMNS + inside, vocab_size - 1);
         logprobs[row] = std::log(masses[ids[row]] / total);
     }
 }
+
+int64_t lanes() { return LANES; }
+
+int64_t panel_columns() { return PANEL; }
 
 int64_t element_bits(int64_t wanted) {  // `wanted` where this build computes in it, else 0
 #ifdef __AVX512BF16__

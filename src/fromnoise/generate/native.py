@@ -1,7 +1,7 @@
-"""The decoder for CPUs with AVX-512: `Decoder`'s interface over native.cpp, which says how it computes and why.
+"""The decoder for CPUs: `Decoder`'s interface over native.cpp, which says how it computes and why.
 
-The machine's own C++ compiler builds it when it is first used, in a few seconds, into the cache folder. Where there is no such
-processor or no compiler, generation runs on `Decoder`; `problem` says which it is.
+The machine's own C++ compiler builds it when it is first used, in a few seconds, into the cache folder. Where there is no compiler
+that can, generation runs on `Decoder`; `problem` says why.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import contextlib
 import ctypes
 import math
 import mmap
-import platform
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -26,7 +25,7 @@ from fromnoise.model.transformer import Transformer, rope_angles
 from fromnoise.run.native import FLAGS, build
 
 SOURCE = Path(__file__).with_name("native.cpp")
-PANEL, LANES = 64, 16  # as in native.cpp
+GROUP_COLUMNS = 64  # as in native.cpp: what numbers of columns are rounded up to
 BITS = {torch.float32: 32, torch.bfloat16: 16}
 
 
@@ -47,8 +46,6 @@ class _Model(ctypes.Structure):
 @cache
 def library() -> ctypes.CDLL | str:
     """The compiled native.cpp, or why there is none."""
-    if platform.machine().lower() not in ("x86_64", "amd64"):
-        return f"the processor is {platform.machine()}, not x86"
     loaded = build(SOURCE, FLAGS)
     if isinstance(loaded, str):
         return loaded
@@ -57,15 +54,19 @@ def library() -> ctypes.CDLL | str:
     loaded.draw.argtypes = [pointer, count, count, count, ctypes.c_float, pointer, pointer, pointer]
     loaded.advance.restype = loaded.draw.restype = None
     loaded.element_bits.argtypes, loaded.element_bits.restype = [count], count
+    for name in ("lanes", "panel_columns"):
+        getattr(loaded, name).argtypes, getattr(loaded, name).restype = [], count
     return loaded
 
 
 def problem(model: Transformer, dtype: torch.dtype) -> str | None:
     """Why `model` cannot be decoded natively in `dtype` here; None where it can."""
-    c = model.config
-    if c.head_size % (2 * LANES) or c.width % LANES or c.ffn_width % LANES:
-        return f"a head of {c.head_size} is not a multiple of {2 * LANES}, or widths of {c.width} and {c.ffn_width} not of {LANES}"
-    return unavailable(dtype, model.norm.weight.device.type)
+    if (why := unavailable(dtype, model.norm.weight.device.type)) is not None:
+        return why
+    c, lanes = model.config, library().lanes()
+    if c.head_size % (2 * lanes) or c.width % lanes or c.ffn_width % lanes:
+        return f"a head of {c.head_size} is not a multiple of {2 * lanes}, or widths of {c.width} and {c.ffn_width} not of {lanes}"
+    return None
 
 
 def unavailable(dtype: torch.dtype, device_type: str) -> str | None:
@@ -79,11 +80,11 @@ def unavailable(dtype: torch.dtype, device_type: str) -> str | None:
 
 
 def packed(matrix: Tensor, dtype: torch.dtype) -> Tensor:
-    """matrix (N, K) -> (N / 64, K / G, 64, G) in `dtype`, N padded with zeros; G inputs go into one instruction."""
+    """matrix (N, K) -> (N / P, K / G, P, G) in `dtype`, N padded with zeros; P columns are a panel, G inputs go into one instruction."""
     rows, size = matrix.shape
     group = 32 // BITS[dtype]
-    whole = torch.nn.functional.pad(matrix.float(), (0, 0, 0, -rows % PANEL))
-    return whole.view(-1, PANEL, size // group, group).transpose(1, 2).to(dtype).contiguous()
+    whole = torch.nn.functional.pad(matrix.float(), (0, 0, 0, -rows % GROUP_COLUMNS))
+    return whole.view(-1, library().panel_columns(), size // group, group).transpose(1, 2).to(dtype).contiguous()
 
 
 def zeros(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
@@ -106,6 +107,7 @@ class NativeDecoder:
         if (why := problem(model, dtype)) is not None:
             raise ValueError(f"no native decoder: {why}")
         self.config, self.dtype, self.device = model.config, dtype, torch.device("cpu")
+        self.lanes = library().lanes()  # positions in a block of keys
         self.num_threads = torch.get_num_threads()
         self.workers = ThreadPoolExecutor(self.num_threads - 1) if self.num_threads > 1 else None  # the calling thread is one more
         self.refresh(model)
@@ -140,16 +142,16 @@ class NativeDecoder:
 
     def allocate(self, num_rows: int, capacity: int) -> None:
         """An empty cache of at least this size."""
-        self.num_rows, self.capacity = num_rows, -(-capacity // LANES) * LANES
+        self.num_rows, self.capacity = num_rows, -(-capacity // self.lanes) * self.lanes
         self.keys, self.values = (zeros(self._cache_shape(), self.dtype) for _ in range(2))
 
     def _cache_shape(self) -> tuple[int, ...]:
         c = self.config
-        return c.num_layers, self.num_rows, c.num_kv_heads, self.capacity // LANES, LANES * c.head_size
+        return c.num_layers, self.num_rows, c.num_kv_heads, self.capacity // self.lanes, self.lanes * c.head_size
 
     def grow(self, capacity: int) -> None:
         """More positions for every row."""
-        blocks, self.capacity = self.capacity // LANES, -(-capacity // LANES) * LANES
+        blocks, self.capacity = self.capacity // self.lanes, -(-capacity // self.lanes) * self.lanes
         for name in ("keys", "values"):  # one after the other: two copies of half the cache at a time
             larger = zeros(self._cache_shape(), self.dtype)
             larger[:, :, :, :blocks] = getattr(self, name)
@@ -189,7 +191,7 @@ class NativeDecoder:
         )  # fmt: skip
         tokens = np.ascontiguousarray(tokens, dtype=np.int64)
         rows, positions, wanted = (np.ascontiguousarray(x, dtype=np.int32) for x in (rows, positions, wanted))
-        logits = torch.empty(num_logits, -(-c.vocab_size // PANEL) * PANEL)
+        logits = torch.empty(num_logits, -(-c.vocab_size // GROUP_COLUMNS) * GROUP_COLUMNS)
 
         def run(begin: int, end: int) -> None:
             arrays = (x[begin:end].ctypes.data for x in (tokens, rows, positions, wanted))
@@ -224,6 +226,6 @@ class NativeDecoder:
 
     def move(self, source: int, target: int, length: int) -> None:
         """Copy row `source`, `length` positions of it, over row `target`."""
-        blocks = -(-length // LANES)
+        blocks = -(-length // self.lanes)
         for cached in (self.keys, self.values):
             cached[:, target, :, :blocks] = cached[:, source, :, :blocks]

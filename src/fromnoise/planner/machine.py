@@ -38,7 +38,7 @@ def describe(recipe: Recipe) -> Iterator[str]:
     yield f"dtype: {chosen.dtype} ({why})"
     why_not = native.unavailable(chosen.torch_dtype, device)
     by_torch = "by torch, a step captured as one CUDA graph" if device == "cuda" else f"by torch ({why_not})"
-    yield f"decoding: {by_torch if why_not else f'native (AVX-512, built by {machine.cxx()})'}"
+    yield f"decoding: {by_torch if why_not else f'native (built by {machine.cxx()})'}"
     if chosen.dtype == "bfloat16" and device == "cpu":
         built = build(ATTENTION)
         yield f"attention: {f'by torch ({built})' if isinstance(built, str) else 'native, each segment of a row by itself'}"

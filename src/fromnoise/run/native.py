@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import platform
 import subprocess
 import tempfile
 from collections.abc import Callable, Sequence
@@ -15,7 +16,8 @@ from torch import Tensor
 from fromnoise.run.folder import processor_name
 from fromnoise.run.machine import cache_folder, cxx
 
-FLAGS = ("-O3", "-march=native", "-std=c++17", "-shared", "-fPIC", "-w")
+# clang for Apple's processors has no -march=native
+FLAGS = ("-O3", "-mcpu=native" if platform.machine().lower() in ("arm64", "aarch64") else "-march=native", "-std=c++17", "-shared", "-fPIC", "-w")
 CROSS_ENTROPY = Path(__file__).parents[1] / "algorithms" / "cross_entropy.cpp"
 ATTENTION = Path(__file__).parents[1] / "model" / "attention.cpp"
 
