@@ -14,6 +14,7 @@ from fromnoise.run.files import HashCache, sha256_file
 from fromnoise.run.folder import RunFolder
 from fromnoise.run.recipe_load import load_recipe
 from fromnoise.run.verdict import check_user_files, config_of, digest_path, stages_of, verdicts
+from tests.run import toy_learn
 from tests.run.toy import toy_run, toy_verdicts
 
 
@@ -42,6 +43,33 @@ def test_a_changed_setting_is_named_and_refused(run):
         toy_run(run, "sft.epochs=3")
     assert sha256_file(run / "learnt/model.safetensors") == weights
     assert "epochs = 2.0" in (run / "recipe.toml").read_text()
+
+
+def test_a_stage_that_refuses_at_its_start_leaves_nothing_behind(tmp_path, monkeypatch):
+    """The setting that it names can be changed without moving folders aside; what had been made stays."""
+    folder, too_many = tmp_path / "run", UserError("sft.max_tokens is too many")
+    real = toy_learn.run
+
+    def refuse(ctx):
+        ctx.decide("clock", lambda: 1.0)
+        raise too_many
+
+    monkeypatch.setattr(toy_learn, "run", refuse)
+    with pytest.raises(UserError, match="too many"):
+        toy_run(folder, "sft.max_tokens=41")
+    assert toy_verdicts(folder, "sft.max_tokens=40") == {"make": "done", "learn": "missing"}
+
+    def refuse_late(ctx):
+        ctx.log(0, loss_nats=1.0)
+        raise too_many
+
+    monkeypatch.setattr(toy_learn, "run", refuse_late)
+    with pytest.raises(UserError, match="too many"):
+        toy_run(folder, "sft.max_tokens=41")
+    assert toy_verdicts(folder, "sft.max_tokens=40")["learn"].startswith("stale")  # what is there was made with another setting
+    monkeypatch.setattr(toy_learn, "run", real)
+    toy_run(folder, "sft.max_tokens=41")
+    assert toy_verdicts(folder, "sft.max_tokens=41") == {"make": "done", "learn": "done"}
 
 
 def test_rerun_moves_the_old_folders_aside(run):

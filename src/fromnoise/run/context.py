@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -61,8 +62,8 @@ class StageContext:
                 run.stage_dir(name).mkdir(parents=True, exist_ok=True)
         self.process.barrier()
         self.record = self.process.broadcast(run.record(stage) if self.process.is_main else None)
-        resumed = self.record is not None
-        if not resumed:
+        self._resumed = self.record is not None
+        if not self._resumed:
             self.record = {
                 "schema_version": SCHEMA_VERSION, "verb": stage.verb, "status": "running", "started": now(), "seed": self.seed,
                 "inputs": inputs or {}, "config": config or {}, "decisions": {}, "numerics": None, "numerics_changes": [],
@@ -82,7 +83,7 @@ class StageContext:
             warn=self.console.warn,
             write=self.process.is_main,
         )
-        if resumed:
+        if self._resumed:
             self._cut_back()
 
     def _cut_back(self) -> None:
@@ -251,6 +252,14 @@ class StageContext:
         self._metrics.close()
         self.record.update(status="waiting", waiting=what)
         self._write_record()
+
+    def withdraw(self) -> None:
+        """Leave no trace of a stage that refused before it had made anything: what it named can then be changed without `--rerun`."""
+        self._metrics.close()
+        if not self.process.is_main or self._resumed or self._metrics.size() or self.checkpoint.peek() or self.run.outputs(self.stage):
+            return
+        for name in self.stage.writes:
+            shutil.rmtree(self.run.stage_dir(name))
 
     def finish(self, summary: dict[str, Any], outputs: list[str] | None = None) -> None:
         """Declare the stage done: hashes of its artefacts, its summary ("tokens" and "flops" are lifted out of it).

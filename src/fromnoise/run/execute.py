@@ -150,6 +150,7 @@ def run_stage(
         run.check_tokenizers({name: run.stage_dir(name) for name in reads(recipe, stage)})
         console.line(f"{stage.verb}: {stage.summary}")
     inputs = inputs_of(run, recipe, stage) if process.is_main else {}
+    ctx = None
     try:
         ctx = StageContext(
             stage, recipe, run, inputs=inputs, config=config_of(recipe, stage), process=process, console=console,
@@ -161,8 +162,12 @@ def run_stage(
     except Waiting as wait:
         ctx.wait(str(wait))
         raise
+    except UserError:
+        if ctx is not None:
+            ctx.withdraw()
+        raise
     except Exception as error:
-        if not isinstance(error, UserError) and is_disk_full(error):
+        if is_disk_full(error):
             raise UserError(f"the disk is full ({run.path}): {stage.verb} stopped, nothing is damaged. Free some space and start again: it goes on") from None
         raise
     finally:
