@@ -100,3 +100,10 @@ def test_balanced_accuracy():
 
 def _width(estimate: iv.Estimate) -> float:
     return estimate.high - estimate.low
+
+
+def test_what_most_resamples_have_no_value_for_has_no_interval():
+    """A curve's peak where most of its fits have none: an interval of the others would be of another question."""
+    found = iv.bootstrap(lambda rows: float(np.mean(rows)) if 7 in rows and 3 in rows else np.nan, 10, 0)
+    assert found.value == 4.5 and found.low is None and found.high is None
+    assert iv.bootstrap(lambda rows: float(np.mean(rows)), 10, 0).low is not None

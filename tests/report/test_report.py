@@ -9,8 +9,9 @@ from html.parser import HTMLParser
 import pytest
 
 from fromnoise.report.blocks import duration, large, measured, number, percent
+from fromnoise.report.collect import collect
 from fromnoise.report.figures import thinned
-from fromnoise.report.page import render
+from fromnoise.report.page import lede, render
 from fromnoise.run.errors import UserError
 from fromnoise.stages.report import run
 from tests.report.synthetic_run import NASTY, write_run
@@ -85,10 +86,45 @@ def test_a_run_that_is_not_finished_says_so(tmp_path, upto):
 def test_real_data_and_no_data(tmp_path):
     found = render(write_run(tmp_path / "text", world=False))
     assert "higher by the reward model" in found and "preferred by the oracle (ties split)" not in found
+    assert "chose no training pair" not in found and "both flatter it" in found
     (tmp_path / "empty").mkdir()
     assert "Not finished in this run: prepare" in render(tmp_path / "empty")
     with pytest.raises(UserError, match="not a folder"):
         run(tmp_path / "nowhere")
+
+
+def test_the_lede_counts_text_as_text_and_names_the_card(tmp_path):
+    folder = write_run(tmp_path)
+    record = json.loads((folder / "base/stage.json").read_text())
+    record["tokens"], record["summary"]["procedural_tokens"] = 3_400_000, 800_000
+    record["numerics"] = {"gpu": "Some <GPU>"}
+    (folder / "base/stage.json").write_text(json.dumps(record))
+    first = lede(collect(folder))
+    assert "on 2.6 M tokens of text and 800 k of sequences without words" in first
+    assert "altogether on Some <GPU>." in first and "CPU cores" not in first
+    assert "Some &lt;GPU&gt;" in render(folder) and "<GPU>" not in render(folder)
+
+
+def test_a_proxy_that_fell_as_well_was_not_hacked(tmp_path):
+    folder = write_run(tmp_path)
+    estimates = json.loads((folder / "evaluate/summary.json").read_text())
+    fallen = {"value": -0.5, "low": -0.7, "high": -0.3, "n": 100, "method": "bootstrap", "seed": 0}
+    for proxy, said in ((0.0, True), (-0.4, False)):
+        estimates["overoptimisation/truth/last_minus_highest"] = fallen
+        estimates["overoptimisation/reward/last_minus_highest"] = {**fallen, "value": proxy}
+        (folder / "evaluate/summary.json").write_text(json.dumps(estimates))
+        page = render(folder)
+        assert ("the reward was hacked" in page) is said and ("and the proxy with it." in page) is not said
+
+
+def test_problems_of_a_file_are_not_called_sums(tmp_path):
+    one = {"value": 0.4, "low": 0.3, "high": 0.5, "n": 100, "method": "wilson", "seed": None}
+    for world in (True, False):
+        folder = write_run(tmp_path / str(world), world=world)
+        estimates = json.loads((folder / "evaluate/summary.json").read_text())
+        (folder / "evaluate/summary.json").write_text(json.dumps({**estimates, "reason/sums/sft": one}))
+        page = render(folder)
+        assert ("sums of two and three digits" in page) is world and ("held-out problems of the file" in page) is not world
 
 
 def test_damaged_files_are_named(tmp_path):

@@ -12,8 +12,10 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors.torch import load_file
 
+from fromnoise.run.checkpoint import Checkpointer
 from fromnoise.run.files import sha256_file
 from fromnoise.run.metrics import read_metrics
 from tests.run.toy import toy_run, toy_verdicts
@@ -171,6 +173,14 @@ def test_two_checkpoints_are_kept_and_hold_no_pickle(tmp_path):
     assert {path.name for path in (state / found[-1]).iterdir()} == {"tensors.safetensors", "state.json"}
     tensors = load_file(state / found[-1] / "tensors.safetensors")
     assert set(tensors) == {"model/weight", "model/tied", "optimizer/momentum"}
+
+
+def test_a_state_that_is_not_finite_can_be_saved(tmp_path):
+    """The loss of an update that was skipped: it stopped the stage at its checkpoint, again after every resume."""
+    ours = Checkpointer(tmp_path, decide=lambda name, make: make(), metrics_bytes=lambda: 0, elapsed_s=lambda: 0.0, interrupted=lambda: None, warn=print)
+    ours.plan(1.0, 1.0)
+    ours.save(1, {"weight": torch.ones(1)}, {"loss_nats": float("nan"), "nonfinite": 1})
+    assert ours.peek().state == {"loss_nats": None, "nonfinite": 1}
 
 
 def test_other_numerics_are_refused(tmp_path, whole):

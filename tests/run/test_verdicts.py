@@ -195,6 +195,14 @@ def test_lineage_and_environment_are_kept(run):
     assert info["versions"]["torch"] and info["hardware"]["num_cores"] and info["seed"] == 0
 
 
+def test_looking_at_a_run_elsewhere_does_not_say_it_was_made_there(run, monkeypatch):
+    monkeypatch.setattr("fromnoise.run.execute.environment", lambda: {"hardware": {"processor": "another"}})
+    toy_run(run)  # everything is done already
+    assert RunFolder(run).read_info()["hardware"]["num_cores"]
+    toy_run(run, "sft.max_tokens=41", rerun=True)
+    assert RunFolder(run).read_info()["hardware"] == {"processor": "another"}
+
+
 def test_tokenizers_of_two_parents_must_agree(tmp_path):
     for name, text in (("base", "{}"), ("sft", "{} ")):
         (tmp_path / name).mkdir()
@@ -319,6 +327,21 @@ def test_shapes_that_do_not_go_together_are_refused_at_once(setting, message):
     with pytest.raises(UserError, match=message):
         check_recipe(load_recipe("world", [setting]), None)
     check_recipe(load_recipe("world", [setting]), "prepare")  # which has nothing to do with it
+
+
+@pytest.mark.parametrize(("settings", "verb", "message"), [
+    (["from=some/model"], None, r"sft\.replay_frac = 0\.125 trains on pretraining text as well, and with from=some/model there is none"),
+    (["from=some/model", "sft.replay_frac=0"], None, r"rlhf\.ptx_coef = 0\.6 trains on pretraining text"),
+    (["data.prompts={file}"], None, r"prefer\.raters=world: the world's raters know what is right for its own prompts"),
+    (["data.world=false", "data.path={folder}", "data.conversations={file}", "data.prompts={file}"], "prefer", r"set prefer\.raters=people"),
+])  # fmt: skip
+def test_what_cannot_work_with_what_is_given_is_refused_at_once(tmp_path, settings, verb, message):
+    file = tmp_path / "some.jsonl"
+    file.write_text("{}\n")
+    given = [setting.format(file=file, folder=tmp_path) for setting in settings]
+    with pytest.raises(UserError, match=message):
+        check_recipe(load_recipe("world", given), verb)
+    check_recipe(load_recipe("world", [*given, "sft.replay_frac=0", "rlhf.ptx_coef=0", "prefer.raters=people"]), verb)
 
 
 @pytest.mark.parametrize("name", ["world", "gpu", "multinode", "smoke", "reward-hacking", "reward-hacking-shared"])

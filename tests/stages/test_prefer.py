@@ -131,6 +131,15 @@ def test_a_bad_file_of_prompts_is_refused_behind_a_good_one_of_pairs(tmp_path):
     assert small_run.do(small_run.make(tmp_path / "good"), "prefer", small_run.recipe(data=data)).summary["prompts"] == 1
 
 
+def test_of_prompts_beside_pairs_some_are_held_out_to_compare_models_on(tmp_path):
+    prompts = tmp_path / "prompts.jsonl"
+    prompts.write_text("".join(json.dumps({"prompt": f"Add {n} and 5."}) + "\n" for n in range(200)))
+    data = {"world": False, "preferences": hh_file(tmp_path / "hh.jsonl"), "prompts": str(prompts)}
+    done = small_run.do(small_run.make(tmp_path / "run"), "prefer", small_run.recipe(data=data))
+    splits = Counter(prompt["split"] for prompt in read_jsonl(done.folder / "prompts.jsonl"))
+    assert set(splits) == {"train", "held_out"} and 10 < splits["held_out"] < 100
+
+
 def test_prompts_without_room_for_an_answer_are_an_error_that_names_the_settings(tmp_path):
     settings = small_run.recipe(prefer={**small_run.RECIPE["prefer"], "row_tokens": 9})
     with pytest.raises(UserError, match=r"none of 54 prompts .* prefer\.row_tokens = 9"):

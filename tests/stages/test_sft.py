@@ -28,6 +28,15 @@ def test_a_long_conversation_loses_whole_turns_and_one_that_never_fits_is_counte
     assert all(len(ids) <= 64 and any(mask) for side in (train, validation) for ids, mask in zip(*side, strict=True))
 
 
+def test_an_exchange_too_long_for_a_template_that_fails_on_no_message_is_set_aside():
+    """Qwen's templates begin with messages[0]."""
+    strict = tokenizer()
+    real = strict.encode_messages
+    strict.encode_messages = lambda messages: real(messages) if messages[0] else None
+    found = [talk("one two", "three"), talk("four", "five"), talk("seven " * 90, "eight " * 90)]
+    assert encode(found, strict, row_tokens=64, validation_frac=0.0, seed=0)[2] == {"cut": 0, "set_aside": 1}
+
+
 @pytest.mark.parametrize(("found", "row_tokens", "frac", "message"), [
     ([talk("one", "two " * 90), talk("three", "four " * 90)], 32, 0.05, "all 2 conversations are longer than sft.row_tokens = 32"),
     ([talk("one", "two")], 64, 0.05, "of 1 conversation, 1 fits"),

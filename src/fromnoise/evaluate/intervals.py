@@ -106,8 +106,11 @@ def bootstrap(
     if units < 2:
         return Estimate(value, None, None, units, method, seed)
     resampled = np.array([statistic(draw()) for _ in range(num_resamples)], dtype=np.float64)
-    low, high = np.quantile(resampled[np.isfinite(resampled)], [0.025, 0.975]) if np.isfinite(resampled).any() else (None, None)
-    return Estimate(value, None if low is None else float(low), None if high is None else float(high), units, method, seed)
+    finite = resampled[np.isfinite(resampled)]
+    if len(finite) < 0.975 * num_resamples:  # what has no value in more than a tail of the resamples has no interval
+        return Estimate(value, None, None, units, method, seed)
+    low, high = np.quantile(finite, [0.025, 0.975])
+    return Estimate(value, float(low), float(high), units, method, seed)
 
 
 def _cluster_draw(groups: Sequence[np.ndarray], rng: np.random.Generator) -> Callable[[], np.ndarray]:

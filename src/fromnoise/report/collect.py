@@ -63,6 +63,15 @@ class RunData:
         """Estimates whose name begins with `prefix`, by what follows it."""
         return {name[len(prefix) :]: value for name, value in self.estimates.items() if name.startswith(prefix)}
 
+    @property
+    def of_the_world(self) -> bool:
+        return bool(self.recipe.get("data", {}).get("world"))
+
+    @property
+    def problems_asked(self) -> str:
+        """What `reason/sums` counts."""
+        return "sums of two and three digits" if self.of_the_world else "held-out problems of the file"
+
     def records(self, name: str) -> list[dict[str, Any]]:
         """evaluate/records/NAME.jsonl."""
         return read_lines(self.path / "evaluate" / "records" / f"{name}.jsonl", self.problems)

@@ -24,7 +24,7 @@ def headline(run: RunData) -> list[tuple[str, Cell]]:
         ("preference/sampled/oracle", "rlhf preferred to sft by the oracle", "percent"),
         ("preference/sampled/oracle_length_controlled", "the same at equal length", "percent"),
         ("preference/sampled/correct_difference", "correctness, rlhf minus sft", "points"),
-        ("reason/sums/sft", "sums of two and three digits right, sft", "percent"),
+        ("reason/sums/sft", f"{run.problems_asked} right, sft", "percent"),
         ("reason/minus_sft/sums", "the same, reason minus sft", "points"),
         ("safety/sampled/balanced_accuracy/rlhf", "rlhf right on harmful prompts and look-alikes", "percent"),
         ("safety/sampled/balanced_accuracy/difference", "the same, rlhf minus sft", "points"),
@@ -62,7 +62,8 @@ def questions(run: RunData) -> Section:
     plain = next((record.get("plain_prompt") for record in run.records("questions_base_plain") if record.get("plain_prompt")), None)
     section.blocks.append(Table(["", *(label for _, label in names)], rows, caption="95 % intervals (Wilson)."))
     if plain:
-        section.blocks.append(Prose(f"The plain prompt that served the base model best on training prompts, and is used here: {shown(plain)}.", tone="note"))
+        said = "The plain prompt that served the base model best on questions that are not counted here, and is used"
+        section.blocks.append(Prose(f"{said}: {shown(plain)}.", tone="note"))
     ladders = {name: {int(key): value for key, value in run.under(f"questions/{name}/ladder/").items() if key.isdigit()} for name, _ in names}
     drawn = [(label, name.removesuffix("_plain"), ladders[name]) for name, label in names if ladders[name] and name != "base_template"]
     if drawn:
@@ -122,7 +123,7 @@ def contamination(run: RunData) -> list:
 def side_by_side(run: RunData) -> Section:
     section = Section(
         "answers",
-        "The same prompts, three models",
+        "The same prompts, every model",
         "Drawn by seed from the held-out prompts, not picked. base goes on with the text of the prompt; sft and rlhf answer it.",
     )
     records = run.records("side_by_side")[:NUM_SIDE_BY_SIDE]

@@ -37,7 +37,9 @@ def lede(run: RunData) -> str:
     base, seconds = run.stages["pretrain"], sum(stage.value("seconds") or 0 for stage in run.stages.values())
     parameters, tokens = base.value("num_parameters"), base.value("tokens")
     if parameters and tokens:
-        made = f"{large(parameters)} parameters, from random noise, on {large(tokens)} tokens of text"
+        wordless = base.value("procedural_tokens") or 0
+        beside = f" and {large(wordless)} of sequences without words" if wordless else ""
+        made = f"{large(parameters)} parameters, from random noise, on {large(tokens - wordless)} tokens of text{beside}"
     elif run.recipe.get("from"):
         made = f"From {shown(run.recipe['from'])}"
     else:
@@ -45,5 +47,7 @@ def lede(run: RunData) -> str:
     said = {"sft": "taught to answer", "rlhf": "tuned on what raters prefer", "reason": "practised on problems"}
     steps = [words for verb, words in said.items() if run.stages[verb].state == "done"]
     cores = (run.info.get("hardware") or {}).get("num_cores")
-    took = f" {duration(seconds)} altogether{f' on {count(cores)} CPU cores' if cores else ''}." if seconds else ""
+    numerics = (base.record or run.stages["sft"].record or {}).get("numerics") or {}
+    where = shown(numerics["gpu"]) if numerics.get("gpu") else f"{count(cores)} CPU cores" if cores else ""
+    took = f" {duration(seconds)} altogether{f' on {where}' if where else ''}." if seconds else ""
     return f"{made}{'; then ' if steps else ''}{', and '.join(steps)}.{took}"

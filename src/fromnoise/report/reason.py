@@ -13,17 +13,19 @@ MODELS = ("sft", "rlhf", "reason")
 def reason(run: RunData) -> Section:
     section = Section(
         "reason", "What reasoning bought",
-        "Problems whose answers can be checked, every step of them. These were never practised: a function of the operands decides which are for measuring.",
+        "Problems whose answers can be checked, and the world's in every step. These were never practised: a function of the operands, or of a file's "
+        "prompts, decides which are for measuring.",
     )  # fmt: skip
+    asked = run.problems_asked
     names = [name for name in MODELS if run.estimate(f"reason/sums/{name}")]
     if not names:
         return section.missing("reason has not run in this run, or evaluate has not measured it.")
     rows = [[Cell("right, greedy", tone="label"), *(measured(run.estimate(f"reason/sums/{name}")) for name in names)]]
-    section.blocks.append(Table(["sums of two and three digits", *names], rows))
+    section.blocks.append(Table([asked, *names], rows))
     gains = [Cell(f"reason − {other}", tone="label") for other in ("sft", "rlhf") if run.estimate(f"reason/minus_{other}/sums")]
     section.blocks.append(
         Table(
-            ["paired differences, same problems or questions", "sums, greedy", "everything else, right", "form and stops"],
+            ["paired differences, same problems or questions", f"{asked}, greedy", "everything else, right", "form and stops"],
             [
                 [gain, *(measured(run.estimate(f"reason/minus_{other}/{key}"), "points") for key in ("sums", "everything_else", "form_and_stops"))]
                 for gain, other in zip(gains, ("sft", "rlhf"), strict=False)

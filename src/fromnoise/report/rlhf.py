@@ -11,7 +11,11 @@ from fromnoise.report.measured import NO_EVALUATION
 
 def rlhf(run: RunData) -> Section:
     method = str(run.stages["rlhf"].value("method") or "").upper().replace("BEST_OF_N", "best-of-n, distilled")
-    lede = "The same held-out prompts, the same decoding, with RLHF and without. The judges here chose no training pair."
+    lede = "The same held-out prompts, the same decoding, with RLHF and without. " + (
+        "The judges here chose no training pair."
+        if run.of_the_world
+        else "The judges here are models: the reward model is what RLHF maximised, and the audit model chose the checkpoint, so both flatter it."
+    )
     section = Section("rlhf", "What RLHF bought", f"Method: {method}. {lede}" if method else lede)
     if not run.under("preference/"):
         section.missing("rlhf and sft were not compared in this run." if run.estimates else NO_EVALUATION)
@@ -180,8 +184,8 @@ def _choice(run: RunData) -> list[Prose]:
         if fallen["high"] is not None and fallen["high"] < 0 and run.under("overoptimisation/reward/"):
             proxy = run.estimate("overoptimisation/reward/last_minus_highest")
             words.append(
-                f"After that peak the truth fell by {number(-fallen['value'])} ({interval(fallen, 'number')}) while the proxy "
-                f"{'stayed at its highest' if proxy and proxy['value'] > -0.05 else 'fell too'}: the reward was hacked."
+                f"After that peak the truth fell by {number(-fallen['value'])} ({interval(fallen, 'number')}) "
+                f"{'while the proxy stayed at its highest: the reward was hacked.' if proxy and proxy['value'] > -0.05 else 'and the proxy with it'}."
             )
         fit = truth.get("fit_r2")
         if fit and fit["value"] < 0.5:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from fromnoise.run.errors import Interrupted, UserError, is_disk_full
 from fromnoise.run.files import fsync_file, fsync_folder, read_json, sha256_file, write_json
+from fromnoise.run.metrics import plain
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -101,7 +102,7 @@ class Checkpointer:
             entry = {
                 "schema_version": SCHEMA_VERSION,
                 "step": step,
-                "state": state,
+                "state": plain(state),  # a loss that was not finite, of an update that was skipped, is null
                 "metrics_bytes": self._metrics_bytes(),
                 "elapsed_s": round(self._elapsed_s(), 3),
                 "tensors_sha256": sha256_file(temporary / "tensors.safetensors"),

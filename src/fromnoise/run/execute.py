@@ -74,7 +74,8 @@ def execute(
             refuse_stale(todo, run)
         if verb is None or rerun or any(item.state != "done" for item in todo) or not (run.path / "recipe.toml").exists():
             write_atomic(run.path / "recipe.toml", to_toml(recipe))  # a verb that has nothing to do changes nothing
-        run.write_info(name=run.path.name, seed=recipe.seed, waiting=None, **environment())
+        made_here = any(item.state != "done" or rerun for item in todo if item.stage.verb not in LOOK_ON)
+        run.write_info(name=run.path.name, seed=recipe.seed, waiting=None, **(environment() if made_here or not run.read_info() else {}))
         warming = start_warming(recipe, todo)
         try:
             with Interrupts(console.warn) as interrupts:
@@ -100,6 +101,7 @@ def execute(
                 warming.poll()  # long done; else it ends by itself
 
 
+LOOK_ON = ("evaluate", "report")  # they make no model: where they ran is not where the run was made
 FAST_CPU_FLOPS = 1e12  # where compiling pays even at this rate, it will
 
 

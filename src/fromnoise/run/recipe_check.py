@@ -23,6 +23,9 @@ def check_shapes(recipe: Recipe, verb: str | None, world_size: int) -> None:
             raise UserError(f"model.{error}") from None
     if "pretrain" in made:
         check_rows(recipe, todo, recipe.model.context_tokens, f"model.context_tokens = {recipe.model.context_tokens}; raise that")
+    for key, beside in (("sft.replay_frac", recipe.sft.replay_frac), ("rlhf.ptx_coef", recipe.rlhf.ptx_coef)):
+        if key.split(".")[0] in todo and beside and "pretrain" not in made:
+            raise UserError(f"{key} = {beside} trains on pretraining text as well, and with from={recipe.sft_from} there is none in its tokens; set {key}=0")
     for name, beside in (("pretrain", "procedural_rows_frac"), ("sft", "replay_frac")):
         if name in todo:
             section = getattr(recipe, name)
@@ -33,6 +36,11 @@ def check_learnable(recipe: Recipe, verb: str | None) -> None:
     """That there is something on each side of what is compared or divided, where it is to be made. Raises UserError naming the setting."""
     made = {stage.verb for stage in stages_of(recipe)}
     todo = made if verb is None else made & {verb}
+    if "prefer" in todo and recipe.data.prompts and not recipe.data.preferences and recipe.prefer.raters == "world":
+        raise UserError(
+            f"prefer.raters=world: the world's raters know what is right for its own prompts, not for those of {recipe.data.prompts}; "
+            f"set prefer.raters=people and label the answers (`fromnoise label RUN`), or give pairs (data.preferences)"
+        )
     if recipe.rlhf.method in ("grpo", "rloo") and recipe.rlhf.group_size < 2:
         raise UserError(
             f"rlhf.group_size = {recipe.rlhf.group_size}: {recipe.rlhf.method} compares answers to the same prompt, so that it needs at least 2; "

@@ -65,8 +65,8 @@ def missing_data(recipe: Recipe) -> str | None:
     if data.world:
         return None
     if not data.conversations:
-        return "data.conversations=FILE to tune on (and data.preferences=FILE or data.prompts=FILE for RLHF)"
-    return None if data.preferences or data.prompts else "data.preferences=FILE (pairs) or data.prompts=FILE for RLHF"
+        return "data.conversations=FILE to tune on (and data.preferences=FILE, or data.prompts=FILE with prefer.raters=people, for RLHF)"
+    return None if data.preferences or data.prompts else "data.preferences=FILE (pairs), or data.prompts=FILE with prefer.raters=people, for RLHF"
 
 
 def has_documents(recipe: Recipe) -> bool:

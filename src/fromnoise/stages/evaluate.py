@@ -165,8 +165,8 @@ class Bench:
 
     @cached_property
     def shards(self) -> TokenShards | None:
-        folder = self.ctx.path("tokenizer") / "tokens"
-        shards = TokenShards(folder, "validation") if (folder / "index.json").exists() else None
+        folder, own = self.ctx.path("tokenizer") / "tokens", self.ctx.recipe.sft_from is None  # with `from`, what lies there is in other tokens
+        shards = TokenShards(folder, "validation") if own and (folder / "index.json").exists() else None
         return shards if shards and shards.num_tokens else None
 
     # -- the world's records, absent on real data -------------------------------------------------------------------

@@ -194,6 +194,8 @@ def encode(conversations: list[Conversation], tokenizer: Tokenizer, row_tokens: 
             messages = messages[:-1]
             while messages and messages[-1]["role"] != "assistant":
                 messages.pop()
+            if not messages:  # the first exchange alone is too long; some templates fail on no message at all
+                break
         if not messages or len(ids) > row_tokens or not any(mask):
             counts["set_aside"] += 1
             continue
