@@ -249,7 +249,8 @@ def _print_sizes(recipe: Recipe) -> None:
         print(f"pretraining: {recipe.pretrain.tokens:,} tokens at most, {recipe.pretrain.tokens / total:.1f} a parameter")
     else:
         print("time: " + ", ".join(f"{verb} {duration(seconds)}" for verb in SHARES if (seconds := share_s(recipe, verb)) is not None))
-        print("half of what later stages leave of theirs (a budget adds no passes over conversations or pairs) goes to pretrain")
+        print("each takes its share of what is left when it begins; half of what later stages leave of theirs (a budget adds no passes over")
+        print("conversations or pairs) goes to pretrain")
 
 
 def _need_run(folder: Path) -> None:

@@ -13,9 +13,10 @@ import pytest
 import torch
 
 from fromnoise.run import machine
-from fromnoise.run.budget import GIVEN_AWAY_FRAC, SHARES, expected_s, share_s, steps_for, tokens_in, unused_s
+from fromnoise.run.budget import GIVEN_AWAY_FRAC, SHARES, expected_s, paid_s, share_s, steps_for, tokens_in, unused_s
 from fromnoise.run.errors import UserError
 from fromnoise.run.recipe_load import load_recipe
+from fromnoise.run.verdict import stages_of
 
 PROFILE = {
     "fingerprint": {"device": "cpu", "processor": "x", "num_threads": 2, "torch": "2"},
@@ -127,14 +128,44 @@ def test_pretraining_gets_what_later_stages_cannot_use(tmp_path):
     assert tokens_in(str(packed)) == pytest.approx(2 * tokens_in(str(pairs))) and tokens_in(str(tmp_path)) > tokens_in(str(chats))
 
 
+def budgeted(budget: str | None, elapsed_s: float = 0.0, **took_s: float) -> SimpleNamespace:
+    """A stage's context as far as budgets look at it; took_s: seconds of the stages that are done."""
+    recipe = load_recipe("smoke", [f"budget={budget}"] if budget else [])
+    run = SimpleNamespace(record=lambda stage: {"seconds": took_s[stage.verb]} if stage.verb in took_s else None)
+    return SimpleNamespace(recipe=recipe, run=run, elapsed_s=lambda: elapsed_s, decide=lambda name, make: make())
+
+
+def test_a_budget_is_shared_out_by_the_clock():
+    """Stages that take exactly what they are given end on time, whatever one of them, or what has no share, took beside it."""
+    verbs = [stage.verb for stage in stages_of(load_recipe("smoke"))]
+
+    def took(late: dict[str, float]) -> dict[str, float]:
+        done: dict[str, float] = {}
+        for verb in verbs:
+            paid = paid_s(budgeted("1000s", **done), verb) if verb in SHARES and verb != "evaluate" else 0.0
+            done[verb] = paid + late.get(verb, 0.0)
+        return done
+
+    on_time = took({})
+    kept = 1000 * SHARES["evaluate"]
+    assert sum(on_time.values()) == pytest.approx(1000 - kept) and on_time["pretrain"] > 2 * on_time["rlhf"]
+    late = took({"prepare": 100.0, "pretrain": 200.0})
+    assert sum(late.values()) == pytest.approx(1000 - kept)  # without the clock: 300 s more
+    assert all(late[verb] < on_time[verb] for verb in ("sft", "reward", "rlhf", "reason"))
+    assert paid_s(budgeted("1000s", elapsed_s=50.0), "pretrain") < on_time["pretrain"]  # compiling is time too
+    lost = budgeted("1000s", pretrain=2000.0)
+    assert paid_s(lost, "sft") == 0.0 and steps_for(lost, "sft", 10, 1.0) == 1
+    assert paid_s(budgeted("60s"), "reason") == 30.0  # `evaluate` is kept half a minute at least
+
+
 def test_a_budget_cuts_passes_over_few_records_and_never_adds_any():
     assert sum(SHARES.values()) == pytest.approx(1.0)
-    ctx = SimpleNamespace(recipe=load_recipe("smoke", ["budget=100s"]), decide=lambda name, make: make())
-    share = 100 * SHARES["sft"]
+    ctx = budgeted("1000s")
+    share = paid_s(ctx, "sft")
     assert steps_for(ctx, "sft", 10, share / 50) == 50 and steps_for(ctx, "sft", 10, share / 50, more=False) == 10
     assert steps_for(ctx, "sft", 10, share / 4, more=False) == 4
     assert steps_for(ctx, "sft", 10, share / 50, given_s=share) == 100
-    free = SimpleNamespace(recipe=load_recipe("smoke"), decide=lambda name, make: make())
+    free = budgeted(None)
     assert steps_for(free, "sft", 10, 1.0) == steps_for(free, "sft", 10, 1.0, more=False) == 10
 
 

@@ -1,4 +1,4 @@
-"""One dial for a whole run: `budget=10m` is shared out among the stages, and each fixes its steps from a measured rate.
+"""One dial for a whole run: `budget=10m` is shared out among the stages, and each fixes its steps from a measured rate and what is left.
 
 Stages without a budget do what the recipe says: then anyone's run of a shipped recipe is the same run.
 """
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from fromnoise.data.files import files_named
 from fromnoise.run.errors import UserError
+from fromnoise.run.folder import stage_of
 from fromnoise.run.recipe import Recipe
 from fromnoise.run.verdict import stages_of
 
@@ -52,8 +53,22 @@ def share_s(recipe: Recipe, verb: str) -> float | None:
     return parse_budget(recipe.budget) * shares[verb] / sum(shares.values())
 
 
+def paid_s(ctx: StageContext, verb: str) -> float:
+    """Seconds that a stage may take from now on: its share, among the stages that are still to come, of what is left of the budget by the clock.
+
+    What stages before it took, and this one so far (reading, compiling, measuring), is gone, whatever their shares were: so a run whose
+    machine slows down, or that prepares for longer than it trains, takes it from what is to come. `evaluate` does not adapt and is kept its share.
+    """
+    verbs = [stage.verb for stage in stages_of(ctx.recipe)]
+    at, whole = verbs.index(verb), parse_budget(ctx.recipe.budget)
+    gone = sum((ctx.run.record(stage_of(name)) or {}).get("seconds") or 0.0 for name in verbs[:at]) + ctx.elapsed_s()
+    kept = max(FIXED_S, SHARES["evaluate"] * whole) if "evaluate" in verbs[at:] else 0.0
+    later = {name: SHARES[name] for name in verbs[at:] if name in SHARES and name != "evaluate"}
+    return max(0.0, whole - gone - kept) * later[verb] / sum(later.values())
+
+
 def steps_for(ctx: StageContext, verb: str, default_steps: int, seconds_per_step: float, more: bool = True, given_s: float = 0.0) -> int:
-    """The stage's number of steps: the recipe's `default_steps`, or as many as its share of the budget pays for.
+    """The stage's number of steps: the recipe's `default_steps`, or as many as its share of what is left of the budget pays for.
 
     seconds_per_step: measured at the stage's start. given_s: seconds beside the share (`unused_s`). At least 1. Decided once and
     replayed on resume. more=False where further steps would be further passes over the same few records, or go further from the
@@ -63,10 +78,9 @@ def steps_for(ctx: StageContext, verb: str, default_steps: int, seconds_per_step
     """
 
     def count() -> int:
-        seconds = share_s(ctx.recipe, verb)
-        if seconds is None:
+        if ctx.recipe.budget is None:
             return default_steps
-        paid = max(1, int((seconds + given_s) / max(seconds_per_step, 1e-6)))
+        paid = max(1, int((paid_s(ctx, verb) + given_s) / max(seconds_per_step, 1e-6)))
         return paid if more else min(paid, default_steps)
 
     return ctx.decide("num_steps", count)
