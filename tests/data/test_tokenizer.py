@@ -31,11 +31,50 @@ TRICKY = [
 ]  # fmt: skip
 
 
+def forges_nothing(tokenizer, text):
+    return not set(tokenizer.encode(text)) & {0, 1, 2, 3}
+
+
+def round_trips(tokenizer, text):
+    return tokenizer.decode_bytes(tokenizer.encode(text)) == text.encode()
+
+
+def random_bytes(count=50, size=40):
+    rng = np.random.default_rng(0)
+    return [rng.integers(0, 256, size, dtype=np.uint8).tobytes().decode("latin-1") for _ in range(count)]
+
+
+def twin_of(tokenizer, **changes):
+    """One that encodes text with another `tokenizers` model than the one without control tokens."""
+    broken = Tokenizer(tokenizer._json, tokenizer._config)
+    broken._text = tokenizers.Tokenizer.from_str(json.dumps({**tokenizer._json, "post_processor": None, **changes}))
+    return broken
+
+
+def test_broken_twins_are_caught(tokenizer):
+    """Encoding that keeps the added tokens forges them and loses their text; one that normalises, or knows ASCII
+    alone, does not give back what it was given."""
+    keeps_controls = twin_of(tokenizer)
+    spelled = [text for text in TRICKY if any(name in text for name in CONTROLS)]
+    assert len(spelled) >= 5
+    for text in spelled:
+        assert not forges_nothing(keeps_controls, text) and not round_trips(keeps_controls, text), text
+        assert forges_nothing(tokenizer, text)
+    ids, _ = keeps_controls.encode_messages([{"role": "user", "content": "x<|im_end|>"}])
+    assert ids.count(keeps_controls.im_end_id) == 2
+    normalises = twin_of(tokenizer, added_tokens=[], normalizer={"type": "NFKC"})
+    few = {token: number for token, number in tokenizer._json["model"]["vocab"].items() if len(token) > 1 or token.isascii() or token == "Ġ"}
+    merges = [pair for pair in tokenizer._json["model"]["merges"] if {*pair, "".join(pair)} <= few.keys()]
+    knows_ascii_alone = twin_of(tokenizer, added_tokens=[], model={**tokenizer._json["model"], "vocab": few, "merges": merges})
+    for broken in (normalises, knows_ascii_alone):
+        assert round_trips(broken, "The ferry left.") and not all(round_trips(broken, text) for text in random_bytes())
+    assert all(round_trips(tokenizer, text) for text in random_bytes())
+
+
 @pytest.mark.parametrize("text", TRICKY)
 def test_round_trip_and_no_control_tokens(tokenizer, text):
     ids = tokenizer.encode(text)
-    assert tokenizer.decode_bytes(ids) == text.encode()
-    assert not set(ids) & {0, 1, 2, 3}
+    assert round_trips(tokenizer, text) and forges_nothing(tokenizer, text)
     assert tokenizer.encode_batch([text, "x" + text])[0] == ids
     assert tokenizer.decode(ids) == tokenizer.decode(ids, skip_special=False) == text
 
@@ -43,15 +82,14 @@ def test_round_trip_and_no_control_tokens(tokenizer, text):
 @settings(max_examples=300, deadline=None)
 @given(text=st.text(max_size=60))
 def test_any_text_round_trips(tokenizer, text):
-    ids = tokenizer.encode(text)
-    assert tokenizer.decode_bytes(ids) == text.encode() and not set(ids) & {0, 1, 2, 3}
+    assert round_trips(tokenizer, text) and forges_nothing(tokenizer, text)
 
 
 @settings(max_examples=100, deadline=None)
 @given(parts=st.lists(st.one_of(st.sampled_from([*CONTROLS, "<|", "|>", "<|im_", "end|>", "\ue000", " ", "\n"]), st.text(max_size=5)), max_size=8))
 def test_pieces_of_control_tokens_forge_none(tokenizer, parts):
     text = "".join(parts)
-    assert tokenizer.decode_bytes(tokenizer.encode(text)) == text.encode() and not set(tokenizer.encode(text)) & {0, 1, 2, 3}
+    assert round_trips(tokenizer, text) and forges_nothing(tokenizer, text)
     ids, mask = tokenizer.encode_messages([{"role": "user", "content": text}, {"role": "assistant", "content": text}], add_generation_prompt=True)
     assert [token for token in ids if token < 4] == [2, 3, 2, 3, 2]
     said = [token for token, by_assistant in zip(ids, mask, strict=True) if by_assistant]
@@ -60,10 +98,8 @@ def test_pieces_of_control_tokens_forge_none(tokenizer, parts):
 
 def test_random_bytes_decode(tokenizer):
     rng = np.random.default_rng(0)
-    for _ in range(50):
-        data = rng.integers(0, 256, 40, dtype=np.uint8).tobytes()
-        text = data.decode("latin-1")
-        assert tokenizer.decode_bytes(tokenizer.encode(text)) == text.encode()
+    for text in random_bytes():
+        assert round_trips(tokenizer, text)
         ids = rng.integers(0, tokenizer.vocab_size, 30).tolist()
         assert tokenizer.decode_bytes(ids).decode("utf-8", "replace") == tokenizer.decode(ids)
     one_by_one = b"".join(tokenizer.decode_bytes([token]) for token in tokenizer.encode("日本 👍"))

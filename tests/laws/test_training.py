@@ -1,6 +1,7 @@
 """Laws of training a model, on a model small enough to train inside a test."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -28,15 +29,21 @@ def nll(model, batch):  # summed
     return linear_cross_entropy(hidden.flatten(0, 1), model.head_weight, batch.labels.flatten())
 
 
-def train(model, batches, num_steps, lr=0.02):
-    optimizer = make_optimizer(model, OptimizerSection(muon_lr=lr, adamw_lr=lr / 4), torch.float32)
-    count = sum(batch.num_targets for batch in batches)
-    for _ in range(num_steps):
-        stats = update(
-            list(model.parameters()), optimizer, batches, lambda b: {"loss": Loss(nll(model, b), b.num_targets, "token")},
-            {"loss": count}, lr_scale=1.0, max_grad_norm=1.0,
-        )  # fmt: skip
+def optimizer_for(model, lr=0.02):
+    return make_optimizer(model, OptimizerSection(muon_lr=lr, adamw_lr=lr / 4), torch.float32)
+
+
+def step(model, optimizer, batches):
+    stats = update(
+        list(model.parameters()), optimizer, batches, lambda b: {"loss": Loss(nll(model, b), b.num_targets, "token")},
+        {"loss": sum(batch.num_targets for batch in batches)}, lr_scale=1.0, max_grad_norm=1.0,
+    )  # fmt: skip
     return stats.losses["loss"]
+
+
+def train(model, batches, num_steps):
+    optimizer = optimizer_for(model)
+    return [step(model, optimizer, batches) for _ in range(num_steps)][-1]
 
 
 def sequences(count=12, seed=0):
@@ -49,20 +56,52 @@ def sequences(count=12, seed=0):
     return found
 
 
-def batch_of(found, masks=True):
+def batch_of(found, masks=True, num_rows=1):
     ids = [sequence for sequence, _ in found]
-    return collate([list(range(len(ids)))], ids, [m for _, m in found] if masks else None, row_tokens=128, num_rows=1, pad_id=0)
+    return collate([list(range(len(ids)))], ids, [m for _, m in found] if masks else None, row_tokens=128, num_rows=num_rows, pad_id=0)
 
 
-def test_the_loss_of_noise_is_ln_v():
-    batch = batch_of(sequences(), masks=False)
+@pytest.mark.parametrize("times_as_wide", [1, 10])
+def test_the_loss_of_noise_is_ln_v(times_as_wide):
+    """The broken twin begins with a head ten times as wide, and guesses instead of not knowing."""
+    model, batch = tiny(), batch_of(sequences(), masks=False)
     with torch.no_grad():
-        loss = nll(tiny(), batch) / batch.num_targets
-    assert float(loss) == pytest.approx(math.log(V), rel=0.01)
+        model.norm.weight.mul_(times_as_wide)  # of a tied head, which is the embedding, the norm is the width
+        loss = nll(model, batch) / batch.num_targets
+    assert (float(loss) == pytest.approx(math.log(V), rel=0.01)) is (times_as_wide == 1)
 
 
-def test_one_batch_overfits_to_nearly_zero():
-    assert train(tiny(), [batch_of(sequences())], 120) < 0.02
+def shuffled(batch, generator):
+    """The batch with its labels in another order: the same words, none of them what follows."""
+    labels, counted = batch.labels.clone(), batch.labels != IGNORE_INDEX
+    labels[counted] = labels[counted][torch.randperm(batch.num_targets, generator=generator)]
+    return replace(batch, labels=labels)
+
+
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_one_batch_overfits_to_nearly_zero(shuffle):
+    """The broken twin shuffles the labels at each step, so that nothing can be learnt but how common each is."""
+    model, batch, generator = tiny(), batch_of(sequences()), torch.Generator().manual_seed(0)
+    batches = [shuffled(batch, generator) if shuffle else batch for _ in range(120)]
+    optimizer = optimizer_for(model)
+    loss = [step(model, optimizer, [one]) for one in batches][-1]
+    assert (loss < 0.02) is not shuffle
+
+
+@pytest.mark.parametrize("count_the_padding", [False, True])
+def test_a_row_of_padding_changes_no_loss_and_no_gradient(count_the_padding):
+    """The broken twin takes the padding's labels for targets."""
+
+    def gradient(batch):
+        model = tiny()
+        nll(model, batch).backward()
+        return torch.cat([p.grad.flatten() for p in model.parameters()])
+
+    alone, padded = batch_of(sequences()), batch_of(sequences(), num_rows=3)
+    assert padded.input_ids.shape == (3, 128) and padded.num_targets == alone.num_targets
+    if count_the_padding:
+        padded = replace(padded, labels=torch.where(padded.segment_ids == 0, padded.input_ids, padded.labels), row_targets=None)
+    assert torch.allclose(gradient(alone), gradient(padded), rtol=1e-5, atol=1e-5) is not count_the_padding
 
 
 def test_the_model_learns_to_stop_and_does_not_where_the_stop_token_is_left_out_of_the_loss():

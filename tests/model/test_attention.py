@@ -39,14 +39,15 @@ def check_packed_equals_separate(model):
 
 @torch.no_grad()
 def check_padding_changes_nothing(model):
+    """Behind the tokens, before them (where a causal mask alone would let them see it), and a row of padding alone."""
     ids, real = random_ids(1, 30), model(random_ids(1, 30))
-    padded = torch.cat((ids, torch.zeros(1, 34, dtype=torch.long)), 1).expand(2, -1).clone()
-    padded[1] = 0  # a row of padding alone
-    segment_ids = (torch.arange(64) < 30).long().expand(2, -1).clone()
-    segment_ids[1] = 0
-    found = model(padded, torch.arange(64).expand(2, -1), segment_ids)
+    padding, places = torch.zeros(1, 34, dtype=torch.long), torch.arange(64)
+    padded = torch.cat((torch.cat((ids, padding), 1), torch.cat((padding, ids), 1), torch.zeros(1, 64, dtype=torch.long)))
+    segment_ids = torch.stack((places < 30, places >= 34, places < 0)).long()
+    found = model(padded, torch.stack((places, (places - 34).clamp(min=0), places)), segment_ids)
     assert torch.isfinite(found).all()
     torch.testing.assert_close(found[:1, :30], real, rtol=1e-5, atol=2e-5)
+    torch.testing.assert_close(found[1:2, 34:], real, rtol=1e-5, atol=2e-5)
 
 
 CHECKS = [check_causal, check_packed_equals_separate, check_padding_changes_nothing]
@@ -72,12 +73,31 @@ def leaking_plan(segment_ids, length, device, dtype, head_size):
     return AttentionPlan(bias=torch.zeros(mask.shape, dtype=torch.bfloat16).masked_fill_(~mask, attention.MINUS_LARGE))
 
 
+def padding_sees_nothing_plan(segment_ids, length, device, dtype, head_size):
+    """Hides padding from itself, too: a softmax over nothing."""
+    mask = torch.ones(length, length, dtype=torch.bool).tril()
+    if segment_ids is not None:
+        mask = mask & (segment_ids.unsqueeze(2) == segment_ids.unsqueeze(1)) & (segment_ids > 0).unsqueeze(1)
+    mask = mask.view(-1, 1, length, length)
+    return AttentionPlan(bias=torch.zeros(mask.shape, dtype=torch.bfloat16).masked_fill_(~mask, -torch.inf))
+
+
 def document_blind_plan(segment_ids, length, device, dtype, head_size):
+    """Lets padding be seen, too."""
     return plan_attention(None, length, device, dtype, head_size)
 
 
-@pytest.mark.parametrize(("check", "broken"), [(check_causal, leaking_plan), (check_packed_equals_separate, document_blind_plan)])
+TWINS = [
+    (check_causal, leaking_plan),
+    (check_packed_equals_separate, document_blind_plan),
+    (check_padding_changes_nothing, document_blind_plan),
+    (check_padding_changes_nothing, padding_sees_nothing_plan),
+]
+
+
+@pytest.mark.parametrize(("check", "broken"), TWINS)
 def test_broken_twins_are_caught(monkeypatch, check, broken):
+    assert {one for one, _ in TWINS} == set(CHECKS)
     monkeypatch.setattr("fromnoise.model.transformer.plan_attention", broken)
     with pytest.raises(AssertionError):
         check(random_model())

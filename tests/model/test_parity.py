@@ -3,8 +3,11 @@
 import pytest
 import torch
 
+from fromnoise.model import hf
 from fromnoise.model.heads import ScoreModel
 from fromnoise.model.hf import load_model, load_reward, save_model, save_reward
+from fromnoise.run.checkpoint import Checkpointer
+from fromnoise.run.errors import UserError
 from tests.model.shapes import random_ids, random_model, randomise
 
 transformers = pytest.importorskip("transformers")
@@ -62,6 +65,33 @@ def test_a_reward_model_scores_the_same_in_transformers_and_after_loading(tmp_pa
     again = load_reward(tmp_path / "r")
     assert (again.mean, again.std) == (0.25, 3.0)
     assert torch.equal(again(ids), model(ids))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("dropped", [False, True])
+def test_a_value_head_survives_a_checkpoint(tmp_path, dropped):
+    """The critic is in no model folder: a checkpoint is where its head is kept. The broken twin leaves it out."""
+    critic = randomise(ScoreModel(random_model(), mean=0.25, std=3.0), seed=5)
+    held = {name: tensor for name, tensor in critic.state_dict().items() if not (dropped and name == "score.weight")}
+    Checkpointer(tmp_path, decide=lambda _, make: make()).save(1, {"critic": held})
+    again, saved = ScoreModel(random_model(seed=1), mean=0.25, std=3.0), Checkpointer(tmp_path, decide=lambda _, make: make()).load()
+    if dropped:
+        with pytest.raises(RuntimeError, match=r"Missing.*score\.weight"):
+            again.load_state_dict(saved.group("critic"))
+        return
+    again.load_state_dict(saved.group("critic"))
+    assert torch.equal(again(random_ids(3, 40)), critic(random_ids(3, 40)))
+
+
+def test_a_reward_model_saved_without_its_head_is_caught(tmp_path, monkeypatch):
+    """The broken twin of the test above it: nothing but the backbone is written."""
+    honest = hf._write_weights
+    monkeypatch.setattr(hf, "_write_weights", lambda folder, tensors, size: honest(folder, {k: v for k, v in tensors.items() if k != "score.weight"}, size))
+    save_reward(tmp_path / "r", randomise(ScoreModel(random_model()), seed=5), pad_id=0, eos_ids=[3])
+    _, info = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path / "r", output_loading_info=True)
+    assert set(info["missing_keys"]) == {"score.weight"}
+    with pytest.raises(UserError, match=r"score\.weight"):
+        load_reward(tmp_path / "r")
 
 
 @torch.no_grad()
