@@ -200,9 +200,9 @@ class StageContext:
             self.info(f"{self.stage.verb} step {step:,}: {describe(shown)}")
 
     def rates(self, tokens: int, seconds: float, token_flops: float) -> dict[str, float]:
-        """{"tokens_per_s", "mfu"}: mfu is the fraction of this machine's own measured peak."""
+        """{"tokens_per_s", "mfu"} of `tokens` on all ranks together: mfu is the fraction of the measured peak, once for each rank."""
         per_s = tokens / max(seconds, 1e-9)
-        return {"tokens_per_s": per_s, "mfu": per_s * token_flops / self.machine.peak_flops}
+        return {"tokens_per_s": per_s, "mfu": per_s * token_flops / (self.machine.peak_flops * self.process.world_size)}
 
     def info(self, text: str) -> None:
         """A line on the console, kept nowhere."""

@@ -142,7 +142,8 @@ def run(ctx) -> None:
             )
             seconds = time.perf_counter() - began
             guard.check(step, stats, [one for one, _ in batch])
-            real_tokens = sum(int((one.segment_ids > 0).sum()) for one, _ in batch)
+            here = torch.tensor([sum(int((one.segment_ids > 0).sum()) for one, _ in batch)])
+            real_tokens = int(ctx.process.all_reduce_sum(here))
             ctx.log(
                 step, loss_nats=stats.losses["loss"], replay_loss_nats=stats.losses.get("replay"), grad_norm=stats.grad_norm, lr_scale=scale,
                 skipped=stats.skipped,
