@@ -4,13 +4,17 @@ import csv
 import gzip
 import json
 import os
+import random
 import struct
+import zlib
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import zstandard
 
+from fromnoise.data import readers
 from fromnoise.data.files import BadRecord
 from fromnoise.data.readers import parse_date, read_documents, read_records
 from fromnoise.run.errors import UserError
@@ -176,8 +180,6 @@ def test_empty_binary_and_unknown_files(tmp_path):
 
 @pytest.mark.parametrize("suffix", ["gz", "zst"])
 def test_truncated_and_damaged_archives_keep_what_came_before(tmp_path, suffix):
-    import random
-
     words = random.Random("archive")
     lines = "".join(json.dumps({"text": f"record {i} {words.random()}"}) + "\n" for i in range(20_000)).encode()
     packed = gzip.compress(lines) if suffix == "gz" else zstandard.ZstdCompressor().compress(lines)
@@ -355,6 +357,55 @@ def test_html_of_a_browser_kind(tmp_path):
     assert text == "A page\n\none\ntwo & three\n\n- a\n- b\n\ndef f():\n    return 1\n\n1 2\n\ndeep"
     (tmp_path / "l.html").write_bytes('<meta charset="iso-8859-1"><p>café'.encode("latin-1"))
     assert texts(tmp_path / "l.html") == ["café"]
+
+
+@pytest.mark.parametrize(
+    ("charset", "written", "text"),
+    [("iso-8859-1", "cp1252", "I don’t know, 1914–1918, “yes”"), ("US-ASCII", "cp1252", "“yes”"), ("x-cp1251", "cp1251", "Да — нет"),
+     ("ISO-8859-9", "cp1254", "“Şey” – ağ"), ("gb2312", "gb18030", "朱镕基 said 㐀"), ("gbk", "gb18030", "€ 㐀"), ("big5", "big5hkscs", "碁 香港 ①"),
+     ("Shift_JIS", "cp932", "①髙橋"), ("x-sjis", "cp932", "㈱"), ("windows-31j", "cp932", "㈱"), ("EUC-JP", "euc_jis_2004", "①㈱"),
+     ("euc-kr", "cp949", "똠방각하"), ("ks_c_5601-1987", "cp949", "펲시"), ("windows-949", "cp949", "똠"), ("tis-620", "cp874", "“ไทย”"),
+     ("ISO-8859-8-I", "iso8859-8", "שלום"), ("iso-8859-2", "iso8859-2", "zażółć")],
+)  # fmt: skip
+def test_charsets_mean_what_browsers_take_them_for(tmp_path, charset, written, text):
+    (tmp_path / "p.html").write_bytes(f'<meta charset="{charset}"><p>{text}'.encode(written))
+    documents, bad = read(tmp_path / "p.html")
+    assert [document.text for document in documents] == [text] and bad == []
+
+
+@pytest.mark.parametrize("declared", ["", '<meta charset="iso-8859-1">', '<meta charset="gb2312">'])
+def test_a_page_that_is_cut_off_or_too_large_is_reported_whatever_it_declares(tmp_path, monkeypatch, declared):
+    words = random.Random("page")
+    written = "gb2312" if "gb" in declared else "utf-8"
+    page = (declared + "".join(f"<p>Paragraph {i}: 朱{words.random()}" if "gb" in declared else f"<p>{words.random()}" for i in range(20_000))).encode(written)
+    packed = gzip.compress(page)
+    (tmp_path / "p.html.gz").write_bytes(packed[: len(packed) // 2])
+    documents, bad = read(tmp_path / "p.html.gz")
+    assert [(item.reason, item.kind) for item in bad] == [("truncated gz archive", "file")]
+    assert 100_000 < len(documents[0].text) < 500_000 and ("朱" in documents[0].text) == ("gb" in declared)
+    monkeypatch.setattr(readers, "MAX_WHOLE_BYTES", 100_000)
+    (tmp_path / "p.html.gz").write_bytes(packed)
+    documents, bad = read(tmp_path / "p.html.gz")
+    assert documents == [] and len(bad) == 1 and "a html file of more than" in bad[0].reason
+
+
+def test_an_archive_cut_off_inside_a_character_is_still_in_its_charset(tmp_path):
+    page = '<meta charset="euc-kr"><p>' + "가나다" * 50
+    stream = zlib.compressobj(wbits=31)
+    packed = stream.compress(page.encode("cp949")[:-1]) + stream.flush(zlib.Z_SYNC_FLUSH)
+    (tmp_path / "p.html.gz").write_bytes(packed)
+    documents, bad = read(tmp_path / "p.html.gz")
+    assert documents[0].text == ("가나다" * 50)[:-1] and [item.reason for item in bad] == ["truncated gz archive"]
+
+
+def test_pages_inside_a_form_are_read_without_its_controls(tmp_path):
+    form = '<form action="x"><input value="i"><button>b</button><select><option>o</select><textarea>t</textarea>'
+    (tmp_path / "page.html").write_text(f"<body>{form}<h1>News</h1><p>The ferry left.</form>")
+    (tmp_path / "nothing.html").write_text(f"<body>{form}<script>x()</script></form>")
+    (tmp_path / "empty.html").write_text(" \n")
+    documents, bad = read(tmp_path)
+    assert [document.text for document in documents] == ["News\n\nThe ferry left."]
+    assert [(Path(item.file).name, item.reason) for item in bad] == [("empty.html", "empty file"), ("nothing.html", "no readable text")]
 
 
 @pytest.mark.parametrize("charset", ["utf-16", "UTF-16LE", "utf-32", "utf-7", "punycode", "idna", "undefined", "unicode_escape", "base64", "none"])

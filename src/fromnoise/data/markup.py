@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from html import unescape
 
-SKIPPED = frozenset("script style noscript template svg math iframe object canvas nav form button select head".split())
+SKIPPED = frozenset("script style noscript template svg math iframe object canvas nav button select textarea head".split())
 BLOCKS = frozenset(
     "address article aside blockquote body caption center dd details div dl dt fieldset figcaption figure footer h1 h2 h3 h4 h5"
     " h6 header hr html li main ol p pre section summary table tbody tfoot thead tr ul".split()
@@ -18,7 +18,8 @@ BREAKS = re.compile(r"</?(?:p|br|div|li|ul|ol|tr|h[1-6])\b[^<>]*>", re.IGNORECAS
 def html_to_text(html: str) -> str:
     """The readable text of a page: paragraphs apart by a blank line, list items by "- ", preformatted text as it stands.
 
-    Scripts, styles, navigation and forms are left out. Malformed markup gives what a browser would make of it.
+    Scripts, styles, navigation and the controls of forms are left out. (Not forms: some frameworks wrap the whole page in
+    one.) Malformed markup gives what a browser would make of it.
     """
     from selectolax.lexbor import LexborHTMLParser
 

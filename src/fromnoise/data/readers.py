@@ -9,7 +9,6 @@ import codecs
 import json
 import re
 from collections.abc import Iterator
-from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +30,13 @@ MAX_WHOLE_BYTES = 512 << 20  # html, json and packed parquet are held whole
 BYTE_ORDER_MARKS = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 # A declaration that could be read in ASCII is not true of the first of these, whatever it says, and no page is in the others.
 NOT_DECLARED = frozenset("utf-8 utf-16 utf-16-le utf-16-be utf-32 utf-32-le utf-32-be utf-7 idna punycode undefined unicode-escape raw-unicode-escape".split())
+# What labels mean on pages (WHATWG, Encoding Standard): mostly a superset of what they say, since those who wrote "ISO-8859-1" or "GB2312"
+# typed curly quotes and characters of the superset too. By label where Python knows it not, else by its name of the codec.
+MEANT = {
+    "windows-31j": "cp932", "windows-874": "cp874", "windows-949": "cp949", "iso-8859-8-i": "iso8859-8",
+    "ascii": "cp1252", "iso8859-1": "cp1252", "iso8859-9": "cp1254", "iso8859-11": "cp874", "tis-620": "cp874",
+    "gb2312": "gb18030", "gbk": "gb18030", "big5": "big5hkscs", "shift_jis": "cp932", "euc_jp": "euc_jis_2004", "euc_kr": "cp949",
+}  # fmt: skip
 HEAD_LINES = 40  # a date field of a text file is looked for in its first lines
 
 
@@ -99,12 +105,7 @@ def _text_documents(file: DataFile, source: SourceSection, on_bad: OnBad, max_ch
 
 
 def _html_document(file: DataFile, source: SourceSection, on_bad: OnBad, max_chars: int) -> Found:
-    head, html = next(byte_chunks(file, lambda bad: None), b"")[:2048], None
-    declared = re.search(rb"charset\s*=\s*[\"']?([\w-]+)", head)
-    if declared and not head.startswith(BYTE_ORDER_MARKS):
-        with suppress(LookupError, ValueError):  # a wrong declaration is common: it is then read like any other file
-            codec = codecs.lookup(declared.group(1).decode("ascii")).name
-            html = None if codec in NOT_DECLARED else _whole(file, lambda bad: None).decode(codec)
+    html = _declared_text(file, on_bad)
     html = html if html is not None else _whole_text(file, on_bad)
     date = None
     if source.date_field:
@@ -113,6 +114,31 @@ def _html_document(file: DataFile, source: SourceSection, on_bad: OnBad, max_cha
         date = parse_date(content.group(1)) if content else None
     if text := html_to_text(html):
         yield text, file.name, date
+    elif html.strip():
+        on_bad(BadRecord(str(file.path), None, "no readable text", kind="file"))
+
+
+def _declared_text(file: DataFile, on_bad: OnBad) -> str | None:
+    """The page in the charset that it declares; None where it declares none, or one that cannot be true of it, which is common."""
+    head = next(byte_chunks(file, lambda bad: None), b"")[:2048]
+    declared = re.search(rb"charset\s*=\s*[\"']?([\w-]+)", head)
+    if not declared or head.startswith(BYTE_ORDER_MARKS):
+        return None
+    reported: list[BadRecord] = []
+    try:
+        label = declared.group(1).decode("ascii").lower().removeprefix("x-")
+        codec = codecs.lookup(MEANT.get(label, label)).name
+        codec = MEANT.get(codec, codec)
+        "".encode(codec)  # a LookupError for base64 and its like
+        if codec in NOT_DECLARED:
+            return None
+        data = _whole(file, reported.append)
+        text = codecs.getincrementaldecoder(codec)().decode(data, final=not reported)  # an archive may be cut off inside a character
+    except (LookupError, ValueError):
+        return None
+    for bad in reported:
+        on_bad(bad)
+    return text
 
 
 def _record_documents(file: DataFile, source: SourceSection, on_bad: OnBad, max_chars: int) -> Found:
