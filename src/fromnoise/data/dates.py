@@ -12,7 +12,8 @@ ISO_DATE = re.compile(r"(\d{4})(?:-(\d{2})(?:-(\d{2}))?)?(?=\D|$)")
 
 
 def parse_date(value: object) -> str | None:
-    """ISO date of what a date field holds: a date or datetime, an ISO string, "05-Jul-2001", a year, a Unix time in s or ms.
+    """ISO date of what a date field holds: a date or datetime, an ISO string, "05-Jul-2001", a year,
+    20010705, a Unix time in s or ms.
 
     Of several dates separated by commas the first counts. None where nothing is recognised.
     """
@@ -23,12 +24,16 @@ def parse_date(value: object) -> str | None:
     if isinstance(value, (int, float)):
         if 1000 <= value <= 9999 and value == int(value):
             return f"{int(value)}"
+        if 1e7 <= value < 1e8 and value == int(value) and (day := _day_of_digits(str(int(value)))):
+            return day
         try:
             seconds = value / 1000 if abs(value) > 1e11 else value
             return datetime.fromtimestamp(seconds, UTC).date().isoformat()
         except (ValueError, OverflowError, OSError):
             return None
     text = str(value).strip().strip("[]'\"")
+    if day := _day_of_digits(text):
+        return day
     if match := ISO_DATE.match(text):
         year, month, day = (int(part or 1) for part in match.groups())
         with suppress(ValueError):  # 2001-99-99 is no date
@@ -42,5 +47,14 @@ def parse_date(value: object) -> str | None:
                 continue
     try:
         return parsedate_to_datetime(text).date().isoformat()  # "Thu, 05 Jul 2001 10:00:00 +0200"
-    except (ValueError, TypeError, IndexError):
+    except (ValueError, TypeError, IndexError, OverflowError):  # the last: a day or an offset that no calendar has
         return None
+
+
+def _day_of_digits(text: str) -> str | None:
+    """ "2001-07-05" of "20010705". Of whole numbers that are such a day those are far commoner as days than as Unix times of 1970 to 1973."""
+    if not re.fullmatch(r"[0-9]{8}", text):
+        return None
+    with suppress(ValueError):  # 20019999 is no date
+        return date(int(text[:4]), int(text[4:6]), int(text[6:])).isoformat()
+    return None
