@@ -72,6 +72,16 @@ def test_a_stage_that_refuses_at_its_start_leaves_nothing_behind(tmp_path, monke
     assert toy_verdicts(folder, "sft.max_tokens=41") == {"make": "done", "learn": "done"}
 
 
+def test_hidden_files_do_not_make_a_stage_that_was_not_begun_stale(tmp_path):
+    """A kill while the first stage.json is written leaves its temporary file; a file manager leaves its own."""
+    for name in (".stage.json.tmp-4711", ".DS_Store"):
+        (tmp_path / "run/made").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "run/made" / name).write_text("{")
+    assert toy_verdicts(tmp_path / "run")["make"] == "missing"
+    toy_run(tmp_path / "run")
+    assert toy_verdicts(tmp_path / "run") == {"make": "done", "learn": "done"}
+
+
 def test_rerun_moves_the_old_folders_aside(run):
     old = sha256_file(run / "learnt/model.safetensors")
     toy_run(run, "sft.max_tokens=41", rerun=True)

@@ -89,7 +89,7 @@ def verdict(run: RunFolder, recipe: Recipe, stage: Stage, earlier: list[Verdict]
     waits_for = tuple(name for name in reads(recipe, stage) if name in unfinished)
     record = run.record(stage)
     if record is None:
-        if any(folder.iterdir() if folder.is_dir() else ()):
+        if folder.is_dir() and any(not path.name.startswith(".") for path in folder.iterdir()):  # hidden: half a stage.json, .DS_Store
             return Verdict(stage, "stale", (f"{folder} holds files but no stage.json, so this run did not make them",), waits_for)
         return Verdict(stage, "missing", waits_for=waits_for)
     causes = config_changes(record, config_of(recipe, stage))
