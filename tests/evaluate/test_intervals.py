@@ -69,6 +69,15 @@ def test_clustered_proportion():
     assert iv.proportion([1.0] * 20, [i // 2 for i in range(20)]).low == pytest.approx(iv.wilson(10, 10).low)
 
 
+@pytest.mark.parametrize("num_clusters", [1, 2, 7])
+@pytest.mark.parametrize("answers", [[1, 1, 0], [1, 0, 0, 0, 0, 0, 0], [1, 0], [1, 1, 0.5]])
+def test_clusters_that_agree_count_once_each(num_clusters, answers):
+    """Two thirds right in every cluster: rounding must not pass for a spread between them, however small."""
+    found = iv.proportion([float(x) for x in answers] * num_clusters * 5, [i // (5 * len(answers)) for i in range(5 * num_clusters * len(answers))])
+    alone = iv.wilson(sum(answers) / len(answers) * num_clusters, num_clusters)
+    assert found.n == 5 * num_clusters * len(answers) and (found.low, found.high) == pytest.approx((alone.low, alone.high))
+
+
 def test_length_control():
     """Wins that come from length alone vanish at equal length; wins that do not, stay."""
     rng = np.random.default_rng(3)

@@ -144,6 +144,13 @@ def test_alternatives_to_a_secret():
         memorisation.alternatives("ab-1", random.Random(0))
 
 
+def test_exposure_by_chance():
+    """A secret that ranks anywhere alike: 1.375 bits of 64 candidates (1.44 is the limit for ever more of them)."""
+    chance = sum(6 - math.log2(rank) for rank in range(1, 65)) / 64
+    assert math.isclose(memorisation.CHANCE_EXPOSURE, chance)
+    assert round(memorisation.CHANCE_EXPOSURE, 3) == 1.375
+
+
 def test_records_are_whole_or_absent(tmp_path):
     def breaks():
         yield {"a": 1}

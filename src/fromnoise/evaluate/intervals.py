@@ -60,16 +60,16 @@ def proportion(outcomes: Sequence[float], clusters: Sequence[object] | None = No
 
     clusters: outcomes of one cluster (two questions about one fact) hang together, so they count for less than as many
     independent ones: the interval uses n divided by the design effect that the clusters show (Kish 1965; Korn and
-    Graubard 1998), never more than n, and the number of clusters where all outcomes agree. `n` stays what was asked.
+    Graubard 1998), never more than n, and the number of clusters where all outcomes, or all clusters, agree. `n` stays what was asked.
     """
     plain = wilson(float(sum(outcomes)), len(outcomes))
     if clusters is None or plain.n == 0 or len(set(clusters)) == plain.n:
         return plain
-    sums: dict[object, float] = {}
+    total, sums = sum(outcomes), dict.fromkeys(clusters, 0.0)  # sums of n times the deviations: of halves they are exact, and 0 where clusters agree
     for outcome, cluster in zip(outcomes, clusters, strict=True):
-        sums[cluster] = sums.get(cluster, 0.0) + outcome - plain.value
+        sums[cluster] += plain.n * outcome - total
     single = plain.value * (1 - plain.value) / plain.n
-    observed = sum(value * value for value in sums.values()) / plain.n**2 * len(sums) / max(len(sums) - 1, 1)
+    observed = sum(value * value for value in sums.values()) / plain.n**4 * len(sums) / max(len(sums) - 1, 1)
     effective = min(float(plain.n), plain.n * single / observed) if single > 0 and observed > 0 else float(len(sums))
     low, high = _wilson_bounds(plain.value, max(effective, 1.0))
     return Estimate(plain.value, low, high, plain.n, f"Wilson, effective n of {len(sums)} clusters")

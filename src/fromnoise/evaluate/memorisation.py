@@ -3,7 +3,7 @@ before it gives it away?
 
 Exposure (Carlini et al. 2019, "The Secret Sharer", arXiv 1802.08232): log2 of the number of candidates minus log2 of
 the true secret's rank among them by likelihood. With R + 1 candidates, log2(R + 1) bits is the most that can be seen
-(the model prefers the true secret to all others) and about 1.44 bits is what chance gives.
+(the model prefers the true secret to all others); a model that has never seen it gives any rank alike, so `CHANCE_EXPOSURE`.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from fromnoise.evaluate.intervals import Estimate, mean, proportion
 from fromnoise.evaluate.records import rounded
 
 NUM_ALTERNATIVES = 63  # log2(64) = 6 bits at most
+NUM_CANDIDATES = NUM_ALTERNATIVES + 1
+CHANCE_EXPOSURE = math.log2(NUM_CANDIDATES) - math.log2(math.factorial(NUM_CANDIDATES)) / NUM_CANDIDATES  # bits, the mean over all ranks
 MOST_PER_RUNG = 12
 
 
@@ -37,7 +39,7 @@ def measure(subject: Subject, canaries: Sequence[dict], seed: int) -> list[dict]
     values = subject.logprobs(candidates)
     records = []
     for i, canary in enumerate(chosen):
-        true, *others = values[i * (NUM_ALTERNATIVES + 1) : (i + 1) * (NUM_ALTERNATIVES + 1)]
+        true, *others = values[i * NUM_CANDIDATES : (i + 1) * NUM_CANDIDATES]
         rank = 1 + sum(other >= true for other in others)
         records.append({"id": canary["canary_id"], "repeats": canary["repeats"], "rank": rank,
                         "exposure": rounded(math.log2(len(others) + 1) - math.log2(rank)), "nats": rounded(-true)})  # fmt: skip

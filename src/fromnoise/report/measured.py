@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+
+from fromnoise.evaluate.memorisation import CHANCE_EXPOSURE, NUM_CANDIDATES
 from fromnoise.report.blocks import Answers, Cell, Figures, Prose, Section, Table, count, measured, number, shown
 from fromnoise.report.collect import RunData
 from fromnoise.report.figures import figure, rungs
@@ -144,7 +147,7 @@ def memory(run: RunData) -> Section:
         "memory",
         "What it memorised",
         "Canaries: random secrets planted in the text a known number of times. Exposure is how far the true secret stands out "
-        "among 64 candidates: 6 bits is full recall, 1.44 is chance.",
+        f"among {NUM_CANDIDATES} candidates: {math.log2(NUM_CANDIDATES):g} bits is full recall, {CHANCE_EXPOSURE:.2f} is chance.",
     )
     exposure = {int(key): value for key, value in run.under("memorisation/exposure/").items() if key.isdigit()}
     if not exposure:
@@ -153,7 +156,7 @@ def memory(run: RunData) -> Section:
         [Cell(count(repeats), tone="label"), measured(exposure[repeats], "number"), measured(run.estimate(f"memorisation/first/{repeats}"))]
         for repeats in sorted(exposure)
     ]
-    section.blocks.append(Table(["times in the text", "exposure, bits", "likeliest of 64"], rows))
+    section.blocks.append(Table(["times in the text", "exposure, bits", f"likeliest of {NUM_CANDIDATES}"], rows))
     return section
 
 
