@@ -1,0 +1,197 @@
+"""What `evaluate` measures and what it measures with: a run's models, its data and its judges, each opened when first used."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from fromnoise.data.conversation import read_conversations
+from fromnoise.data.problems import read_problems
+from fromnoise.data.shards import TokenShards
+from fromnoise.data.tokenizer import Tokenizer
+from fromnoise.evaluate import overoptimisation, preference
+from fromnoise.evaluate.answers import Scorer, Subject
+from fromnoise.evaluate.records import read_jsonl
+from fromnoise.run.files import read_json
+from fromnoise.run.seeds import seed_from
+from fromnoise.tasks.problems import FILE_LEVEL, LEVELS, PLAIN_SUMS
+from fromnoise.tasks.splits import held_out
+
+MODELS = ("base", "sft", "rlhf", "reason")
+
+
+@dataclass
+class Bench:
+    """What is measured and what measures it, opened when first used. `ctx` is the stage's."""
+
+    ctx: object
+
+    @cached_property
+    def models(self) -> list[str]:
+        return [name for name in MODELS if self._folder(name) is not None]
+
+    def _folder(self, name: str) -> Path | None:
+        folder = Path(self.ctx.parent(name))
+        return folder if (folder / "config.json").exists() else None
+
+    @cached_property
+    def _subjects(self) -> dict[str, Subject]:
+        return {}
+
+    def model(self, name: str) -> Subject:
+        if name not in self._subjects:
+            self._subjects[name] = Subject(name, self._folder(name), self.ctx.machine)
+        return self._subjects[name]
+
+    @cached_property
+    def _scorers(self) -> dict[str, Scorer | None]:
+        folders = {name: self.ctx.path(name) for name in ("reward", "audit")}
+        return {name: Scorer(folder, self.ctx.machine) if (folder / "config.json").exists() else None for name, folder in folders.items()}
+
+    def scorer(self, name: str) -> Scorer | None:
+        return self._scorers[name]
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        return Tokenizer.load(self._folder(self.models[-1]))
+
+    @cached_property
+    def shards(self) -> TokenShards | None:
+        folder, own = self.ctx.path("tokenizer") / "tokens", self.ctx.recipe.sft_from is None  # with `from`, what lies there is in other tokens
+        shards = TokenShards(folder, "validation") if own and (folder / "index.json").exists() else None
+        return shards if shards and shards.num_tokens else None
+
+    # -- the world's records, absent on real data -------------------------------------------------------------------
+
+    def world(self, name: str) -> list[dict]:
+        return read_jsonl(self.ctx.path("prepare") / "world" / f"{name}.jsonl") if self.ctx.recipe.data.world else []
+
+    @cached_property
+    def questions(self) -> list[dict]:
+        return self.world("questions")
+
+    @cached_property
+    def canaries(self) -> list[dict]:
+        return self.world("canaries")
+
+    @cached_property
+    def conversations(self) -> list[dict]:
+        """What `sft` was trained on."""
+        files = list(self.ctx.recipe.data.conversations)
+        if not files and self.ctx.recipe.data.world:
+            files = [str(self.ctx.path("prepare") / "world" / f"conversations_{self.ctx.recipe.sft.conversations}.jsonl")]
+        read = read_conversations(files, lambda bad: None) if files else []  # `sft` has reported the bad ones
+        return [{"messages": conversation.messages, "kind": conversation.kind} for conversation in read]
+
+    @cached_property
+    def problems(self) -> tuple[list[dict], list[dict]]:
+        """(two- and three-digit sums, problems of every level), all from the side that nothing trains on. On real data: the
+        file's held-out problems, twice."""
+        settings, recipe = self.ctx.recipe.evaluate, self.ctx.recipe
+        if recipe.reason.problems is not None:
+            read = [problem for problem in read_problems(recipe.reason.problems, lambda bad: None) if held_out(problem.prompt)]
+            own = [{"id": f"file-{i:05d}", "level": FILE_LEVEL, "kind": p.kind, "prompt": p.prompt, "check": p.check} for i, p in enumerate(read)]
+            if not recipe.data.world:
+                return self.draw(own, settings.num_sums, "sums"), self.draw(own, settings.num_problems, "problems")
+        from fromnoise.world import problems
+
+        each = -(-settings.num_sums // len(PLAIN_SUMS))
+        sums = self.draw(problems.held_out(PLAIN_SUMS, each, settings.seed, "sums"), settings.num_sums, "sums")
+        levels = problems.held_out([level.number for level in LEVELS], settings.num_problems, settings.seed, "levels")
+        return sums, levels + (self.draw(own, settings.num_problems, "problems") if recipe.reason.problems is not None else [])
+
+    @cached_property
+    def pairs(self) -> list[dict]:
+        return read_jsonl(self.ctx.path("prefer") / "pairs.jsonl")
+
+    @cached_property
+    def held_out_prompts(self) -> list[dict]:
+        """The world's held-out prompts; on real data the prompts of held-out pairs, which train neither model, but for those of
+        the audits: on them the audit model has chosen rlhf's checkpoint, so that its gain over SFT would be flattered."""
+        if self.ctx.recipe.data.world:
+            return [prompt for prompt in self.world("prompts") if prompt["split"] == "heldout"]
+        held_out = [prompt for prompt in read_jsonl(self.ctx.path("prefer") / "prompts.jsonl") if prompt.get("split") == "held_out"]
+        others = [prompt for prompt in held_out if prompt["id"] not in self.audited]
+        if 2 * len(others) >= len(held_out):
+            return others
+        self.ctx.info(
+            f"evaluate: of {len(held_out):,} held-out prompts only {len(others):,} had no part in choosing rlhf's checkpoint; all are measured, "
+            "so that what the audit model says of rlhf is too good: more held-out pairs, or fewer rlhf.audit_prompts"
+        )
+        return held_out
+
+    @cached_property
+    def audits(self) -> list[dict]:
+        return read_jsonl(self.ctx.path("rlhf") / "audits.jsonl")
+
+    @cached_property
+    def audited(self) -> set[str]:
+        """Ids of the prompts that rlhf's audits asked."""
+        return {record["prompt_id"] for record in self.audits}
+
+    # -- judges -----------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def judge(self):
+        if not self.ctx.recipe.data.world:
+            return None
+        from fromnoise.world.judging import judge
+
+        return judge
+
+    @cached_property
+    def oracle(self):
+        if not self.ctx.recipe.data.world:
+            return None
+        from fromnoise.world.oracle import prefers
+
+        return prefers
+
+    @cached_property
+    def utility(self):
+        if not self.ctx.recipe.data.world:
+            return None
+        from fromnoise.world.oracle import utility
+
+        return utility
+
+    @cached_property
+    def raters(self):
+        """How likely a rater of the judge share, who chose no training pair, is to prefer the first answer."""
+        if not self.ctx.recipe.data.world:
+            return None
+        from fromnoise.world.raters import pool_prob, raters
+
+        people = raters("judge", self.ctx.recipe.seed)
+        return lambda prompt, first, second: pool_prob(people, prompt, first, second)
+
+    # -- measurements that need several of the above ------------------------------------------------------------------
+
+    def draw(self, prompts: list[dict], count: int, purpose: str) -> list[dict]:
+        """At most `count` of the prompts by a seeded draw, in drawn order: any first part is a draw too."""
+        rng = random.Random(f"{self.ctx.recipe.evaluate.seed}/{purpose}")
+        return rng.sample(prompts, min(count, len(prompts)))
+
+    def compare(self, prompts: list[dict], sampling, seed: int, scored: bool = True, logprobs: bool = False) -> list[dict]:
+        return preference.compare(
+            prompts, self.model("sft"), self.model("rlhf"), sampling, seed, judge=self.judge, oracle=self.oracle, raters=self.raters,
+            reward=self.scorer("reward") if scored else None, audit=self.scorer("audit") if scored else None, logprobs=logprobs,
+        )  # fmt: skip
+
+    def best_of_n(self, prompts: list[dict], compared: list[dict], settings) -> list[dict]:
+        return preference.best_of_n(
+            prompts, compared, self.model("sft"), settings.sampling, seed_from(settings.seed, "best_of_n"), settings.best_of_n, judge=self.judge,
+            oracle=self.oracle, utility=self.utility, reward=self.scorer("reward"), audit=self.scorer("audit"),
+            missing_stop_penalty=self.ctx.recipe.rlhf.missing_stop_penalty,
+        )  # fmt: skip
+
+    @property
+    def chosen_iteration(self) -> int:
+        """The audit whose policy `rlhf/` holds."""
+        return read_json(self.ctx.path("rlhf") / "stage.json")["summary"]["chosen_iteration"]
+
+    def judge_audits(self) -> list[dict]:
+        prompts = {prompt["id"]: prompt for prompt in read_jsonl(self.ctx.path("prefer") / "prompts.jsonl")}
+        return overoptimisation.judge_audits(self.audits, prompts, self.judge, self.utility, self.raters)
