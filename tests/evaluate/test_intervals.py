@@ -57,6 +57,25 @@ def test_pairing_narrows_and_clusters_widen():
         iv.paired_difference([1.0], [1.0, 2.0], 0)
 
 
+def test_a_ratio_of_sums_agrees_with_the_delta_method_and_keeps_pairs_together():
+    rng = np.random.default_rng(3)
+    size = rng.uniform(50, 150, 400)
+    total = 2.0 * size + rng.normal(0, 10, 400)
+    found = iv.ratio([(total, size, 1.0)], 5)
+    assert found.value == pytest.approx(total.sum() / size.sum()) and found.n == 400 and found == iv.ratio([(total, size, 1.0)], 5)
+    half = 1.96 * np.sqrt(((total - found.value * size) ** 2).sum()) / size.sum()  # numerators drawn apart from their denominators: thirty times as wide
+    assert found.low == pytest.approx(found.value - half, abs=half / 5) and found.high == pytest.approx(found.value + half, abs=half / 5)
+
+
+def test_parts_of_a_ratio_are_drawn_apart_and_single_pairs_give_no_interval():
+    low, high, one = np.full(50, 1.0), np.full(50, 9.0), np.ones(50)
+    found = iv.ratio([(low, one, 0.5), (high, one, 0.5)], 0)  # no spread within a part, whatever lies between them
+    assert (found.value, found.low, found.high, found.n) == (5.0, 5.0, 5.0, 100)
+    single = np.array([3.0]), np.array([1.0])
+    assert iv.ratio([(low, one, 0.9), (*single, 0.1)], 0).low is None and iv.ratio([(*single, 1.0)], 0).value == 3.0
+    assert iv.ratio([(low, one, 0.96), (*single, 0.04)], 0).low == pytest.approx(1.08)
+
+
 def test_clustered_proportion():
     """Every question asked twice and answered alike is half as many questions; independent answers lose little."""
     rng = np.random.default_rng(5)

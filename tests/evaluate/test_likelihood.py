@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from fromnoise.data.tokenizer import Tokenizer
-from fromnoise.evaluate.likelihood import bits_per_byte, probe, probes, scored_bits
+from fromnoise.evaluate.likelihood import bits_per_byte, probe, probes, scored_rows, summarise
 from tests.stages.whole_run import model
 
 TEXTS = ["The cat sat on the mat.", "Once upon a time there was a mill.", "A river ran by the town, and the town slept."] * 4
@@ -82,14 +82,25 @@ def test_the_tokens_counted_are_those_scored(tokenizer):
     """Whole rows, at least one of each source, and no `<|endoftext|>`: not what was asked for."""
     web, books = stream(tokenizer, TEXTS * 8), stream(tokenizer, TEXTS[:1])
     end, net = tokenizer.endoftext_id, model(tokenizer, 3)
-    found = scored_bits(net, Shards(web=web, books=books), tokenizer.token_bytes(), 10**9, 4, 16)
+    found = scored_rows(net, Shards(web=web, books=books), tokenizer.token_bytes(), 10**9, 4, 16)
     counts = {"web": sum(token != end for token in web), "books": sum(token != end for token in books)}
-    assert {source: tokens for source, (_, tokens) in found.items()} == {**counts, "all": sum(counts.values())}
-    few = scored_bits(net, Shards(web=web, books=books), tokenizer.token_bytes(), 40, 4, 16)
+    assert {source: sum(row["tokens"] for row in found if row["source"] == source) for source in counts} == counts
+    few = scored_rows(net, Shards(web=web, books=books), tokenizer.token_bytes(), 40, 4, 16)
     ends = [*web[:16], *web[(len(web) - 1) // 16 * 16 :]]  # two rows of the web's share: the first and the last
-    assert few["web"][1] == sum(token != end for token in ends) < 32
-    assert few["books"][1] == sum(token != end for token in books[:16])
-    assert bits_per_byte(net, Shards(web=web, books=books), tokenizer.token_bytes(), 40, 4, 16) == {name: bits for name, (bits, _) in few.items()}
+    assert sum(row["tokens"] for row in few if row["source"] == "web") == sum(token != end for token in ends) < 32
+    assert [row["tokens"] for row in few if row["source"] == "books"] == [sum(token != end for token in books[:16])]
+
+
+def test_the_summary_has_the_same_value_and_an_interval_over_rows(tokenizer):
+    shards, net = Shards(web=stream(tokenizer, TEXTS * 8), books=stream(tokenizer, TEXTS[1:] * 3), empty=[]), model(tokenizer, 3)
+    arguments = net, shards, tokenizer.token_bytes(), 600, 4, 16
+    rows, values = scored_rows(*arguments), bits_per_byte(*arguments)
+    found = summarise("base", rows, seed=1)
+    assert {name: one.value for name, one in found.items()} == {f"bits_per_byte/base/{source}": pytest.approx(v, rel=1e-12) for source, v in values.items()}
+    assert set(values) == {"web", "books", "all"} and found["bits_per_byte/base/all"].n == len(rows)
+    for one in found.values():
+        assert one.low < one.value < one.high and one.seed == 1
+    assert summarise("base", [], seed=1) == {} and found == summarise("base", rows, seed=1)
 
 
 def test_probe_equals_a_plain_greedy_loop(tokenizer):

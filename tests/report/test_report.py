@@ -160,6 +160,12 @@ def test_numbers_as_written():
     assert measured({"value": None, "n": 0}).text == "not measured"
 
 
+def test_bits_per_byte_have_their_interval_at_the_top_and_by_model(tmp_path, whole, page):
+    assert page.count("0.870 to 0.930 · n = 256") == 1 + 9  # the headline; three models by three sources
+    (write_run(tmp_path) / "evaluate" / "summary.json").unlink()
+    assert "0.910" in render(tmp_path) and "0.870 to" not in render(tmp_path)  # not evaluated: what training saw
+
+
 def test_every_estimate_is_listed(whole, page):
     summary = json.loads((whole / "evaluate" / "summary.json").read_text())
     assert all(f'<th scope="row">{name}</th>' in page for name in summary)

@@ -49,6 +49,8 @@ def test_everything_is_measured_with_its_interval(finished):
         assert set(found[name]) == {"value", "low", "high", "n", "method", "seed"}
     assert found["contamination/exact"]["value"] == 0 and found["preference/audit_prompts"]["value"] == 0
     assert found["bits_per_byte/base/all"]["n"] == sum(found[f"bits_per_byte/base/{source}"]["n"] for source in ("web", "books"))
+    for name in ("base", "sft", "rlhf", "reason"):
+        assert found[f"bits_per_byte/{name}/web"]["low"] < found[f"bits_per_byte/{name}/web"]["value"] < found[f"bits_per_byte/{name}/web"]["high"]
     assert record["status"] == "done" and "evaluate/records/questions_sft.jsonl" in record["outputs"]
     for one in found.values():
         if one["low"] is not None:

@@ -22,7 +22,7 @@ from fromnoise.world.records import write_records
 WORLD = {"documents_tokens": 20_000, "num_conversations_curated": 60, "num_conversations_noisy": 60, "num_prompts": 60, "max_mentions": 16}
 SETTINGS = {
     "num_questions": 30, "num_prompts": 10, "num_requests": 8, "best_of_n": 2, "best_of_n_prompts": 4, "num_sums": 6, "num_problems": 2, "pass_k": 2,
-    "num_samples": 3, "bits_per_byte_tokens": 512,
+    "num_samples": 3, "bits_per_byte_tokens": 2048,
     "sampling": {"max_new_tokens": 6},
 }  # fmt: skip
 

@@ -7,7 +7,7 @@ behind it, how the interval was made, and the seed where chance was used.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -132,13 +132,34 @@ def mean(values: Sequence[float], seed: int, *, clusters: Sequence[object] | Non
     """Mean with a bootstrap interval. For a paired difference pass the differences."""
     array = np.asarray(values, dtype=np.float64)
     if clusters is None and len(array) > 1:  # the common case, many resamples at once
-        rng, n = np.random.default_rng(seed), len(array)
-        at_once = max(1, RESAMPLED_AT_ONCE // n)
-        parts = [min(at_once, NUM_RESAMPLES - begin) for begin in range(0, NUM_RESAMPLES, at_once)]
-        means = np.concatenate([array[rng.integers(0, n, (part, n))].mean(axis=1) for part in parts])
+        means = np.concatenate([array[drawn].mean(axis=1) for drawn in _draws(len(array), np.random.default_rng(seed))])
         low, high = np.quantile(means, [0.025, 0.975])
         return Estimate(float(array.mean()), float(low), float(high), len(array), method, seed)
     return bootstrap(lambda indices: float(array[indices].mean()), len(array), seed, clusters=clusters, method=method)
+
+
+def _draws(n: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
+    """NUM_RESAMPLES draws of n out of n with replacement, as index arrays (many, n)."""
+    at_once = max(1, RESAMPLED_AT_ONCE // n)
+    for begin in range(0, NUM_RESAMPLES, at_once):
+        yield rng.integers(0, n, (min(at_once, NUM_RESAMPLES - begin), n))
+
+
+def ratio(parts: Sequence[tuple[np.ndarray, np.ndarray, float]], seed: int, *, method: str = "bootstrap") -> Estimate:
+    """Weighted sum over parts of sum(numerators) / sum(denominators), the pairs of each part drawn anew together.
+
+    parts: (numerators (n,), denominators (n,) all above 0, weight). `n` counts the pairs of all parts. A part of one pair stands
+    still when drawn; where such parts weigh more than a twentieth there is no interval, which would be too narrow.
+    """
+    rng, n = np.random.default_rng(seed), sum(len(top) for top, _, _ in parts)
+    value = sum(weight * float(top.sum() / bottom.sum()) for top, bottom, weight in parts)
+    if 20 * sum(weight for top, _, weight in parts if len(top) == 1) > sum(weight for _, _, weight in parts):
+        return Estimate(value, None, None, n, method, seed)
+    resampled = np.zeros(NUM_RESAMPLES)
+    for top, bottom, weight in parts:
+        resampled += weight * np.concatenate([top[drawn].sum(axis=1) / bottom[drawn].sum(axis=1) for drawn in _draws(len(top), rng)])
+    low, high = np.quantile(resampled, [0.025, 0.975])
+    return Estimate(value, float(low), float(high), n, method, seed)
 
 
 def paired_difference(after: Sequence[float], before: Sequence[float], seed: int, *, clusters: Sequence[object] | None = None) -> Estimate:

@@ -20,6 +20,7 @@ from fromnoise.algorithms.logprobs import linear_logprobs_and_entropy
 from fromnoise.algorithms.masking import IGNORE_INDEX
 from fromnoise.data.loader import stream_batch
 from fromnoise.data.packing import Batch
+from fromnoise.evaluate.intervals import Estimate, ratio
 
 if TYPE_CHECKING:  # names for the reader; nothing here needs the classes at run time
     from fromnoise.data.shards import TokenShards
@@ -31,11 +32,33 @@ ENDOFTEXT_ID = 1  # of this program's own tokenizers; a document stream begins w
 
 
 def bits_per_byte(*args, **settings) -> dict[str, float]:
-    """The bits of `scored_bits`, which says what is asked for, by source and under "all"."""
-    return {source: bits for source, (bits, _) in scored_bits(*args, **settings).items()}
+    """Bits per byte of each source of `shards`, and under "all" their mean weighted by each source's bytes. Arguments as `scored_rows`."""
+    rows = scored_rows(*args, **settings)
+    return {source: sum(weight * _bits(nats, num_bytes) for nats, num_bytes, weight in parts) for source, parts in _parts(rows).items()}
 
 
-def scored_bits(
+def summarise(name: str, rows: Sequence[dict], seed: int) -> dict[str, Estimate]:
+    """`bits_per_byte/NAME/SOURCE`: the numbers of `bits_per_byte`, the interval by drawing rows anew within each source."""
+    bits = {source: [(nats / math.log(2), num_bytes, weight) for nats, num_bytes, weight in parts] for source, parts in _parts(rows).items()}
+    return {f"bits_per_byte/{name}/{source}": ratio(parts, seed, method="bootstrap over rows of held-out text") for source, parts in bits.items()}
+
+
+def _parts(rows: Sequence[dict]) -> dict[str, list[tuple[np.ndarray, np.ndarray, float]]]:
+    """For each source, and for "all": [(nats (n,), bytes (n,), weight), ...], weights summing to 1."""
+    found = {}
+    for source in dict.fromkeys(row["source"] for row in rows):
+        own = [row for row in rows if row["source"] == source]
+        found[source] = np.array([row["nats"] for row in own]), np.array([row["bytes"] for row in own]), own[0]["source_bytes"]
+    total = sum(weight for _, _, weight in found.values())
+    parts = {source: [(nats, num_bytes, 1.0)] for source, (nats, num_bytes, _) in found.items()}
+    return parts | ({"all": [(nats, num_bytes, weight / total) for nats, num_bytes, weight in found.values()]} if found else {})
+
+
+def _bits(nats: np.ndarray, num_bytes: np.ndarray) -> float:
+    return float(nats.sum() / math.log(2) / num_bytes.sum())
+
+
+def scored_rows(
     model: Transformer,
     shards: TokenShards,
     token_bytes: np.ndarray,
@@ -45,33 +68,31 @@ def scored_bits(
     autocast: Autocast = nullcontext,
     forward: Callable[..., Tensor] | None = None,
     endoftext_id: int = ENDOFTEXT_ID,
-) -> dict[str, tuple[float, int]]:
-    """(bits per byte, tokens scored) of each source of `shards`; under "all" the mean weighted by each source's bytes, and the sum.
+) -> list[dict]:
+    """One {"source", "nats", "bytes", "tokens", "source_bytes"} a row: what its tokens cost, the bytes they stand for, how many they
+    are, and the bytes of its whole source. Rows without a byte are left out.
 
     token_bytes (V,): bytes each token stands for, 0 for special tokens. The stream of each source is cut into rows of
     `row_tokens` targets, as in training (a row that begins inside a document lacks what came before it, so longer rows
     read lower). When there is more text than `max_tokens`, evenly spaced rows are taken, each source in proportion to
     its tokens and at least one row; they are the same rows at every call. Each chosen byte is counted once.
     Batches always have the shape (batch_rows, row_tokens), the last one filled up, so that a compiled model
-    meets no new shape; `forward` is the compiled form of `model` where there is one. Sources without a byte are left
-    out. (No switch to eval mode: these models have no dropout, and the switch would make the compiler start again.)
+    meets no new shape; `forward` is the compiled form of `model` where there is one. (No switch to eval mode: these models
+    have no dropout, and the switch would make the compiler start again.)
     """
     forward, device = forward or model, model.head_weight.device
     token_bytes = np.asarray(token_bytes, dtype=np.int64)
-    nats: dict[str, float] = {}
-    bytes_seen: dict[str, int] = {}
-    tokens_seen: dict[str, int] = {}
-    weight: dict[str, int] = {}
+    source_bytes: dict[str, int] = {}
     rows: list[tuple[str, np.ndarray]] = []
     sizes = {source: len(shards.tokens(source)) for source in shards.sources}
     total = sum(sizes.values())
     for source, size in sizes.items():
         if size == 0:
             continue
-        weight[source] = _count_bytes(shards.tokens(source), token_bytes)
+        source_bytes[source] = _count_bytes(shards.tokens(source), token_bytes)
         share = max(1, int(max_tokens * size / total / row_tokens))
         rows.extend((source, row) for row in _rows(shards.tokens(source), row_tokens, share, endoftext_id))
-        nats[source], bytes_seen[source], tokens_seen[source] = 0.0, 0, 0
+    found = []
     with torch.no_grad():
         for at in range(0, len(rows), batch_rows):
             chunk = rows[at : at + batch_rows]
@@ -81,16 +102,10 @@ def scored_bits(
                 hidden = forward(batch.input_ids, batch.position_ids, batch.segment_ids)
                 logprobs, _ = linear_logprobs_and_entropy(hidden, model.head_weight, batch.labels, with_entropy=False, counted=batch.num_targets)
             row_nats = logprobs.double().sum(dim=1).neg().tolist()
-            for b, (source, _) in enumerate(chunk):
-                nats[source] += row_nats[b]
-                bytes_seen[source] += int(num_bytes[b].sum())
-                tokens_seen[source] += int((num_bytes[b] > 0).sum())
-    result = {source: (nats[source] / math.log(2) / bytes_seen[source], tokens_seen[source]) for source in nats if bytes_seen[source]}
-    if result:
-        share = {source: max(weight[source], 1) for source in result}
-        mean = sum(bits * share[source] for source, (bits, _) in result.items()) / sum(share.values())
-        result["all"] = mean, sum(tokens for _, tokens in result.values())
-    return result
+            for (source, _), nats, of_tokens in zip(chunk, row_nats, num_bytes, strict=False):  # behind the chunk the batch is filled up
+                one = {"source": source, "nats": nats, "bytes": int(of_tokens.sum()), "tokens": int((of_tokens > 0).sum())}
+                found.append(one | {"source_bytes": source_bytes[source]})
+    return [row for row in found if row["bytes"]]
 
 
 def _window_batch(rows: Sequence[np.ndarray], token_bytes: np.ndarray, shape: tuple[int, int], endoftext_id: int) -> tuple[Batch, np.ndarray]:

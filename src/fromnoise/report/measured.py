@@ -17,9 +17,11 @@ NO_EVALUATION = "evaluate has not run in this run: nothing is measured yet. `fro
 def headline(run: RunData) -> list[tuple[str, Cell]]:
     """The few numbers at the top: (what, value with interval)."""
     stage, found = run.stages["pretrain"], []
-    bits = stage.summary.get("validation_bits_per_byte")
-    if isinstance(bits, (int, float)):
-        found.append(("bits per byte of held-out text, base model", Cell(number(bits))))
+    bits, label = stage.summary.get("validation_bits_per_byte"), "bits per byte of held-out text, base model"
+    if run.estimate("bits_per_byte/base/all"):
+        found.append((label, measured(run.estimate("bits_per_byte/base/all"), "number")))
+    elif isinstance(bits, (int, float)):  # not evaluated yet: what training saw, without an interval
+        found.append((label, Cell(number(bits))))
     for name, label, style in (
         ("questions/sft/form_and_stops", "sft answers in the asked form and stops", "percent"),
         ("questions/sft/correct/context", "sft right, fact in the prompt", "percent"),
@@ -169,10 +171,10 @@ def likelihood(run: RunData) -> Section:
         return section.missing("Bits per byte were not measured by evaluate in this run." if run.estimates else NO_EVALUATION)
     sources = sorted({source for name in models for source in run.under(f"bits_per_byte/{name}/")}, key=lambda source: (source == "all", source))
     rows = [
-        [Cell(shown(source), tone="label"), *(number((run.estimate(f"bits_per_byte/{name}/{source}") or {}).get("value")) for name in models)]
+        [Cell(shown(source), tone="label"), *(measured(run.estimate(f"bits_per_byte/{name}/{source}"), "number") for name in models)]
         for source in sources
     ]
-    section.blocks.append(Table(["source", *models], rows))
+    section.blocks.append(Table(["source", *models], rows, caption="95 % intervals (bootstrap over rows of text); n counts rows."))
     return section
 
 

@@ -16,10 +16,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fromnoise.data.preferences import read_preferences
-from fromnoise.evaluate import contamination, memorisation, overoptimisation, preference, questions, reasoning, reward_accuracy, safety
+from fromnoise.evaluate import contamination, likelihood, memorisation, overoptimisation, preference, questions, reasoning, reward_accuracy, safety
 from fromnoise.evaluate.bench import Bench
 from fromnoise.evaluate.intervals import Estimate, exact
-from fromnoise.evaluate.likelihood import scored_bits
 from fromnoise.evaluate.records import part, rounded
 from fromnoise.run.files import write_json
 from fromnoise.run.seeds import seed_from
@@ -45,10 +44,7 @@ def measure(ctx) -> dict:
     if bench.shards:
         for name in bench.models:
             found = records(f"bits_per_byte_{name}", lambda name=name: measure_bits(bench, name, settings.bits_per_byte_tokens))
-            summary |= {
-                f"bits_per_byte/{name}/{r['source']}": exact(r["bits_per_byte"], r["tokens"], "evenly spaced rows of held-out text; n counts tokens")
-                for r in found
-            }
+            summary |= likelihood.summarise(name, found, seed)
 
     # questions, asked of base in its best plain form and under the template, of every tuned model
     answered: dict[str, list[dict]] = {}
@@ -148,7 +144,7 @@ def measure_set(ctx, bench: Bench, label: str, path: str, records) -> dict[str, 
 def measure_bits(bench: Bench, name: str, max_tokens: int) -> list[dict]:
     subject = bench.model(name)
     row_tokens = min(256, subject.model.config.context_tokens)
-    found = scored_bits(
+    return likelihood.scored_rows(
         subject.model,
         bench.shards,
         bench.tokenizer.token_bytes(),
@@ -158,7 +154,6 @@ def measure_bits(bench: Bench, name: str, max_tokens: int) -> list[dict]:
         bench.ctx.machine.autocast,
         endoftext_id=bench.tokenizer.endoftext_id,
     )
-    return [{"source": source, "bits_per_byte": rounded(bits), "tokens": tokens} for source, (bits, tokens) in found.items()]
 
 
 def measure_reasoning(bench: Bench, records, answered: dict[str, list[dict]], greedy) -> dict[str, Estimate]:
