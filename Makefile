@@ -1,6 +1,6 @@
 # make run        venv, install, and the whole default run: noise to RLHF, chat and report
 # make test       venv, install, and the test suite
-# make test-full  the same with what is slow: kills on the full recipe, several ranks, peers
+# make test-full  the same with what is slow: kills on the full recipe, several ranks, peers (their environment is that of make bench)
 # make bench      side by side with other tools, in an environment of their own: bench/README.md (SFT=, PAIRS=, NANOGPT=, PEERS=, BENCH=)
 
 PYTHON ?= $(shell for name in python3.11 python3.12 python3.13 python3; do $$name -c '' 2>/dev/null && { echo $$name; break; }; done)
@@ -14,12 +14,13 @@ run: .venv/installed
 test: .venv/installed-dev
 	$(BIN)/python -m pytest
 
-test-full: .venv/installed-dev
-	$(BIN)/python -m pytest -m "not gpu"
-
 PEERS ?= .venv-peers/bin/python
+PEERS_INSTALLED := $(if $(filter .venv-peers/%,$(PEERS)),.venv-peers/installed)
 
-bench: .venv/installed $(if $(filter .venv-peers/%,$(PEERS)),.venv-peers/installed)
+test-full: .venv/installed-dev $(PEERS_INSTALLED)
+	FROMNOISE_PEERS_PYTHON=$(PEERS) $(BIN)/python -m pytest -m "not gpu"
+
+bench: .venv/installed $(PEERS_INSTALLED)
 	$(BIN)/python bench/bench.py --peers $(PEERS) $(if $(SFT),--sft $(SFT)) $(if $(PAIRS),--pairs $(PAIRS)) $(if $(NANOGPT),--nanogpt $(NANOGPT)) $(BENCH)
 
 .venv-peers/installed: bench/peers/requirements.txt constraints.txt
