@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from fromnoise.run.budget import SHARES, parse_budget, share_s
 from fromnoise.run.errors import UserError
 from fromnoise.run.recipe import Recipe
-from fromnoise.run.recipe_load import all_keys, line_of, load_recipe, shipped_recipes, to_toml
+from fromnoise.run.recipe_load import all_keys, line_of, load_recipe, recipes_folder, shipped_recipes, to_toml
 
 
 def refusal(*overrides: str, recipe=None, verb=None) -> str:
@@ -125,6 +125,23 @@ def test_problems_and_reward_sets_are_paths_too(tmp_path, monkeypatch):
 def test_data_shorthand(verb, key, tmp_path):
     value = getattr(load_recipe(None, [f"data={tmp_path}/x.jsonl"], verb).data, key)
     assert value in (f"{tmp_path}/x.jsonl", (f"{tmp_path}/x.jsonl",))
+
+
+@pytest.mark.parametrize("verb", ["sft", None])
+def test_a_finished_model_without_a_recipe_is_trained_as_the_recipe_for_finished_models_says(verb, tmp_path, monkeypatch):
+    """The defaults' rates are those of models made from noise: muon_lr is eight times as high as here."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "hub").mkdir()  # a folder of that name is not the recipe that is meant
+    own = ["from=Qwen/Qwen3-0.6B", "data.conversations=my.jsonl"]
+    found, hub = load_recipe(None, own, verb), load_recipe(recipes_folder() / "hub.toml", [*own, "data.world=false", "name=run"])
+    assert found == hub and found.sft.row_tokens == 1024 and found.sft.optimizer.muon_lr == 0.0005
+    assert load_recipe(None, own[1:], verb).sft == Recipe().sft and load_recipe(None, ["from=none"]) == Recipe()
+    more = load_recipe(None, [("from", "Qwen/Qwen3-0.6B"), ("data.world", True), ("sft.epochs", 3)])
+    assert more.data.world and more.sft.epochs == 3 and more.sft.row_tokens == 1024
+    with pytest.raises(UserError, match=r"^command line: unknown key 'sft.epoch'\. Did you mean 'sft\.epochs'\?$"):
+        load_recipe(None, [*own, "sft.epoch=1"], verb)
+    with pytest.raises(UserError, match=r"^command line: sft\.epochs = \"x\": "):
+        load_recipe(None, [*own, "sft.epochs=x"], verb)
 
 
 def test_a_run_folder_is_a_recipe(tmp_path):

@@ -22,6 +22,7 @@ from fromnoise.run.errors import UserError
 from fromnoise.run.recipe import Recipe
 
 COMMAND_LINE = "command line"
+FINISHED_MODEL = "hub.toml"  # the shipped recipe whose settings suit one
 PATH_KEYS = ("data.path", "data.conversations", "data.preferences", "data.prompts", "reason.problems", "evaluate.reward_sets")  # and data.sources.*.path
 OPTIONS = ("run_dir", "rerun", "dry_run", "quiet", "allow_different_numerics")  # of the command line, easily taken for settings
 SHORTHAND = {"prepare": "data.path", "sft": "data.conversations", "prefer": "data.preferences", "reward": "data.preferences"}
@@ -40,7 +41,8 @@ def shipped_recipes() -> list[str]:
 def load_recipe(name_or_path: str | Path | None, overrides: Sequence[str | tuple[str, Any]] = (), verb: str | None = None) -> Recipe:
     """Defaults, then the recipe, then each `key.sub=value` (or key and value) of `overrides`, checked.
 
-    name_or_path: a shipped recipe's name, a TOML file, a run folder (its resolved recipe), or None for defaults alone.
+    name_or_path: a shipped recipe's name, a TOML file, a run folder (its resolved recipe), or None for defaults alone; where `from`
+    is given they are those of recipes/hub.toml, without its world: rates and rows for models made from noise would harm a finished one.
     verb: what `data=PATH` stands for depends on the stage: documents, conversations or pairs.
     Raises UserError: no such recipe, broken TOML, unknown key (the nearest one is suggested), wrong type or value.
     """
@@ -55,17 +57,21 @@ def load_recipe(name_or_path: str | Path | None, overrides: Sequence[str | tuple
         line = line_of(text, dotted)
         return f"{source}, line {line}" if line else source
 
-    if name_or_path is not None:
-        path = find_recipe(str(name_or_path))
+    path = find_recipe(str(name_or_path)) if name_or_path is not None else None
+    given = [parse_override(argument, verb) if isinstance(argument, str) else argument for argument in overrides]
+    unnamed = {}
+    if path is None and dict(given).get("from") is not None:
+        path, unnamed = recipes_folder() / FINISHED_MODEL, {"name": Recipe().name, "data": {"world": False}}
+    if path is not None:
         source, text = str(path), _read(path)
         try:
             tree = tomllib.loads(text)
         except tomllib.TOMLDecodeError as error:
             raise UserError(f"{path}: not valid TOML: {error}") from None
         tree.setdefault("name", path.stem)
+        _overlay(tree, unnamed)
         _resolve_paths(tree, path.parent, where)
-    for argument in overrides:
-        key, value = parse_override(argument, verb) if isinstance(argument, str) else argument
+    for argument, (key, value) in zip(overrides, given, strict=True):
         _insert(tree, key, value, argument)
         _insert(changes, key, value, argument)
         origins[key] = COMMAND_LINE
