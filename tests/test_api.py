@@ -20,8 +20,11 @@ def test_a_loaded_model_answers_and_continues(tmp_path):
     model = fromnoise.load(tmp_path)
     assert model.complete("the cat", max_new_tokens=5, seed=1) == model.complete("the cat", max_new_tokens=5, seed=1)
     assert isinstance(model.chat("Hello?", max_new_tokens=5), str)
+    for ask in (model.chat, model.complete):
+        assert ask("the cat", max_new_tokens=20, temperature=0, repetition_penalty=1e9) != ask("the cat", max_new_tokens=20, temperature=0)
     for settings, message in (({"max_new_tokens": 0}, "max_new_tokens = 0: must be at least 1"), ({"temperature": -1}, "temperature = -1"),
-                              ({"top_p": 0}, "top_p = 0"), ({"top_k": -1}, "top_k = -1")):  # fmt: skip
+                              ({"top_p": 0}, "top_p = 0"), ({"top_k": -1}, "top_k = -1"),
+                              ({"repetition_penalty": 0}, "repetition_penalty = 0")):  # fmt: skip
         with pytest.raises(UserError, match=message):
             model.chat("Hello?", **settings)
     for messages in (None, {}, [], [{}], [{"role": "user", "content": None}], b"Hello"):

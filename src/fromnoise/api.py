@@ -112,7 +112,8 @@ class Model:
         return Engine(self.module, max_batch=1)
 
     def chat(
-        self, messages: str | Sequence[Message], *, max_new_tokens: int = 128, temperature: float = 0.7, top_k: int = 0, top_p: float = 1.0, seed: int = 0
+        self, messages: str | Sequence[Message], *, max_new_tokens: int = 128, temperature: float = 0.7, top_k: int = 0, top_p: float = 1.0,
+        repetition_penalty: float = 1.0, seed: int = 0,
     ) -> str:  # fmt: skip
         """The assistant's answer to a message, or to a conversation that ends with the user's.
 
@@ -120,20 +121,30 @@ class Model:
         """
         conversation = [{"role": "user", "content": messages}] if isinstance(messages, str) else _conversation(messages)
         prompt, _ = self.tokenizer.encode_messages(conversation, add_generation_prompt=True)
-        stops = set(self.tokenizer.chat_stop_ids)
-        return self.tokenizer.decode_answer(self._generate(prompt, stops, max_new_tokens, temperature, top_k, top_p, seed))
+        return self.tokenizer.decode_answer(
+            self._generate(
+                prompt, set(self.tokenizer.chat_stop_ids), seed,
+                max_new_tokens=max_new_tokens, temperature=temperature, top_k=top_k, top_p=top_p, repetition_penalty=repetition_penalty,
+            )
+        )  # fmt: skip
 
     def complete(
-        self, text: str, *, max_new_tokens: int = 64, temperature: float = 0.7, top_k: int = 0, top_p: float = 1.0, seed: int = 0
+        self, text: str, *, max_new_tokens: int = 64, temperature: float = 0.7, top_k: int = 0, top_p: float = 1.0,
+        repetition_penalty: float = 1.0, seed: int = 0,
     ) -> str:  # fmt: skip
         """What the model goes on with after `text`, which it reads as the beginning of a document."""
         prompt = [self.tokenizer.endoftext_id, *self.tokenizer.encode(text)]
-        return self.tokenizer.decode(self._generate(prompt, {self.tokenizer.endoftext_id}, max_new_tokens, temperature, top_k, top_p, seed))
+        return self.tokenizer.decode(
+            self._generate(
+                prompt, {self.tokenizer.endoftext_id}, seed,
+                max_new_tokens=max_new_tokens, temperature=temperature, top_k=top_k, top_p=top_p, repetition_penalty=repetition_penalty,
+            )
+        )  # fmt: skip
 
-    def _generate(self, prompt: list[int], stops: set[int], max_new_tokens: int, temperature: float, top_k: int, top_p: float, seed: int) -> list[int]:
+    def _generate(self, prompt: list[int], stops: set[int], seed: int, **settings: Any) -> list[int]:
         from fromnoise.run.recipe import sampling_of
 
-        sampling = sampling_of(temperature=temperature, top_k=top_k, top_p=top_p, max_new_tokens=max_new_tokens)
+        sampling = sampling_of(**settings)
         max_new_tokens = sampling.max_new_tokens  # a number by now, whatever spelt it
         try:
             seed = operator.index(seed)  # anything else would be a bare error deep inside

@@ -108,6 +108,7 @@ def chat_command(
     compare: Annotated[bool, typer.Option("--compare", help="All of the run's models side by side.")] = False,
     temperature: Annotated[float, typer.Option(help="0 always takes the likeliest token.")] = 0.7,
     top_p: Annotated[float, typer.Option(help="Sample from the likeliest tokens that hold this much probability.")] = 1.0,
+    repetition_penalty: Annotated[float, typer.Option(help="Above 1, words of the conversation and of the answer are less likely to come again.")] = 1.0,
     max_new_tokens: Annotated[int | None, typer.Option(help="Longest answer.", show_default="a quarter of the context")] = None,
     seed: Annotated[int, typer.Option()] = 0,
 ) -> None:
@@ -117,7 +118,8 @@ def chat_command(
     prepare_environment()
     from fromnoise.stages.chat import run
 
-    run(target, stage=stage, compare=compare, temperature=temperature, top_p=top_p, max_new_tokens=max_new_tokens, seed=seed)
+    sampling = {"temperature": temperature, "top_p": top_p, "repetition_penalty": repetition_penalty, "max_new_tokens": max_new_tokens}
+    run(target, stage=stage, compare=compare, seed=seed, **sampling)
 
 
 @app.command("label", rich_help_panel="Look at a run")

@@ -16,6 +16,7 @@ class Sampling:
     temperature: float = 1.0
     top_k: int = 0
     top_p: float = 1.0
+    repetition_penalty: float = 1.0
 
 
 @pytest.fixture(params=["native", "torch"], autouse=True)
@@ -68,6 +69,32 @@ def test_greedy_equals_a_plain_loop():
         for _ in range(12):
             ids.append(int(model.logits(model(torch.tensor([ids])))[0, -1].argmax()))
         assert answer.token_ids == ids[len(prompt) :] and answer.prompt_ids == prompt and not answer.stopped
+
+
+@torch.no_grad()
+def test_a_repetition_penalty_is_over_prompt_and_answer():
+    """Greedily, a plain loop with transformers' own; sampled, another answer whose log-probabilities are still the model's own."""
+    from transformers import RepetitionPenaltyLogitsProcessor
+
+    model, penalise = random_model(), RepetitionPenaltyLogitsProcessor(1.5)
+    prompts, engine = ragged_prompts(6), Engine(model, max_batch=4)
+    for prompt, answer in zip(prompts, engine.generate(prompts, 12, frozenset(), Sampling(0.0, repetition_penalty=1.5), 0), strict=True):
+        ids = list(prompt)
+        for _ in range(12):
+            ids.append(int(penalise(torch.tensor([ids]), model.logits(model(torch.tensor([ids])))[:, -1]).argmax()))
+        assert answer.token_ids == ids[len(prompt) :]
+    drawn = [engine.generate(prompts, 12, frozenset(), Sampling(repetition_penalty=penalty), 0) for penalty in (1.0, 1.5)]
+    assert [a.token_ids for a in drawn[0]] != [a.token_ids for a in drawn[1]]
+    for answer in drawn[1]:
+        ids = torch.tensor([answer.prompt_ids + answer.token_ids])
+        at = torch.arange(len(answer.prompt_ids) - 1, ids.shape[1] - 1)
+        logprobs = torch.log_softmax(model.logits(model(ids)), -1)[0, at, ids[0, at + 1]]
+        torch.testing.assert_close(torch.tensor(answer.logprobs), logprobs, rtol=0, atol=1e-5)
+
+
+def test_without_a_repetition_penalty_nothing_is_looked_up(monkeypatch):
+    monkeypatch.setattr("fromnoise.generate.engine.penalise_repeats", None)
+    assert Engine(random_model(), max_batch=4).generate(ragged_prompts(3), 5, STOP, Sampling(), 0)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)

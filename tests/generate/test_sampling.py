@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from fromnoise.generate.sampling import row_key, sample, uniforms
+from fromnoise.generate.sampling import penalise_repeats, row_key, sample, uniforms
 
 
 def noise(num, seed=0):
@@ -50,6 +50,29 @@ def test_top_k_and_top_p_cut_the_draw_but_not_the_logprobs():
         ids, logprobs = sample(logits, noise(3000), **options)
         assert set(ids.tolist()) == allowed, options
         torch.testing.assert_close(logprobs, logits[0][ids], rtol=1e-5, atol=1e-5)
+
+
+def test_repeats_are_penalised_as_in_transformers():
+    from transformers import RepetitionPenaltyLogitsProcessor
+
+    logits = torch.randn(3, 50, generator=torch.Generator().manual_seed(0)) * 3
+    logits[0, 7] = -torch.inf
+    seen = torch.tensor([[1, 7, 1, 20], [5, 5, 5, 5], [0, 49, 3, 2]])
+    for penalty in (1.3, 0.5):
+        found = penalise_repeats(logits, seen.tolist(), penalty)
+        torch.testing.assert_close(found, RepetitionPenaltyLogitsProcessor(penalty)(seen, logits.clone()), rtol=0, atol=0)
+    ragged = penalise_repeats(logits, [[1], [], [2, 3]], 1.3)
+    assert (ragged != logits).nonzero().tolist() == [[0, 1], [2, 2], [2, 3]]
+
+
+def test_penalised_logits_are_drawn_from_and_leave_the_logprobs_whole():
+    logits = torch.tensor([0.5, 0.3, 0.15, 0.05]).log().expand(4000, -1)
+    penalised = penalise_repeats(logits, [[0]] * 4000, 2.0)
+    ids, logprobs = sample(logits, noise(4000), temperature=0.8, penalised=penalised)
+    frequencies = torch.bincount(ids, minlength=4) / 4000
+    assert (frequencies - torch.softmax(penalised[0] / 0.8, -1)).abs().max() < 4 * 0.5 / 4000**0.5
+    torch.testing.assert_close(logprobs, torch.log_softmax(logits[0] / 0.8, -1)[ids], rtol=1e-5, atol=1e-5)
+    assert set(sample(logits, noise(4000), temperature=0.0, penalised=penalised)[0].tolist()) == {1}
 
 
 def test_temperature_zero_takes_the_likeliest():

@@ -144,6 +144,15 @@ def test_a_finished_model_without_a_recipe_is_trained_as_the_recipe_for_finished
         load_recipe(None, [*own, "sft.epochs=x"], verb)
 
 
+@pytest.mark.parametrize("section", ["rlhf", "reason"])
+def test_a_repetition_penalty_is_for_what_trains_no_policy_alone(section):
+    assert load_recipe(None, ["prefer.sampling.repetition_penalty=1.2"]).prefer.sampling.is_whole is False
+    assert load_recipe(None, ["prefer.sampling.repetition_penalty=1"]).prefer.sampling == Recipe().prefer.sampling
+    said = refusal(f"{section}.sampling.repetition_penalty=1.2")
+    assert f"{section}.sampling = " in said and "repetition_penalty cannot be set here" in said and "over the whole vocabulary" in said
+    assert "greater than 0" in refusal("evaluate.sampling.repetition_penalty=0")
+
+
 def test_a_run_folder_is_a_recipe(tmp_path):
     recipe = load_recipe("smoke", ["seed=7", "from=some/model", 'pretrain.probes=["a \\"quoted\\" \\\\ one", "tab\\t"]'])
     (tmp_path / "recipe.toml").write_text(to_toml(recipe))

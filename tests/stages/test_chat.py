@@ -119,6 +119,11 @@ def test_a_line_that_is_no_text_costs_no_other(run_folder, errors):
     assert starts == ["sft:", "(a", "sft:", "(a", "sft:"]
 
 
+def test_a_repetition_penalty_reaches_the_sampler(run_folder):
+    once, twice = (piped(run_folder, "Hello", stage="sft", temperature=0.0, repetition_penalty=penalty) for penalty in (1.0, 1e9))
+    assert once != twice
+
+
 def test_closed_input_is_empty(run_folder, monkeypatch):
     out = io.StringIO()
     monkeypatch.setattr("sys.stdin", None)  # as Python has it after `<&-`
@@ -143,6 +148,7 @@ def test_targets_that_are_not_there(run_folder, tmp_path):
         (run_folder, {"stage": "base", "compare": True}, "--stage base asks for one model and --compare for all"),
         (run_folder, {"temperature": -1.0}, r"temperature = -1\.0: .* not negative"),
         (run_folder, {"temperature": float("nan")}, "temperature = nan"), (run_folder, {"temperature": float("inf")}, "temperature = inf"),
+        (run_folder, {"repetition_penalty": 0.0}, r"repetition_penalty = 0\.0: .* greater than 0"),
         (run_folder, {"top_p": 0.0}, r"top_p = 0\.0: .* greater than 0"), (run_folder, {"top_p": 2.0}, r"top_p = 2\.0: .* less than or equal to 1"),
     ):  # fmt: skip
         with pytest.raises(UserError, match=message):

@@ -65,7 +65,7 @@ class Subject:
         return {tokenizer.endoftext_id} | {i for i in range(len(tokenizer)) if b"\n\n" in tokenizer.decode_bytes([i])}
 
     def answer(self, prompts: Sequence[list[int]], sampling, seed: int, stop_ids: set[int] | None = None) -> list[Answer]:
-        """One answer for each prompt, in order. `sampling` has temperature, top_k, top_p and max_new_tokens."""
+        """One answer for each prompt, in order. `sampling`: a recipe's `SamplingSection`."""
         if not prompts:
             return []
         generations = self.engine.generate(list(prompts), sampling.max_new_tokens, stop_ids or self.chat_stops, sampling, seed)

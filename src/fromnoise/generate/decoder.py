@@ -171,9 +171,11 @@ class Decoder:
             x = leave(x, mixed, layer, fixed)
         return score(x, self.head, fixed)
 
-    def sample(self, logits: Tensor, uniform: np.ndarray, temperature: float, top_k: int, top_p: float) -> tuple[Tensor, Tensor]:
+    def sample(
+        self, logits: Tensor, uniform: np.ndarray, temperature: float, top_k: int, top_p: float, penalised: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """(ids (S,), logprobs (S,)) drawn from logits (S, V) with uniform (S, 2) float64 in [0, 1): sampling.py's `sample`."""
-        return sample(logits, torch.from_numpy(uniform).to(logits.device), temperature, top_k, top_p)
+        return sample(logits, torch.from_numpy(uniform).to(logits.device), temperature, top_k, top_p, penalised)
 
     def move(self, source: int, target: int, length: int) -> None:
         """Copy row `source`, `length` positions of it, over row `target`."""

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from fromnoise.generate import native
 from fromnoise.generate.decoder import Decoder, GraphDecoder
-from fromnoise.generate.sampling import row_key, uniforms
+from fromnoise.generate.sampling import penalise_repeats, row_key, uniforms
 from fromnoise.model.config import ModelConfig
 from fromnoise.model.transformer import Transformer
 
@@ -32,6 +32,7 @@ class Sampling(Protocol):
     temperature: float
     top_k: int
     top_p: float
+    repetition_penalty: float
 
 
 @dataclass(slots=True)
@@ -170,7 +171,10 @@ class Engine:
         """Append one sampled token to each request. logits (S, V)."""
         keys = np.array([r.key for r in requests], dtype=np.uint64)
         noise = uniforms(keys, np.array([len(r.tokens) for r in requests]))
-        ids, logprobs = self.decoder.sample(logits, noise, sampling.temperature, sampling.top_k, sampling.top_p)
+        penalty, penalised = sampling.repetition_penalty, None
+        if penalty != 1.0:
+            penalised = penalise_repeats(logits, [r.prompt + r.tokens for r in requests], penalty)
+        ids, logprobs = self.decoder.sample(logits, noise, sampling.temperature, sampling.top_k, sampling.top_p, penalised)
         for request, token, logprob in zip(requests, ids.tolist(), logprobs.tolist(), strict=True):
             request.tokens.append(token)
             request.logprobs.append(logprob)

@@ -6,6 +6,8 @@ does not depend on which other prompts were in the batch, on the batch's size, o
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -34,20 +36,39 @@ def uniforms(keys: np.ndarray, positions: np.ndarray) -> np.ndarray:
     return (bits >> np.uint64(11)) * 2.0**-53
 
 
-def sample(logits: Tensor, uniform: Tensor, temperature: float = 1.0, top_k: int = 0, top_p: float = 1.0) -> tuple[Tensor, Tensor]:
+def sample(
+    logits: Tensor, uniform: Tensor, temperature: float = 1.0, top_k: int = 0, top_p: float = 1.0, penalised: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """logits (S, V) fp32, uniform (S, 2) float64 -> (ids (S,) int64, logprobs (S,) fp32).
 
     temperature 0 takes the likeliest token. top_k = 0 and top_p = 1 leave the distribution whole; top_p keeps the
-    smallest set of likeliest tokens whose mass reaches it. `logprobs` are those of the whole distribution at this
-    temperature (at temperature 1 for greedy), whatever was cut: what a trainer's forward pass computes.
+    smallest set of likeliest tokens whose mass reaches it. penalised: logits (S, V) to choose by instead (`penalise_repeats`).
+    `logprobs` are those of `logits`' whole distribution at this temperature (at temperature 1 for greedy), whatever was cut or
+    penalised: what a trainer's forward pass computes.
     """
     if temperature == 0.0:
         probs = torch.softmax(logits, dim=-1)
-        ids = logits.argmax(dim=-1)
+        ids = (logits if penalised is None else penalised).argmax(dim=-1)
     else:
-        probs = torch.softmax(logits if temperature == 1.0 else logits / temperature, dim=-1)
-        ids = _invert(_restrict(probs, top_k, top_p), uniform)
+        probs = _softmax(logits, temperature)
+        ids = _invert(_restrict(probs if penalised is None else _softmax(penalised, temperature), top_k, top_p), uniform)
     return ids, probs.gather(1, ids[:, None]).squeeze(1).log()
+
+
+def penalise_repeats(logits: Tensor, seen: Sequence[Sequence[int]], penalty: float) -> Tensor:
+    """logits (S, V) with those of each row's `seen` tokens made smaller: divided by `penalty` where positive, else multiplied by it.
+
+    Keskar et al. 2019, CTRL (arXiv:1909.05858), section 4.1, whose division makes a negative score larger; with the sign, as in their
+    code and in transformers. A token that was seen twice is penalised once.
+    """
+    repeated = torch.zeros(logits.shape, dtype=torch.bool)
+    rows = [row for row, ids in enumerate(seen) for _ in ids]
+    repeated[rows, [token for ids in seen for token in ids]] = True
+    return torch.where(repeated.to(logits.device), torch.where(logits > 0, logits / penalty, logits * penalty), logits)
+
+
+def _softmax(logits: Tensor, temperature: float) -> Tensor:
+    return torch.softmax(logits if temperature == 1.0 else logits / temperature, dim=-1)
 
 
 def _restrict(probs: Tensor, top_k: int, top_p: float) -> Tensor:

@@ -160,12 +160,13 @@ class SamplingSection(Section):
     temperature: float = 1.0
     top_k: int = 0  # 0: no limit
     top_p: float = Field(1.0, gt=0, le=1)
+    repetition_penalty: float = Field(1.0, gt=0)  # above 1, what stands in prompt or answer already is less likely to be said again
     max_new_tokens: int = 64
 
     @property
     def is_whole(self) -> bool:
-        """Whether tokens are drawn from the whole vocabulary, so that probabilities of two models can be compared."""
-        return self.top_k == 0 and self.top_p == 1
+        """Whether tokens are drawn by the model's own probabilities of the whole vocabulary, so that those of two models can be compared."""
+        return self.top_k == 0 and self.top_p == 1 and self.repetition_penalty == 1
 
 
 def sampling_of(**settings: Any) -> SamplingSection:
@@ -188,7 +189,7 @@ def drawn(sampling: SamplingSection) -> SamplingSection:
 def whole_distribution(sampling: SamplingSection) -> SamplingSection:
     """What a policy is updated by must have been drawn from all of it: probabilities are compared over the whole vocabulary."""
     if not sampling.is_whole:
-        raise ValueError("top_k and top_p cannot be set here: the update compares probabilities over the whole vocabulary; temperature can")
+        raise ValueError("top_k, top_p and repetition_penalty cannot be set here: the update compares probabilities over the whole vocabulary; temperature can")
     return sampling
 
 

@@ -156,6 +156,7 @@ def run(
     compare: bool = False,
     temperature: float = 0.7,
     top_p: float = 1.0,
+    repetition_penalty: float = 1.0,
     max_new_tokens: int | None = None,
     seed: int = 0,
     stdin: TextIO | None = None,
@@ -163,7 +164,7 @@ def run(
 ) -> None:
     """Chat until the input ends. Raises UserError for a target that is not there, and for settings that cannot be meant."""
     stdin, stdout = stdin or sys.stdin or io.StringIO(), stdout or sys.stdout or io.StringIO()  # Python has None for one that is closed
-    asked = {"temperature": temperature, "top_p": top_p, "max_new_tokens": max_new_tokens}
+    asked = {"temperature": temperature, "top_p": top_p, "repetition_penalty": repetition_penalty, "max_new_tokens": max_new_tokens}
     sampling = sampling_of(**{name: value for name, value in asked.items() if value is not None})
     chatters = [load_chatter(n, folder, sampling, seed, max_new_tokens) for n, folder in find_models(Path(target), stage, compare)]
     on_terminal = stdin.isatty() and stdout.isatty()
