@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections import Counter
+from types import SimpleNamespace
 
 import pytest
 
@@ -11,9 +13,10 @@ from fromnoise.data.tokenizer import Tokenizer
 from fromnoise.evaluate.answers import Scorer, Subject
 from fromnoise.evaluate.records import read_jsonl, write_jsonl
 from fromnoise.run.errors import UserError
-from fromnoise.run.recipe import SamplingSection
+from fromnoise.run.recipe import Recipe, SamplingSection
 from fromnoise.stages import evaluate
 from fromnoise.stages.report import run as report
+from fromnoise.tasks.problems import FILE_LEVELS
 from tests.stages import whole_run
 from tests.stages.small_run import context
 
@@ -195,3 +198,13 @@ def test_pairs_from_elsewhere_are_measured_and_accounted_for(made, tmp_path):
     left = {name: one["value"] for name, one in summary_of(run).items() if name.startswith("reward_sets/")}
     assert left == {"reward_sets/my_pairs/read": 1, "reward_sets/my_pairs/set_aside": 1, "reward_sets/my_pairs/cut": 0}
     assert "1 of 1 too long" in report(run.path).read_text()
+
+
+def test_a_files_held_out_problems_are_measured_by_level(tmp_path):
+    path = tmp_path / "problems.jsonl"
+    path.write_text("".join(json.dumps({"Question": f"How much is {n} times 3?", "Answer": 3.0 * n}) + "\n" for n in range(200)))
+    for world in (False, True):
+        recipe = Recipe.model_validate({"data": {"world": world}, "reason": {"problems": str(path)}, "evaluate": {"num_problems": 4, "num_sums": 10}})
+        sums, problems = evaluate.Bench(SimpleNamespace(recipe=recipe)).problems
+        assert Counter(one["level"] for one in problems if one["kind"] == "problem") == dict.fromkeys(FILE_LEVELS, 4)
+        assert len(sums) == 10 and all(one["kind"] == ("sum" if world else "problem") for one in sums)

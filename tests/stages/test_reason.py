@@ -100,7 +100,7 @@ def test_problems_from_a_file(parents, tmp_path):
     done = small_run.do(run, "reason", changed)
     expected = sum(held_out(record["question"]) for record in records[:40])
     assert done.summary["problems_held_out"] == expected > 0 and done.summary["problems"] == 40 - expected
-    assert done.summary["levels"] == [0]
+    assert done.summary["levels"] == [101, 102, 103] and any("correct_frac_level_103" in line for line in done.metrics)
     assert json.loads((run.path / "reason" / "bad.jsonl").read_text())["reason"].startswith("no answer")
     too_long = small_run.recipe(data={"world": False}, reason={**REASON, "problems": str(path), "row_tokens": 14})
     with pytest.raises(UserError, match=r"reason\.row_tokens"):

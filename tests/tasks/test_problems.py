@@ -95,7 +95,58 @@ def test_problems_from_a_file():
     assert grade("problem", example.check, example.answer, True) == problems.Grade(True, 1.0, True, 0)
     assert grade("problem", example.check, "48/2=25, so #### 72", True) == problems.Grade(False, 0.0, True, 1)
     assert not grade("problem", example.check, "72 or 73", True).correct and not grade("problem", example.check, "many", True).form_ok
-    assert from_file("How many?", "many") is None
+    assert from_file("Why?", "because nobody ever came to count them") is None
+
+
+PARIS = "Paris", "paris.", " PARIS ", "The answer is Paris.", "It rained. The answer is: Paris", "Answer: Paris", "so\n#### Paris", '"Paris"'
+NOT_PARIS = (
+    "", "London", "Paris or London", "Paris, London", "not Paris", "The answer is not Paris.", "Is it Paris?", "The answer is Paris?", "Par", "Parish",
+    "Paris Hilton", "Where is Paris", "The answer is Paris. The answer is London.", "#### Paris\n#### London", "Paris #### London", "the",
+    "1+1=3 The answer is Paris.",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("wanted, right, wrong", [
+    ("Paris", PARIS, NOT_PARIS),
+    ("The Rolling Stones", ("Rolling Stones", "the rolling  stones.", "The answer is The Rolling Stones."), ("Stones", "The Stones", "Rolling the Stones")),
+    ("vitamin A", ("Vitamin A", "a vitamin A"), ("vitamin", "a", "vitamin B")),
+    ("A", ("A", "a.", "The answer is A."), ("", "B", "the", "an", "A or B", "A B")),
+    ("1/2", ("1/2", "The answer is 1/2."), ("3/2", "2", "1", "1 2", "12")),
+    ("12:30", ("12:30",), ("11:30", "30", "12")),
+    ("H2O", ("h2o", "The answer is H2O."), ("2", "CO2")),
+    ("[1,2)", ("[1,2)", "The answer is [1,2)."), ("(1,2]", "(1,2)", "1,2", "2")),
+    ("0.6666666667", ("0.6666666667", "2/3 = 0.6667", "The answer is 0.6667."), ("0.67", "0.6666", "0.7", "0", "1")),
+    ("0.00001", ("0.00001",), ("0", "0.0001", "1")),
+    ("145", ("145", "145.0", "$145", "145 plums"), ("144", "145.01", "-145", "1450", "", "plums")),
+], ids=lambda value: value if isinstance(value, str) else "")  # fmt: skip
+def test_the_verifier_of_a_files_problems_rejects_each_wrong_answer(wanted, right, wrong):
+    check = from_file("?", wanted).check
+    for answer in right:
+        assert grade("problem", check, answer, True).correct, answer
+        assert not grade("problem", check, answer, stopped=False).correct
+    for answer in wrong:
+        assert not grade("problem", check, answer, True).correct, answer
+
+
+def test_a_verifier_that_looks_for_the_words_anywhere_would_be_seen():
+    """The law's broken twin."""
+    assert sum("paris" in answer.lower() for answer in NOT_PARIS) > 10
+
+
+def test_the_form_of_an_answer_in_words_is_that_it_is_short():
+    check = from_file("Where?", "Paris").check
+    assert grade("problem", check, "London", True).form_ok and not grade("problem", check, "", True).form_ok
+    assert not grade("problem", check, "I would say that it must be Paris", True).form_ok
+
+
+def test_levels_of_a_file_are_thirds_by_worked_steps_then_by_length():
+    steps = [from_file(f"Question {'x' * at}?", " ".join("<<1+1=2>>2" for _ in range(num))) for at, num in enumerate((4, 1, 2, 3, 1, 2))]
+    assert problems.file_levels(steps) == [103, 101, 102, 103, 101, 102]
+    plain = [from_file(f"Question {'x' * at}?", "7") for at in (5, 1, 3)]
+    assert problems.file_levels(plain) == [103, 101, 102]
+    stated = [from_file("Question?", "7"), from_file("Question?", "3+4=7"), from_file("Question?", "1+2=3, 3+4=7")]
+    assert problems.file_levels(stated[::-1]) == [103, 102, 101]
+    assert problems.file_levels(plain[:1]) == [101] and problems.file_levels([]) == []
 
 
 def test_puzzle_verifier_rejects():

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 
 from fromnoise.data.conversation import read_conversations
-from fromnoise.data.problems import read_problems
+from fromnoise.data.problems import held_out_records
 from fromnoise.data.shards import TokenShards
 from fromnoise.data.tokenizer import Tokenizer
 from fromnoise.evaluate import overoptimisation, preference
@@ -16,8 +16,7 @@ from fromnoise.evaluate.answers import Scorer, Subject
 from fromnoise.evaluate.records import read_jsonl
 from fromnoise.run.files import read_json
 from fromnoise.run.seeds import seed_from
-from fromnoise.tasks.problems import FILE_LEVEL, LEVELS, PLAIN_SUMS
-from fromnoise.tasks.splits import held_out
+from fromnoise.tasks.problems import FILE_LEVELS, LEVELS, PLAIN_SUMS
 
 MODELS = ("base", "sft", "rlhf", "reason")
 
@@ -91,16 +90,17 @@ class Bench:
         file's held-out problems, twice."""
         settings, recipe = self.ctx.recipe.evaluate, self.ctx.recipe
         if recipe.reason.problems is not None:
-            read = [problem for problem in read_problems(recipe.reason.problems, lambda bad: None) if held_out(problem.prompt)]
-            own = [{"id": f"file-{i:05d}", "level": FILE_LEVEL, "kind": p.kind, "prompt": p.prompt, "check": p.check} for i, p in enumerate(read)]
+            own = held_out_records(recipe.reason.problems)
+            of_level = [[one for one in own if one["level"] == level] for level in FILE_LEVELS]
+            of_file = [one for found in of_level for one in self.draw(found, settings.num_problems, "problems")]
             if not recipe.data.world:
-                return self.draw(own, settings.num_sums, "sums"), self.draw(own, settings.num_problems, "problems")
+                return self.draw(own, settings.num_sums, "sums"), of_file
         from fromnoise.world import problems
 
         each = -(-settings.num_sums // len(PLAIN_SUMS))
         sums = self.draw(problems.held_out(PLAIN_SUMS, each, settings.seed, "sums"), settings.num_sums, "sums")
         levels = problems.held_out([level.number for level in LEVELS], settings.num_problems, settings.seed, "levels")
-        return sums, levels + (self.draw(own, settings.num_problems, "problems") if recipe.reason.problems is not None else [])
+        return sums, levels + (of_file if recipe.reason.problems is not None else [])
 
     @cached_property
     def pairs(self) -> list[dict]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fromnoise.report.blocks import Cell, Figures, Prose, Section, Table, count, measured, shown
 from fromnoise.report.collect import RunData
 from fromnoise.report.figures import figure, lines, thinned
-from fromnoise.tasks.problems import BY_NUMBER
+from fromnoise.tasks.problems import BY_NUMBER, FILE_LEVELS
 
 MODELS = ("sft", "rlhf", "reason")
 
@@ -45,7 +45,7 @@ def by_level(run: RunData, names: list[str]) -> list:
         return []
     rows = []
     for level in levels:
-        name = BY_NUMBER[level].name if level in BY_NUMBER else "problems of the file"
+        name = BY_NUMBER[level].name if level in BY_NUMBER else FILE_LEVELS.get(level, "problems of the file")
         cells = [measured(run.estimate(f"reason/{key}/{model}/{level}")) for key in ("pass_1", "pass_k") for model in names]
         rows.append([Cell(f"{level} {shown(name)}", "" if level in practised else "not practised", "label"), *cells])
     k = (run.recipe.get("evaluate") or {}).get("pass_k", "k")

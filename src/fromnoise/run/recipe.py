@@ -300,8 +300,8 @@ class RlhfSection(Section):
 class ReasonSection(Section):
     """Reinforcement learning from verifiable rewards: GRPO on problems whose answers can be checked."""
 
-    problems: str | None = None  # a file of question and answer (GSM8K's form); the world brings problems of its own
-    levels: tuple[int, ...] = (1, 2, 3, 4, 5, 6)  # of the world's problems (tasks/problems.py); a file's are level 0
+    problems: str | None = None  # a file of questions and answers (docs/reason.md); the world brings problems of its own
+    levels: tuple[int, ...] = (1, 2, 3, 4, 5, 6)  # of the world's problems (tasks/problems.py); a file's are beside them
     num_iterations: int = 24
     prompts_per_iteration: int = 32  # problems tried
     group_size: int = 8  # answers to each

@@ -48,7 +48,7 @@ from fromnoise.run.metrics import averages
 from fromnoise.run.seeds import seed_from
 from fromnoise.run.update import Loss, NonFiniteGuard, update
 from fromnoise.tasks.example import Example
-from fromnoise.tasks.problems import FILE_LEVEL, with_calls
+from fromnoise.tasks.problems import FILE_LEVELS, file_levels, with_calls
 from fromnoise.tasks.splits import held_out
 from fromnoise.world import problems as world_problems
 
@@ -187,7 +187,7 @@ def run(ctx) -> None:
 
 
 class Problems:
-    """Where problems come from: the world's levels, a file's records as level 0, or both. Nothing of the held-out side, which
+    """Where problems come from: the world's levels, a file's records in levels of their own, or both. Nothing of the held-out side, which
     evaluation measures with; `set_aside` takes a few more away, which choose the checkpoint."""
 
     def __init__(self, ctx, tokenizer: Tokenizer):
@@ -195,18 +195,20 @@ class Problems:
         self.seed, self.counts, self.tokenizer = ctx.seed, {}, tokenizer
         self.room = settings.row_tokens - settings.sampling.max_new_tokens  # for a prompt
         self.taken: set[str] = set()  # prompts set aside
-        self.from_file: list[Example] = []
+        self.from_file: dict[int, list[Example]] = {}  # by level
         self.levels: tuple[int, ...] = settings.levels if recipe.data.world else ()
         if recipe.reason.problems is not None:
             read = read_problems(recipe.reason.problems, ctx.on_bad)
             ctx.check_bad(len(read))
-            own = [problem for problem in read if not held_out(problem.prompt)]
-            self.from_file = [problem for problem in own if self._fits(problem)]
-            self.counts = {"problems": len(self.from_file), "problems_held_out": len(read) - len(own), "problems_set_aside": len(own) - len(self.from_file)}
-            if not self.from_file:
+            own = [(level, problem) for level, problem in zip(file_levels(read), read, strict=True) if not held_out(problem.prompt)]
+            fits = [(level, problem) for level, problem in own if self._fits(problem)]
+            self.counts = {"problems": len(fits), "problems_held_out": len(read) - len(own), "problems_set_aside": len(own) - len(fits)}
+            if not fits:
                 raise UserError(f"reason.problems = {recipe.reason.problems!r}: no problem leaves room for an answer of "
                                 f"{settings.sampling.max_new_tokens} tokens in rows of {settings.row_tokens}; raise reason.row_tokens")  # fmt: skip
-            self.levels = (FILE_LEVEL, *self.levels)
+            by_level = {number: [problem for level, problem in fits if level == number] for number in FILE_LEVELS}
+            self.from_file = {level: found for level, found in by_level.items() if found}
+            self.levels = (*self.from_file, *self.levels)
         self._check_room(settings)
 
     def _fits(self, problem: Example) -> bool:
@@ -215,7 +217,7 @@ class Problems:
     def _check_room(self, settings) -> None:
         """Refuse levels of the world's whose problems are too long, at the beginning: no row could hold them with an answer."""
         rng = random.Random(seed_from(self.seed, "room"))
-        for level in (level for level in self.levels if level != FILE_LEVEL):
+        for level in (level for level in self.levels if level not in self.from_file):
             longest = max(len(grouped.prompt_ids(self.tokenizer, world_problems.problem(rng, level))) for _ in range(PROBLEMS_MEASURED))
             if longest > self.room:
                 raise UserError(f"reason.levels: problems of level {level} take up to {longest} tokens, which leaves no room for an answer of "
@@ -237,8 +239,8 @@ class Problems:
         """Drawn again while it is one set aside, or longer than those measured; a file so small that all of it is set aside is practised
         on all the same."""
         for _ in range(50):
-            problem = rng.choice(self.from_file) if level == FILE_LEVEL else world_problems.problem(rng, level)
-            if problem.prompt not in self.taken and (level == FILE_LEVEL or self._fits(problem)):  # those of a file were looked at
+            problem = rng.choice(self.from_file[level]) if level in self.from_file else world_problems.problem(rng, level)
+            if problem.prompt not in self.taken and (level in self.from_file or self._fits(problem)):  # those of a file were looked at
                 break
         return problem
 

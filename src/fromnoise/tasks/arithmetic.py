@@ -98,6 +98,11 @@ def without_calls(text: str) -> str:
     return _CALL.sub("", text)
 
 
+def num_worked(text: str) -> int:
+    """How many sums a worked answer does: its calls of the calculator, where it has none the equations that it states."""
+    return len(_CALL.findall(text)) or len(equations(text))
+
+
 def equations(text: str) -> list[tuple[str, bool]]:
     """Every equation that the text states in figures, as written, and whether it is true.
 

@@ -1,7 +1,7 @@
 """Problems to reason about, one interface for all: a level, a prompt, a verifier, and what its answer earns.
 
 The world's levels climb from two digits without a carry to several steps told as a story; problems from a file (GSM8K,
-or any jsonl with question and answer) are one level more. `grade` tells apart what learning needs apart: right or
+or any jsonl with question and answer) are three levels more. `grade` tells apart what learning needs apart: right or
 wrong, how far the working is right, and whether the answer has the form.
 """
 
@@ -11,14 +11,19 @@ import random
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 
 from . import puzzles, sums
-from .arithmetic import equations, normal_number
+from .arithmetic import equations, normal_number, num_worked, write
 from .example import Example, Verdict
 from .splits import all_on_side
 
 _NUMBER = re.compile(r"-?\$?\d[\d,]*(?:\.\d+)?")
 _MARKED = re.compile(r"####\s*([^\n]+)")
+_NAMED = re.compile(r"\banswer(?: is\b:?|:)", re.IGNORECASE)
+_QUANTITY = re.compile(r"[-+$€£(]*\d[\d,]*(?:\.\d+)?\D*")  # a number with its unit behind it: "5km", "$5", "7%."
+_EDGES = " \t\r\n.,;:!\"'“”‘’"  # no bracket: [1, 2) and (1, 2] are two answers; no "?": a question answers nothing
+MAX_TEXT_WORDS = 5  # of an answer that is no number; "short" as in Natural Questions' open form (Lee et al. 2019, arXiv 1906.00300)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,15 +101,39 @@ LEVELS = (
 )
 BY_NUMBER = {level.number: level for level in LEVELS}
 PLAIN_SUMS = (1, 2, 4)  # levels that are two- and three-digit sums and nothing else
-FILE_LEVEL = 0  # of problems read from a file
+FILE_LEVELS = {101: "the file's easiest third", 102: "the file's middle third", 103: "the file's hardest third"}
+
+
+def file_levels(problems: Sequence[Example]) -> list[int]:
+    """The level of each problem of a file: thirds by how many sums its answer works out, then by the length of its question."""
+    order = sorted(range(len(problems)), key=lambda at: (num_worked(problems[at].answer), len(problems[at].prompt), problems[at].prompt))
+    levels, numbers = [0] * len(problems), tuple(FILE_LEVELS)
+    for place, at in enumerate(order):
+        levels[at] = numbers[place * len(numbers) // len(order)]
+    return levels
 
 
 def from_file(question: str, answer: str) -> Example | None:
-    """A problem read from a file, with its final answer; None when no number can be found in the answer."""
-    gold = final_number(answer)
-    if gold is None:
+    """A problem read from a file, with its final answer: a number, or where there is none a few words. None when there is neither."""
+    number, text = final_number(answer), final_text(answer)
+    is_text = number is None or _is_more_than_a_number(text)
+    if is_text and not 1 <= len(text.split()) <= MAX_TEXT_WORDS:
         return None
-    return Example("problem", question, answer, {"form": "free", "answer": gold, "steps": []}, f"Question: {question}\nAnswer:")
+    check = {"form": "free", "answer": text if is_text else number, "is_text": is_text, "steps": []}
+    return Example("problem", question, answer, check, f"Question: {question}\nAnswer:")
+
+
+def _is_more_than_a_number(text: str) -> bool:
+    """Of one word like 1/2, 12:30 or H2O the last number is only a part: 3/2 has the same."""
+    return len(text.split()) == 1 and "=" not in text and _QUANTITY.fullmatch(text) is None
+
+
+def final_text(text: str) -> str:
+    """What an answer ends on, in words: after `####` where that stands, else after the last "answer is", else all of it.
+    Without capitals, surrounding punctuation and the article before it."""
+    marked = _MARKED.findall(text)
+    words = (marked[-1] if marked else _NAMED.split(text)[-1]).casefold().strip(_EDGES).split()
+    return " ".join(words[1:] if len(words) > 1 and words[0] in ("a", "an", "the") else words).strip(_EDGES)
 
 
 def final_number(text: str) -> str | None:
@@ -117,14 +146,23 @@ def final_number(text: str) -> str | None:
     return normal_number(numbers[-1].rstrip(",")) if numbers else None
 
 
+def same_number(said: str, wanted: str) -> bool:
+    """Whether two normalised numbers are one; a result that never ends (0.6666666667) may be cut where the calculator cuts it."""
+    cut = write(Fraction(wanted))
+    return said == wanted or (said == cut and cut.strip("-") != "0")
+
+
 def verify(kind: str, check: dict, answer: str) -> Verdict:
     """The verdict on an answer to a problem of this kind."""
     if kind == "puzzle":
         return puzzles.verify(check, answer)
     if kind == "problem":
-        said = final_number(answer)
         true = all(right for _, right in equations(answer))
-        return Verdict(said is not None and said == check["answer"] and true, said is not None, said is not None)
+        if check["is_text"]:
+            said = final_text(answer)
+            return Verdict(said == check["answer"] and true, bool(said), 1 <= len(said.split()) <= MAX_TEXT_WORDS)
+        number = final_number(answer)
+        return Verdict(number is not None and same_number(number, check["answer"]) and true, number is not None, number is not None)
     return sums.verify(check, answer)
 
 
