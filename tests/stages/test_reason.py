@@ -51,6 +51,7 @@ def made(parents, tmp_path_factory):
 def test_it_runs_and_logs(made):
     steps = [line for line in made.metrics if "reward" in line]
     assert len(steps) == 4 and all(0 <= line["correct_frac"] <= 1 for line in steps)
+    assert all(line["tokens_per_s"] > 0 and line["mfu"] > 0 for line in steps)
     taught = [line for line in steps if line["kl_nats"] is not None]
     assert taught and taught[0]["kl_nats"] == pytest.approx(0, abs=1e-5)  # policy and reference begin as the same weights
     assert taught[0]["anchor_kl_nats"] < max(line["anchor_kl_nats"] for line in taught[1:])  # the first iteration's second update has moved already

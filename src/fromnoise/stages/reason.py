@@ -124,6 +124,7 @@ def run(ctx) -> None:
             best_at, best = len(validations) - 1, {name: value.clone() for name, value in policy.state_dict().items()}
 
     warm_up = settings.calculator_iterations if settings.calculator else 0
+    token_flops = training_flops_per_token(policy.config, settings.row_tokens)
     with ctx.progress(num_iterations, "iteration", start) as progress:
         for iteration in range(start, num_iterations):
             if iteration % settings.validate_every == 0:
@@ -144,7 +145,7 @@ def run(ctx) -> None:
             add_logprobs(chosen, iteration, policy, reference, shape, settings, machine)
             scale = lr_scale(iteration, num_iterations, *(getattr(settings.optimizer, name) for name in ("warmup_frac", "decay_frac", "final_lr_frac")))
             scored = time.perf_counter()
-            trained, kl_nats, credited, skipped = [], None, [], 0
+            trained, kl_nats, credited, skipped, passed_tokens = [], None, [], 0, 0  # tokens that an update learnt from, anchors included
             shown = demonstrations(drawn, tokenizer, shape) if iteration < warm_up else imitated(right, shape)
             if chosen and iteration >= warm_up:
                 answers, credit = together(chosen, shape)
@@ -153,10 +154,11 @@ def run(ctx) -> None:
             for number, minibatch in enumerate(shares(credited, shown, settings.minibatches)):
                 anchor = anchors[(iteration * settings.minibatches + number) % len(anchors)] if anchors else None
                 trained.append(step(minibatch, anchor, policy, reference, optimizer, settings, machine, scale, ctx.process))
-                stats = trained[-1].pop("stats")
-                guard.check(iteration, stats, [*minibatch, anchor.batch] if anchor else minibatch)
+                stats, batches = trained[-1].pop("stats"), [*minibatch, anchor.batch] if anchor else minibatch
+                guard.check(iteration, stats, batches)
                 skipped += stats.skipped
                 seen_tokens += sum(int((batch.segment_ids > 0).sum()) for batch in minibatch)
+                passed_tokens += sum(int((batch.segment_ids > 0).sum()) for batch in batches)
             engine.refresh(policy)
             ended = time.perf_counter()
             ctx.log(
@@ -167,7 +169,7 @@ def run(ctx) -> None:
                 kl_nats=kl_nats, answer_tokens=float(np.mean([len(one.token_ids) for one in written])),
                 stopped_frac=float(np.mean([one.stopped for one in written])), **averages(trained), skipped=skipped, lr_scale=scale,
                 **{f"correct_frac_level_{level}": rate for level, rate in sorted(curriculum.rates.items())},
-                sample_s=sampled - began, score_s=scored - sampled, update_s=ended - scored,
+                sample_s=sampled - began, score_s=scored - sampled, update_s=ended - scored, **ctx.rates(passed_tokens, ended - scored, token_flops),
             )  # fmt: skip
             progress.advance(1, reward=float(rewards.sum(-1).mean()), correct=float(correct.mean()))
             if ctx.checkpoint.due(iteration + 1):
@@ -180,7 +182,7 @@ def run(ctx) -> None:
     policy.load_state_dict(best)
     if ctx.process.is_main:
         save_model(ctx.folder, policy, tokenizer, eos_ids=tokenizer.chat_stop_ids)
-    flops = seen_tokens * training_flops_per_token(policy.config, settings.row_tokens) * 5 / 3  # trained on, and forward by two models before
+    flops = seen_tokens * token_flops * 5 / 3  # trained on, and forward by two models before
     ctx.finish({"iterations": num_iterations, "chosen_iteration": validations[best_at]["iteration"], "validation_correct_before": validations[0]["correct"],
                 "validation_correct": validations[best_at]["correct"], "validations": validations, "levels": list(problems.levels),
                 "anchor_batches": len(anchors), **problems.counts, "tokens": seen_tokens, "flops": flops})  # fmt: skip
