@@ -52,10 +52,28 @@ def test_it_runs_and_logs(made):
     steps = [line for line in made.metrics if "reward" in line]
     assert len(steps) == 4 and all(0 <= line["correct_frac"] <= 1 for line in steps)
     assert all(line["tokens_per_s"] > 0 and line["mfu"] > 0 for line in steps)
+    assert all(line["sampler_gap_nats"] < 1e-5 for line in steps if line["sampler_gap_nats"] is not None)
     taught = [line for line in steps if line["kl_nats"] is not None]
     assert taught and taught[0]["kl_nats"] == pytest.approx(0, abs=1e-5)  # policy and reference begin as the same weights
     assert taught[0]["anchor_kl_nats"] < max(line["anchor_kl_nats"] for line in taught[1:])  # the first iteration's second update has moved already
     assert [one["iteration"] for one in made.summary["validations"]] == [0, 2, 4]
+
+
+def test_the_ratio_of_a_group_that_waited_starts_at_1_whatever_the_sampler_said(parents, tmp_path, monkeypatch):
+    """A policy that hardly moves, a sampler half a nat off, as in a coarser dtype. The first iteration has each group twice, one to be left
+    over; in the second nothing but what waited teaches."""
+    write_answers, make_groups = reason.grouped.write_answers, reason.grouped.make_groups
+
+    def off(*arguments, **options):
+        return [dataclasses.replace(one, logprobs=[value - 0.5 for value in one.logprobs]) for one in write_answers(*arguments, **options)]
+
+    monkeypatch.setattr(reason.grouped, "write_answers", off)
+    monkeypatch.setattr(reason.grouped, "make_groups", lambda *given: [] if given[-1] == 1 else make_groups(*given) + make_groups(*given))
+    still = settings(num_iterations=2, groups_per_update=1, optimizer={"muon_lr": 1e-12, "adamw_lr": 1e-12})
+    first, second = (line for line in small_run.do(copy_of(parents, tmp_path / "run"), "reason", still).metrics if "reward" in line)
+    assert (first["groups_from_buffer"], second["groups_from_buffer"], second["groups_taught"]) == (0, 1, 0)
+    assert first["sampler_gap_nats"] == pytest.approx(0.5, abs=1e-4) and second["sampler_gap_nats"] is None
+    assert first["ratio"] == pytest.approx(1, abs=1e-5) and second["ratio"] == pytest.approx(1, abs=1e-5)
 
 
 def test_anchors_begin_where_the_policy_does(parents, tmp_path):

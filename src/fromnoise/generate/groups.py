@@ -33,7 +33,7 @@ class Written:
 @dataclass(slots=True)
 class Group:
     """G answers to one problem. credit, old_logprobs, ref_logprobs: one number for each token of each answer; old_logprobs are the sampler's
-    until the group is learnt from."""
+    until the trainer's take their place, in the iteration that sampled the group."""
 
     prompt_ids: list[int]
     answer_ids: list[list[int]]

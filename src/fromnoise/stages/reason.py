@@ -142,7 +142,7 @@ def run(ctx) -> None:
             sampled = time.perf_counter()
 
             chosen, num_old = buffer.take(fresh, settings.groups_per_update, iteration)
-            add_logprobs(chosen, iteration, policy, reference, shape, settings, machine)
+            sampler_gap = add_logprobs(fresh, chosen, policy, reference, shape, settings, machine)
             scale = lr_scale(iteration, num_iterations, *(getattr(settings.optimizer, name) for name in ("warmup_frac", "decay_frac", "final_lr_frac")))
             scored = time.perf_counter()
             trained, kl_nats, credited, skipped, passed_tokens = [], None, [], 0, 0  # tokens that an update learnt from, anchors included
@@ -166,7 +166,7 @@ def run(ctx) -> None:
                 form_frac=float(np.mean([one.form_ok for one in grades])), false_steps=float(np.mean([one.num_false for one in grades])),
                 pass_k_frac=float((correct.amax(dim=1) > 0).double().mean()), groups_taught=len(fresh), groups_from_buffer=num_old,
                 groups_waiting=len(buffer.groups), led_to_right_frac=len(right) / len(drawn),
-                kl_nats=kl_nats, answer_tokens=float(np.mean([len(one.token_ids) for one in written])),
+                kl_nats=kl_nats, sampler_gap_nats=sampler_gap, answer_tokens=float(np.mean([len(one.token_ids) for one in written])),
                 stopped_frac=float(np.mean([one.stopped for one in written])), **averages(trained), skipped=skipped, lr_scale=scale,
                 **{f"correct_frac_level_{level}": rate for level, rate in sorted(curriculum.rates.items())},
                 sample_s=sampled - began, score_s=scored - sampled, update_s=ended - scored, **ctx.rates(passed_tokens, ended - scored, token_flops),
@@ -276,19 +276,24 @@ def make_anchors(ctx, engine: Engine, reference, tokenizer: Tokenizer, shape: Ro
     return anchors
 
 
-def add_logprobs(groups: list[grouped.Group], iteration: int, policy, reference, shape: RowShape, settings, machine) -> None:
-    """One forward pass of policy and reference over the groups that are learnt from: how likely the answers' tokens were to those who
-    are compared. A group that has waited keeps the sampler's numbers for the policy, which has changed since."""
-    if not groups:
-        return
-    answers, _ = together(groups, shape)
-    batches = answers.batches()
-    for name, model in (("old_logprobs", policy), ("ref_logprobs", reference)):
-        values, _ = answer_logprobs(model, answers, batches, settings.sampling.temperature, machine.autocast)
+def add_logprobs(fresh: list[grouped.Group], chosen: list[grouped.Group], policy, reference, shape: RowShape, settings, machine) -> float | None:
+    """How likely the answers' tokens were to those who are compared, by one forward pass each: the policy over all groups that this
+    iteration sampled, those left over too, for it will have changed when their turn comes; the reference over those learnt from now.
+
+    Updates use the trainer's numbers alone: in bf16 the sampler's are others. Mean distance of the two, in nats a counted token of the
+    fresh groups; None without any."""
+    gap = None
+    for name, model, groups in (("old_logprobs", policy, fresh), ("ref_logprobs", reference, chosen)):
+        if not groups:
+            continue
+        answers, found = together(groups, shape)
+        values, _ = answer_logprobs(model, answers, answers.batches(), settings.sampling.temperature, machine.autocast)  # (S, L)
+        if groups is fresh:
+            gap = float(masked_mean((found["old_logprobs"] - values).abs(), answers.mask))
         rows = [row[:length] for row, length in zip(values.tolist(), answers.lengths.tolist(), strict=True)]
         for at, group in enumerate(groups):
-            if name == "ref_logprobs" or group.iteration == iteration:
-                setattr(group, name, rows[at * settings.group_size : (at + 1) * settings.group_size])
+            setattr(group, name, rows[at * settings.group_size : (at + 1) * settings.group_size])
+    return gap
 
 
 def together(groups: list[grouped.Group], shape: RowShape) -> tuple[Answers, dict[str, Tensor]]:
