@@ -67,8 +67,7 @@ def questions(run: RunData) -> Section:
     plain = next((record.get("plain_prompt") for record in run.records("questions_base_plain") if record.get("plain_prompt")), None)
     section.blocks.append(Table(["", *(label for _, label in names)], rows, caption="95 % intervals (Wilson)."))
     if plain:
-        said = "The plain prompt that served the base model best on questions that are not counted here, and is used"
-        section.blocks.append(Prose(f"{said}: {shown(plain)}.", tone="note"))
+        section.blocks.append(Prose(f"The base model's plain prompt, the best of several on questions not counted here: {shown(plain)}.", tone="note"))
     ladders = {name: {int(key): value for key, value in run.under(f"questions/{name}/ladder/").items() if key.isdigit()} for name, _ in names}
     drawn = [(label, name.removesuffix("_plain"), ladders[name]) for name, label in names if ladders[name] and name != "base_template"]
     if drawn:
