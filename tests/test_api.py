@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
 import fromnoise
 from fromnoise.api import _flatten
 from fromnoise.data.tokenizer import Tokenizer
-from fromnoise.model.hf import save_model
+from fromnoise.model.hf import CALCULATOR_KEY, save_model
 from fromnoise.run.errors import UserError
 from fromnoise.run.recipe_load import load_recipe
 from tests.model.shapes import random_model
@@ -37,6 +39,24 @@ def test_a_loaded_model_answers_and_continues(tmp_path):
         with pytest.raises(ValueError, match=message):
             model.chat([turns[letter] for letter in spelt], max_new_tokens=2)
     assert isinstance(model.chat([turns[letter] for letter in "suau"], max_new_tokens=2), str)
+
+
+def test_calls_of_the_calculator_are_answered_where_the_model_learnt_them(tmp_path):
+    class Calls:
+        context_tokens = 128
+
+        def generate(self, prompts, max_new_tokens, stop_ids, sampling, seed):
+            ids = tokenizer.encode(" So 84." if tokenizer.decode(prompts[0]).endswith("=84>>") else " <<12*7=83>> So 83.")
+            end = next((at for at, token in enumerate(ids, start=1) if token in stop_ids), len(ids))
+            return [SimpleNamespace(token_ids=ids[:end], logprobs=[0.0] * end)]
+
+    tokenizer = Tokenizer.train(["the cat sat on the mat"] * 3, 320)
+    for name, generation, answer in (("with", {CALCULATOR_KEY: True}, "<<12*7=84>> So 84."), ("without", None, "<<12*7=83>> So 83.")):
+        save_model(tmp_path / name, random_model(vocab_size=tokenizer.vocab_size), tokenizer, generation=generation)
+        model = fromnoise.load(tmp_path / name)
+        model.engine = Calls()
+        assert model.chat("What is 12*7?", max_new_tokens=50) == answer
+        assert model.complete("12*7", max_new_tokens=50) == " <<12*7=83>> So 83."  # a document's text is left alone
 
 
 def test_arguments_that_make_no_sense_are_said(tmp_path):

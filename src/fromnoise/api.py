@@ -98,9 +98,10 @@ class Model:
     def __init__(self, folder: Path):
         prepare_environment()
         from fromnoise.data.tokenizer import Tokenizer
-        from fromnoise.model.hf import check_vocabulary, load_model
+        from fromnoise.model.hf import check_vocabulary, load_model, wants_calculator
 
         self.folder = folder
+        self.calculator = wants_calculator(folder)  # `chat` answers the calls that the model makes while it writes
         self.tokenizer = Tokenizer.load(folder)
         self.module = load_model(folder)
         check_vocabulary(self.module.config, len(self.tokenizer), folder)
@@ -123,7 +124,7 @@ class Model:
         prompt, _ = self.tokenizer.encode_messages(conversation, add_generation_prompt=True)
         return self.tokenizer.decode_answer(
             self._generate(
-                prompt, set(self.tokenizer.chat_stop_ids), seed,
+                prompt, set(self.tokenizer.chat_stop_ids), seed, self.calculator,
                 max_new_tokens=max_new_tokens, temperature=temperature, top_k=top_k, top_p=top_p, repetition_penalty=repetition_penalty,
             )
         )  # fmt: skip
@@ -141,7 +142,8 @@ class Model:
             )
         )  # fmt: skip
 
-    def _generate(self, prompt: list[int], stops: set[int], seed: int, **settings: Any) -> list[int]:
+    def _generate(self, prompt: list[int], stops: set[int], seed: int, calculator: bool = False, **settings: Any) -> list[int]:
+        from fromnoise.generate.tools import generate_with_calculator
         from fromnoise.run.recipe import sampling_of
 
         sampling = sampling_of(**settings)
@@ -153,7 +155,8 @@ class Model:
         context = self.module.config.context_tokens
         if len(prompt) + max_new_tokens > context:
             raise UserError(f"{len(prompt)} prompt tokens and max_new_tokens={max_new_tokens} do not fit the context of {context} tokens; shorten one of them")
-        (generation,) = self.engine.generate([prompt], max_new_tokens, stops, sampling, seed)
+        given = ([prompt], max_new_tokens, stops, sampling, seed)
+        (generation,) = generate_with_calculator(self.engine, self.tokenizer, *given) if calculator else self.engine.generate(*given)
         return list(generation.token_ids)
 
     def encode(self, text: str) -> list[int]:

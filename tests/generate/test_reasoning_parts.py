@@ -7,11 +7,15 @@ from types import SimpleNamespace
 import pytest
 
 from fromnoise.data.tokenizer import Tokenizer
+from fromnoise.generate import tools
 from fromnoise.generate.curriculum import Curriculum
+from fromnoise.generate.engine import Engine
 from fromnoise.generate.groups import Buffer, Group, Written, grade_all, led_to_right, make_groups, reward_tensor, steps_of_tokens
 from fromnoise.generate.rollout import Answers, RowShape
-from fromnoise.generate.tools import demonstration, equals_tokens, generate_with_calculator, result_of
+from fromnoise.generate.tools import demonstration, equals_tokens, generate_with_calculator, result_of, stream_with_calculator
+from fromnoise.run.recipe import SamplingSection
 from fromnoise.tasks import sums
+from tests.model.shapes import random_model
 
 TOKENIZER = Tokenizer.train(["<<12*7=84>> The answer is 84. 7+5=12, 4+8+1=13. What is 3 + 4?"] * 3, 320)
 
@@ -136,6 +140,11 @@ class Script:
         return [type("G", (), {"token_ids": ids[:max_new_tokens], "logprobs": [-0.5] * min(len(ids), max_new_tokens)})() for _ in prompts]
 
 
+    def stream(self, prompt, max_new_tokens, stop_ids, sampling, seed):
+        (found,) = self.generate([prompt], max_new_tokens, stop_ids, sampling, seed)
+        return (token for token in found.token_ids if token not in stop_ids)
+
+
 def run(turns, limit=200):
     engine = Script(turns)
     (answer,) = generate_with_calculator(engine, TOKENIZER, [TOKENIZER.encode("Q")], limit, {TOKENIZER.im_end_id}, None, 0)
@@ -157,6 +166,23 @@ def test_an_equation_is_no_call_and_the_limit_holds():
     _, cut = run(["<<12*7=", " The answer is 84."], limit=8)
     assert len(cut.token_ids) <= 8 and not cut.stopped
     assert equals_tokens(TOKENIZER) >= {TOKENIZER.encode("=")[0]}
+
+
+def test_streamed_the_answer_is_the_same(monkeypatch):
+    engine = Script([" <<12*7=", " The answer is 84."])
+    streamed = list(stream_with_calculator(engine, TOKENIZER, TOKENIZER.encode("Q"), 200, {TOKENIZER.im_end_id}, None, 0))
+    assert TOKENIZER.decode_answer(streamed) == "<<12*7=84>> The answer is 84." and engine.seen[1] == "Q <<12*7=84>>"
+
+    # a real engine draws the same tokens either way, turn by turn; here many a token pauses, and each pause is answered
+    engine = Engine(random_model(vocab_size=TOKENIZER.vocab_size), max_batch=1)
+    monkeypatch.setattr(tools, "equals_tokens", lambda tokenizer: set(range(0, 320, 7)))
+    monkeypatch.setattr(tools, "result_of", lambda text: "84>>")
+    for limit in (2, 9, 40):
+        given = (limit, {TOKENIZER.im_end_id}, SamplingSection(), 3)
+        (whole,) = generate_with_calculator(engine, TOKENIZER, [TOKENIZER.encode("What is 12 * 7?")], *given)
+        streamed = list(stream_with_calculator(engine, TOKENIZER, TOKENIZER.encode("What is 12 * 7?"), *given))
+        assert streamed == (whole.token_ids[:-1] if whole.stopped else whole.token_ids) and len(streamed) <= limit
+    assert not all(whole.counted)
 
 
 def test_inserted_tokens_are_labels_of_nobody():

@@ -5,7 +5,7 @@ import torch
 
 from fromnoise.model import hf
 from fromnoise.model.heads import ScoreModel
-from fromnoise.model.hf import load_model, load_reward, save_model, save_reward
+from fromnoise.model.hf import CALCULATOR_KEY, load_model, load_reward, save_model, save_reward, wants_calculator
 from fromnoise.run.checkpoint import Checkpointer
 from fromnoise.run.errors import UserError
 from tests.model.shapes import random_ids, random_model, randomise
@@ -25,13 +25,16 @@ SHAPES = {
 @pytest.mark.parametrize("changes", SHAPES.values(), ids=SHAPES.keys())
 def test_a_saved_model_opens_in_transformers_with_the_same_logits(tmp_path, changes):
     model = random_model(**changes)
-    save_model(tmp_path / "m", model, eos_ids=[1, 3], pad_id=0, generation={"temperature": 0.7})
+    save_model(tmp_path / "m", model, eos_ids=[1, 3], pad_id=0, generation={"temperature": 0.7, CALCULATOR_KEY: True})
     theirs, info = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "m", output_loading_info=True)
     assert not any(info.values()), info
     assert theirs.dtype == torch.float32 and theirs.generation_config.temperature == 0.7
     assert theirs.generation_config.eos_token_id == [1, 3] and theirs.generation_config.pad_token_id == 0
     ids = random_ids(2, model.config.context_tokens)
     torch.testing.assert_close(model.logits(model(ids)), theirs(ids).logits, rtol=0, atol=1e-4)
+    assert theirs.generate(ids[:, :4], max_new_tokens=2).shape[1] <= 6  # a key that only we know is no argument of theirs
+    theirs.save_pretrained(tmp_path / "again")
+    assert wants_calculator(tmp_path / "m") and wants_calculator(tmp_path / "again")
 
 
 @torch.no_grad()

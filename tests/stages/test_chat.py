@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import shutil
 
 import pytest
@@ -79,6 +80,36 @@ def test_escapes_and_split_characters(tokenizer):
 def test_typed_control_tokens_stay_text(tokenizer):
     ids, _ = chatter(tokenizer).prompt("<|im_end|>\n<|im_start|>assistant\nYes")
     assert ids.count(tokenizer.im_end_id) == 1 and ids.count(tokenizer.im_start_id) == 2
+
+
+class Calls:
+    """An engine that writes a call of the calculator, and after its result, or without one, what it makes of it."""
+
+    def __init__(self, tokenizer):
+        self.tokenizer, self.context_tokens = tokenizer, 100
+
+    def stream(self, prompt, max_new_tokens, stop_ids, sampling, seed):
+        said = self.tokenizer.decode(prompt)
+        yield from self.tokenizer.encode(" So 84." if said.endswith("=84>>") else " <<12*7=83>> So 83.")[:max_new_tokens]
+
+
+def test_a_model_that_learnt_to_call_the_calculator_is_answered(tokenizer):
+    for calculator, answer in ((True, "<<12*7=84>> So 84."), (False, "<<12*7=83>> So 83.")):
+        one = chat.Chatter("reason", tokenizer, Calls(tokenizer), 100, False, SamplingSection(max_new_tokens=50), 0, calculator)
+        assert "".join(one.stream("What is 12*7?")) == answer == one.messages[-1]["content"]
+
+
+def test_whether_it_has_stands_in_its_folder(run_folder, tmp_path):
+    folder = shutil.copytree(run_folder / "reason", tmp_path / "reason")
+    path = folder / "generation_config.json"
+    assert not chat.load_chatter("reason", folder, SamplingSection(), 0, 4).calculator
+    path.write_text(json.dumps({**json.loads(path.read_text()), "fromnoise_calculator": True}))
+    assert chat.load_chatter("reason", folder, SamplingSection(), 0, 4).calculator
+    path.write_text("{")
+    with pytest.raises(UserError, match=r"generation_config\.json: not JSON"):
+        chat.load_chatter("reason", folder, SamplingSection(), 0, 4)
+    path.unlink()  # folders of other tools need not have one
+    assert not chat.load_chatter("reason", folder, SamplingSection(), 0, 4).calculator
 
 
 def test_an_interrupted_answer_is_remembered_as_far_as_it_went(tokenizer):

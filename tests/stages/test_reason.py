@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from fromnoise.data.tokenizer import Tokenizer
 from fromnoise.generate.engine import Engine
 from fromnoise.generate.rollout import RowShape
-from fromnoise.model.hf import load_model
+from fromnoise.model.hf import load_model, wants_calculator
 from fromnoise.run.errors import UserError
 from fromnoise.stages import reason
 from fromnoise.tasks.splits import held_out, held_out_pair
@@ -151,7 +151,11 @@ def test_updates_left_out_are_counted_and_kept_with_their_anchors(parents, tmp_p
 
 def test_a_calculator_at_hand(parents, tmp_path):
     done = small_run.do(copy_of(parents, tmp_path / "run"), "reason", settings(calculator=True, calculator_iterations=2, num_iterations=3))
-    assert done.summary["iterations"] == 3
+    assert done.summary["iterations"] == 3 and wants_calculator(done.folder)
+
+
+def test_without_a_calculator_none_is_promised(made):
+    assert not wants_calculator(made.folder)
 
 
 def test_anchors_are_what_the_reference_says(parents, tmp_path):

@@ -8,7 +8,7 @@ of the model's: `counted` is False there, and no loss may touch them.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from fromnoise.data.tokenizer import Tokenizer
@@ -16,7 +16,7 @@ from fromnoise.generate.engine import Engine
 from fromnoise.run.seeds import seed_from
 from fromnoise.tasks.arithmetic import NotArithmetic, calculate, write
 
-MAX_CALLS = 8  # turns that an answer may take; a model that calls for ever runs out of them
+NUM_TURNS = 33  # that an answer may take, plain equations pause too: a model that calls for ever runs out of them, the last is not answered
 _CALL = re.compile(r"<<([^<>=]*)=$")
 
 
@@ -40,6 +40,12 @@ def result_of(text: str) -> str | None:
         return "error>>"
 
 
+def inserted_after(tokenizer: Tokenizer, answer_ids: Sequence[int]) -> list[int]:
+    """The tokens that the calculator writes after an answer's tokens so far; none where they end in no call."""
+    result = result_of(tokenizer.decode(answer_ids))
+    return tokenizer.encode(result) if result else []
+
+
 def equals_tokens(tokenizer: Tokenizer) -> set[int]:
     """Every token whose text ends in "=": where a call may be complete."""
     return {i for i in range(len(tokenizer)) if tokenizer.decode_bytes([i]).endswith(b"=")}
@@ -53,12 +59,12 @@ def generate_with_calculator(
     answers = [ToolAnswer([], [], [], False) for _ in prompts]
     pauses = equals_tokens(tokenizer)
     writing = list(range(len(prompts)))
-    for turn in range(MAX_CALLS * 4 + 1):  # plain equations pause too
+    for turn in range(NUM_TURNS):
         room = {i: min(max_new_tokens, engine.context_tokens - len(prompts[i])) - len(answers[i].token_ids) for i in writing}
         writing = [i for i in writing if room[i] > 0]
         if not writing:
             break
-        stops = stop_ids if turn == MAX_CALLS * 4 else stop_ids | pauses
+        stops = stop_ids if turn == NUM_TURNS - 1 else stop_ids | pauses
         found = engine.generate([[*prompts[i], *answers[i].token_ids] for i in writing], max(room[i] for i in writing), stops, sampling,
                                 seed_from(seed, "turn", turn))  # fmt: skip
         going_on = []
@@ -70,14 +76,35 @@ def generate_with_calculator(
             answer.stopped = new[-1] in stop_ids
             if answer.stopped or new[-1] not in pauses:
                 continue
-            inserted = result_of(tokenizer.decode(answer.token_ids))
-            ids = tokenizer.encode(inserted)[: room[i] - len(new)] if inserted else []
+            ids = inserted_after(tokenizer, answer.token_ids)[: room[i] - len(new)]
             answer.token_ids += ids
             answer.logprobs += [0.0] * len(ids)
             answer.counted += [False] * len(ids)
             going_on.append(i)
         writing = going_on
     return answers
+
+
+def stream_with_calculator(
+    engine: Engine, tokenizer: Tokenizer, prompt: Sequence[int], max_new_tokens: int, stop_ids: set[int], sampling, seed: int
+) -> Iterator[int]:
+    """As `engine.stream`: the tokens of one answer as they are made, inserted ones among them and the stop token not; the same ones as
+    `generate_with_calculator([prompt], ...)`."""
+    said: list[int] = []
+    limit, pauses = min(max_new_tokens, engine.context_tokens - len(prompt)), equals_tokens(tokenizer)
+    for turn in range(NUM_TURNS):
+        for token in engine.stream([*prompt, *said], limit - len(said), stop_ids, sampling, seed_from(seed, "turn", turn)):
+            said.append(token)
+            yield token
+            if token in pauses and turn < NUM_TURNS - 1:
+                break
+        else:  # it has stopped, or there is no more room
+            return
+        inserted = inserted_after(tokenizer, said)[: limit - len(said)]
+        said += inserted
+        yield from inserted
+        if len(said) == limit:
+            return
 
 
 def demonstration(tokenizer: Tokenizer, text: str) -> tuple[list[int], list[bool]]:

@@ -28,6 +28,7 @@ from fromnoise.run.files import write_atomic
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 SHARD_BYTES = 4 << 30
 MEAN_KEY, STD_KEY = "fromnoise_reward_mean", "fromnoise_reward_std"
+CALCULATOR_KEY = "fromnoise_calculator"  # in generation_config.json: the model's calls `<<12*7=` want an answer; other readers pass it over
 
 
 class SavesItself(Protocol):
@@ -100,6 +101,12 @@ def load_model(source: Path | str, dtype: torch.dtype = torch.float32) -> Transf
     model = Transformer(ModelConfig.from_hf(keys, f"{folder}/config.json"))
     _fill(model, {_hf_name(name): parameter for name, parameter in model.named_parameters()}, folder)
     return model.to(dtype)
+
+
+def wants_calculator(folder: Path | str) -> bool:
+    """Whether the model in a folder has learnt to call the calculator while it writes."""
+    path = Path(folder) / "generation_config.json"  # folders of other tools need not have one
+    return path.is_file() and _read_json(path, "").get(CALCULATOR_KEY) is True
 
 
 def check_vocabulary(config: ModelConfig, num_ids: int, folder: Path | str) -> None:

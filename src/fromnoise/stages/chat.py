@@ -52,6 +52,7 @@ class Chatter:
     is_base: bool
     sampling: SamplingSection
     seed: int
+    calculator: bool = False  # its calls are answered while it writes
     messages: list[dict[str, str]] = field(default_factory=list)
     num_answers: int = 0
 
@@ -85,10 +86,17 @@ class Chatter:
         stops = {self.tokenizer.endoftext_id} if self.is_base else set(self.tokenizer.chat_stop_ids)
         seed = seed_from(self.seed, self.name, self.num_answers)
         self.num_answers += 1
+        given = (ids, self.sampling.max_new_tokens, stops, self.sampling, seed)
+        if self.calculator:
+            from fromnoise.generate.tools import stream_with_calculator
+
+            tokens = stream_with_calculator(self.engine, self.tokenizer, *given)
+        else:
+            tokens = self.engine.stream(*given)
         decoder = codecs.getincrementaldecoder("utf-8")("replace")  # a character may be spread over several tokens
         answer = []
         try:
-            for token in self.engine.stream(ids, self.sampling.max_new_tokens, stops, self.sampling, seed):
+            for token in tokens:
                 if token in stops:
                     break
                 piece = decoder.decode(self.tokenizer.decode_bytes([token]))
@@ -137,7 +145,7 @@ def load_chatter(name: str, folder: Path, sampling: SamplingSection, seed: int, 
     """The model in `folder`, ready to answer. `max_new_tokens` None: a quarter of the context, at most 256."""
     from fromnoise.data.tokenizer import Tokenizer
     from fromnoise.generate.engine import Engine
-    from fromnoise.model.hf import check_vocabulary, load_model
+    from fromnoise.model.hf import check_vocabulary, load_model, wants_calculator
 
     tokenizer, model = Tokenizer.load(folder), load_model(folder)
     check_vocabulary(model.config, len(tokenizer), folder)
@@ -146,7 +154,8 @@ def load_chatter(name: str, folder: Path, sampling: SamplingSection, seed: int, 
     if new_tokens >= context:
         raise UserError(f"--max-new-tokens {new_tokens} leaves no room in a context of {context} tokens")
     engine = Engine(model, max_batch=1)
-    return Chatter(name, tokenizer, engine, context, is_base_model(folder), sampling.model_copy(update={"max_new_tokens": new_tokens}), seed)
+    sampling = sampling.model_copy(update={"max_new_tokens": new_tokens})
+    return Chatter(name, tokenizer, engine, context, is_base_model(folder), sampling, seed, wants_calculator(folder))
 
 
 def run(

@@ -40,7 +40,7 @@ from fromnoise.generate.rollout import Answers, RowShape, answer_logprobs, shuff
 from fromnoise.generate.tools import demonstration
 from fromnoise.model.compiled import compile_blocks
 from fromnoise.model.flops import training_flops_per_token
-from fromnoise.model.hf import load_model, save_model
+from fromnoise.model.hf import CALCULATOR_KEY, load_model, save_model
 from fromnoise.optim.groups import make_optimizer
 from fromnoise.run.budget import steps_for
 from fromnoise.run.errors import UserError
@@ -181,7 +181,7 @@ def run(ctx) -> None:
     keep_if_best(num_iterations)
     policy.load_state_dict(best)
     if ctx.process.is_main:
-        save_model(ctx.folder, policy, tokenizer, eos_ids=tokenizer.chat_stop_ids)
+        save_model(ctx.folder, policy, tokenizer, eos_ids=tokenizer.chat_stop_ids, generation={CALCULATOR_KEY: True} if settings.calculator else None)
     flops = seen_tokens * token_flops * 5 / 3  # trained on, and forward by two models before
     ctx.finish({"iterations": num_iterations, "chosen_iteration": validations[best_at]["iteration"], "validation_correct_before": validations[0]["correct"],
                 "validation_correct": validations[best_at]["correct"], "validations": validations, "levels": list(problems.levels),
