@@ -206,8 +206,8 @@ class Problems:
             fits = [(level, problem) for level, problem in own if self._fits(problem)]
             self.counts = {"problems": len(fits), "problems_held_out": len(read) - len(own), "problems_set_aside": len(own) - len(fits)}
             if not fits:
-                raise UserError(f"reason.problems = {recipe.reason.problems!r}: no problem leaves room for an answer of "
-                                f"{settings.sampling.max_new_tokens} tokens in rows of {settings.row_tokens}; raise reason.row_tokens")  # fmt: skip
+                raise UserError(f"reason.problems = {recipe.reason.problems!r}: of {len(own)} problems that evaluation does not need none leaves room for an "
+                                f"answer of {settings.sampling.max_new_tokens} tokens in rows of {settings.row_tokens}; raise reason.row_tokens")  # fmt: skip
             by_level = {number: [problem for level, problem in fits if level == number] for number in FILE_LEVELS}
             self.from_file = {level: found for level, found in by_level.items() if found}
             self.levels = (*self.from_file, *self.levels)

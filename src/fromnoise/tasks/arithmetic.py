@@ -134,9 +134,9 @@ def _same(stated: Fraction, true: Fraction, written: str) -> bool:
 
 
 def normal_number(text: str) -> str | None:
-    """One number in one spelling: "$1,200.00" and "1200" are "1200"; None for what is no number."""
+    """One number in one spelling: "$1,200.00" and "1200" are "1200", ".5" is "0.5"; None for what is no number."""
     bare = _THOUSANDS.sub("", text.strip().translate(_SIGNS)).strip().rstrip(".%").replace(" ", "")
-    match = re.fullmatch(r"([+-]?)(\d{1,18})(?:\.(\d{1,12}))?", bare, re.ASCII)
+    match = re.fullmatch(r"([+-]?)(?=\.?\d)(\d{0,18})(?:\.(\d{1,12}))?", bare, re.ASCII)
     if match is None:
         return None
     sign, whole, decimals = match.groups()
