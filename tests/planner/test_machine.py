@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fromnoise.generate import native
-from fromnoise.planner.machine import describe
+from fromnoise.planner.machine import describe, stage_choices
 from fromnoise.run import machine
 from fromnoise.run.recipe_load import load_recipe
 
@@ -49,6 +49,17 @@ def test_compiling_that_does_not_work_is_said(monkeypatch):
     assert lines(monkeypatch, "num_threads=1")[-1] == "compile: off (torch.compile does not work here: no compiler)"
     monkeypatch.setattr(machine, "compile_problem", lambda device="cpu": None)
     assert "60 s or more" in lines(monkeypatch, "num_threads=1")[-1]
+
+
+def test_a_run_says_it_in_the_same_words(monkeypatch):
+    recipe, profile = load_recipe("world", ["num_threads=1"]), {"fingerprint": {"device": "cpu", "num_threads": 1}, "matmul_flops_per_s": SPEEDS[1]}
+    monkeypatch.setattr(machine, "compile_problem", lambda device="cpu": None)
+    chosen = machine.choose(recipe, profile, 1e4)
+    assert stage_choices(recipe, "pretrain", chosen, profile) == "; ".join(lines(monkeypatch, "num_threads=1")[2:])
+    monkeypatch.setattr(machine, "compile_problem", lambda device="cpu": "no compiler")
+    chosen = machine.choose(recipe, profile, 1e4)
+    assert stage_choices(recipe, "pretrain", chosen, profile).endswith("; compile: off (torch.compile does not work here: no compiler)")
+    assert stage_choices(load_recipe("smoke", ["compile=auto"]), "sft", chosen, profile).endswith("(shorter ones would not repay it)")  # and never tried
 
 
 def test_memory_is_measured():

@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import load_file
 
 from fromnoise.run.checkpoint import Checkpointer
+from fromnoise.run.console import Console
 from fromnoise.run.files import sha256_file
 from fromnoise.run.metrics import read_metrics
 from tests.run.toy import toy_run, toy_verdicts
@@ -51,6 +52,18 @@ def whole(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("whole") / "run"
     toy_run(folder)
     return folder
+
+
+def test_what_follows_from_the_machine_is_said_once_and_when_it_changes(tmp_path, capsys):
+    said = []
+    for options in ((), (), ("sft.max_tokens=30",), ("dtype=bfloat16",)):
+        toy_run(tmp_path / "run", *options, rerun=True, console=Console())
+        said.append([line for line in capsys.readouterr().out.splitlines() if line.startswith("dtype: ")])
+    first, again, other_length, other_dtype = said
+    assert again == other_length == [] and len(first) == len(other_dtype) == 1
+    assert first[0].startswith("dtype: float32 (recipe: dtype=float32); decoding: ")
+    assert first[0].endswith("; threads: 1 (recipe: num_threads); compile: off (recipe: compile=off)")
+    assert "attention: " in other_dtype[0] and json.loads((tmp_path / "run" / "run.json").read_text())["choices"] == other_dtype[0]
 
 
 def assert_same(folder: Path, whole: Path) -> None:

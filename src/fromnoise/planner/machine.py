@@ -1,11 +1,14 @@
-"""`fromnoise plan --machine`: how fast this machine is, measured now, and what fromnoise makes of it."""
+"""How fast this machine is, and what fromnoise makes of it: `fromnoise plan --machine` measures and says it, a run says what it decided."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 from fromnoise.run import machine
+from fromnoise.run.budget import expected_s
+from fromnoise.run.machine import Machine
 from fromnoise.run.recipe import Recipe
 
 
@@ -15,9 +18,6 @@ def describe(recipe: Recipe) -> Iterator[str]:
     Raises UserError for a device that is not there.
     """
     machine.prepare_environment()
-    from fromnoise.generate import native
-    from fromnoise.run.native import ATTENTION, build
-
     device, num_threads = machine.resolve_device(recipe.device), machine.threads(recipe.num_threads)
     counts = [1, num_threads] if device == "cpu" and num_threads > 1 else [num_threads]
     for count in counts:
@@ -32,8 +32,17 @@ def describe(recipe: Recipe) -> Iterator[str]:
             f"  {where}: matrix products {speeds['bfloat16'] / 1e9:,.0f} GFLOP/s in bf16, {speeds['float32'] / 1e9:,.0f} in fp32; "
             f"memory {bandwidth / 1e9:,.1f} GB/s"
         )  # fmt: skip
-    gain = speeds["bfloat16"] / speeds["float32"]
     chosen = machine.choose(recipe.model_copy(update={"compile": "off"}), profile, 0.0)
+    yield from choices(recipe, chosen, profile, lambda: machine.compile_problem(device))
+
+
+def choices(recipe: Recipe, chosen: Machine, profile: dict[str, Any], problem: Callable[[], str | None]) -> Iterator[str]:
+    """What follows from the profile, and why: dtype, decoding, attention, threads, compiling. problem(): why compiling does not work, asked last."""
+    from fromnoise.generate import native
+    from fromnoise.run.native import ATTENTION, build
+
+    device, speeds = chosen.device_type, profile["matmul_flops_per_s"]
+    gain = speeds["bfloat16"] / speeds["float32"]
     why = f"recipe: dtype={recipe.dtype}" if recipe.dtype != "auto" else f"bf16 is {gain:.1f} x as fast as fp32 here; from {machine.BF16_PAYS} x on it is used"
     yield f"dtype: {chosen.dtype} ({why})"
     why_not = native.unavailable(chosen.torch_dtype, device)
@@ -42,14 +51,19 @@ def describe(recipe: Recipe) -> Iterator[str]:
     if chosen.dtype == "bfloat16" and device == "cpu":
         built = build(ATTENTION)
         yield f"attention: {f'by torch ({built})' if isinstance(built, str) else 'native, each segment of a row by itself'}"
-    yield f"threads: {num_threads} ({'recipe: num_threads' if recipe.num_threads else 'all that torch finds'})"
+    yield f"threads: {chosen.num_threads} ({'recipe: num_threads' if recipe.num_threads else 'all that torch finds'})"
     if recipe.compile == "off":
         yield "compile: off (recipe: compile=off)"
-        return
-    problem = machine.compile_problem(device)
-    if problem:
-        yield f"compile: off (torch.compile does not work here: {problem})"
+    elif found := problem():
+        yield f"compile: off (torch.compile does not work here: {found})"
     elif recipe.compile == "on":
         yield "compile: on (recipe: compile=on)"
     else:
-        yield f"compile: in stages expected to take {machine.COMPILE_PAYS_S:.0f} s or more (it works here; shorter stages would not repay it)"
+        yield f"compile: in stages expected to take {machine.COMPILE_PAYS_S:.0f} s or more (shorter ones would not repay it)"
+
+
+def stage_choices(recipe: Recipe, verb: str, chosen: Machine, profile: dict[str, Any]) -> str:
+    """The same in one line, of a stage that has decided already: whether compiling works is asked only where a stage wanted it and does without."""
+    wanted = expected_s(recipe, verb, max(profile["matmul_flops_per_s"].values())) >= machine.COMPILE_PAYS_S
+    failed = wanted and not chosen.compile
+    return "; ".join(choices(recipe, chosen, profile, lambda: machine.compile_problem(chosen.device_type) if failed else None))

@@ -159,7 +159,7 @@ def run_stage(
             interrupts=interrupts, allow_different_numerics=allow_different_numerics,
         )  # fmt: skip
         if needs_torch(stage):
-            ctx.machine  # noqa: B018  threads and determinism before the stage's first tensor
+            say_choices(ctx)  # first of all, for `ctx.machine` sets threads and determinism before the stage's first tensor
         importlib.import_module(stage.module).run(ctx)
     except Waiting as wait:
         ctx.wait(str(wait))
@@ -179,6 +179,17 @@ def run_stage(
         raise RuntimeError(f"{stage.module}.run returned without ctx.finish(...)")
     if process.is_main:
         console.line(f"{stage.verb}: {summary_line(ctx.record)}")
+
+
+def say_choices(ctx: StageContext) -> None:
+    """Decide what the stage computes with, and tell it: once a run, and again where it becomes something else."""
+    chosen = ctx.machine
+    if ctx.process.is_main:
+        info = ctx.run.read_info()
+        choices = importlib.import_module("fromnoise.planner.machine").stage_choices(ctx.recipe, ctx.stage.verb, chosen, info["machine"])
+        if info.get("choices") != choices:
+            ctx.run.write_info(choices=choices)
+            ctx.info(choices)
 
 
 def follow(recipe: Recipe, run: RunFolder, process: Process, allow_different_numerics: bool) -> None:
