@@ -7,6 +7,7 @@ import random
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
+from unittest import mock
 
 import torch
 
@@ -84,12 +85,26 @@ class StopAfter:
         pass
 
 
+class Listening(Console):
+    """Keeps what is told, each step's progress too, and prints nothing."""
+
+    def __init__(self):
+        super().__init__()
+        self.is_terminal, self.lines = False, []
+
+    def line(self, text: str = "") -> None:
+        self.lines.append(text)
+
+    def progress_lines(self, verb: str) -> list[str]:
+        return [line for line in self.lines if line.startswith(f"{verb}: ") and "/s  " in line]
+
+
 def context(run: RunFolder, verb: str, settings: Recipe, interrupts=None) -> StageContext:
-    return StageContext(stage_of(verb), settings, run, console=Console(quiet=True), interrupts=interrupts)
+    return StageContext(stage_of(verb), settings, run, console=Listening(), interrupts=interrupts)
 
 
 def do(run: RunFolder, verb: str, settings: Recipe, stop_after: int | None = None) -> SimpleNamespace:
-    """Run one stage; its summary and metrics. With `stop_after`, interrupted after that many steps and started again."""
+    """Run one stage; its summary, metrics and lines of progress. With `stop_after`, interrupted after that many steps and started again."""
     from importlib import import_module
 
     module = import_module(stage_of(verb).module)
@@ -100,6 +115,8 @@ def do(run: RunFolder, verb: str, settings: Recipe, stop_after: int | None = Non
         except Interrupted:
             pass
     ctx = context(run, verb, settings)
-    module.run(ctx)
+    with mock.patch("fromnoise.run.console.LINE_EVERY_S", 0.0):
+        module.run(ctx)
     lines = [json.loads(line) for line in (ctx.folder / "metrics.jsonl").read_text().splitlines()]
-    return SimpleNamespace(summary=ctx.record["summary"], outputs=ctx.record["outputs"], metrics=lines, folder=ctx.folder)
+    told = ctx.console.progress_lines(verb)
+    return SimpleNamespace(summary=ctx.record["summary"], outputs=ctx.record["outputs"], metrics=lines, folder=ctx.folder, progress=told)

@@ -47,6 +47,7 @@ def test_they_are_logged_and_counted_apart(parent, tmp_path):
     assert steps[0]["procedural_loss_nats"] == pytest.approx(math.log(done.summary["vocab_size"]), rel=0.01)
     assert done.summary["procedural_tokens"] == 10 * 512 + 30 * 512 // 4
     assert done.summary["tokens"] == 40 * 512
+    assert len(done.progress) == 40 and all("  loss " in line and "  tokens_per_s " in line and "  mfu " in line for line in done.progress)
     plain = trained(parent, tmp_path / "plain")
     assert done.summary["passes"] == pytest.approx(plain.summary["passes"] * 0.75 * 0.75)
     assert plain.summary["procedural_tokens"] == 0 and all(line["procedural_loss_nats"] is None for line in plain.metrics if "grad_norm" in line)

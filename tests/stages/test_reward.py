@@ -174,6 +174,11 @@ def test_votes_on_one_prompt_are_not_independent():
     assert width(apart) < 0.4 * width(alone)
 
 
+def test_progress_shows_loss_and_utilisation(made):
+    progress = made[2].progress
+    assert progress and all("  loss " in line and "  mfu " in line for line in progress)
+
+
 def test_loss_begins_at_ln_2_for_both_models(made):
     _, _, done = made
     for share in ("reward", "audit"):

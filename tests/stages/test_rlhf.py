@@ -128,6 +128,7 @@ def test_every_method_has_the_same_interface_and_resumes_exactly(parents, tmp_pa
     assert steps[0] == 0 and steps[-1] == summary["iterations"] and len(audits) == 6 * len(steps)
     assert summary["audit_chosen"] == max(audit["audit_score"] for audit in summary["audits"] if audit["kept"]) >= summary["audit_sft"]
     assert summary["audits"][0]["audit_kl_nats"] == pytest.approx(0, abs=1e-4) and summary["kl_last_nats"] != 0
+    assert len(whole.progress) == summary["iterations"] and all("  mfu " in line for line in whole.progress)
     first = next(line for line in whole.metrics if "loss_nats" in line or "policy_loss" in line)
     if method == "dpo":
         assert first["loss_nats"] == pytest.approx(math.log(2), rel=1e-5)  # before the first update policy and reference are one

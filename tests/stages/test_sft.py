@@ -94,3 +94,14 @@ def test_a_model_of_the_hub_stays_at_the_commit_that_the_run_fetched_first(tmp_p
     assert small_run.context(run, "sft", settings).parent("base").name == "aaa" and asked[-1] == ("some/model", "aaa")
     assert small_run.context(run, "evaluate", settings).parent("base").name == "aaa"
     assert small_run.context(RunFolder(tmp_path / "other"), "sft", settings).parent("base").name == "bbb"  # a run that begins now
+
+
+def test_progress_shows_loss_and_utilisation(tmp_path):
+    run = small_run.make(tmp_path / "run", num_prompts=10)
+    talks = tmp_path / "talks.jsonl"
+    talks.write_text("".join(f'{{"prompt": "{n}", "response": "{n + 1}"}}\n' for n in range(40)))
+    rows = {"row_tokens": 64, "batch_tokens": 128, "micro_batch_rows": 2, "validation_frac": 0.2, "epochs": 2, "num_evaluations": 1}
+    settings = small_run.recipe(**{"from": str(run.path / "sft")}, data={"world": False, "conversations": [str(talks)]}, sft=rows)
+    done = small_run.do(RunFolder(tmp_path / "other"), "sft", settings)
+    assert len(done.progress) == done.summary["num_steps"] > 1
+    assert all("  loss " in line and "  tokens_per_s " in line and "  mfu " in line for line in done.progress), done.progress

@@ -156,11 +156,12 @@ def run(ctx) -> None:
             )
             guard.check(step, stats, [one for one, _ in batch])
             seconds, last_loss = time.perf_counter() - began, stats.losses.get("loss", stats.losses.get("procedural"))
+            rates = ctx.rates(step_tokens, seconds, token_flops)
             ctx.log(
                 step, loss_nats=stats.losses.get("loss"), procedural_loss_nats=stats.losses.get("procedural"), grad_norm=stats.grad_norm, lr_scale=scale,
-                skipped=stats.skipped, tokens=(step + 1) * step_tokens, **ctx.rates(step_tokens, seconds, token_flops),
+                skipped=stats.skipped, tokens=(step + 1) * step_tokens, **rates,
             )
-            progress.advance(1, loss=last_loss, tokens_per_s=step_tokens / seconds)
+            progress.advance(1, loss=last_loss, **rates)
             if ctx.checkpoint.due(step + 1):
                 ctx.checkpoint.save(
                     step + 1, {"model": model.state_dict(), "optimizer": optimizer.state_tensors()},

@@ -197,13 +197,13 @@ def train(ctx, plan: Plan, tokenizer, first: int, saved, guard, summaries: dict,
         guard.check(first + step, stats, [batch for batch, _ in batches])
         tokens = sum(int((batch.segment_ids > 0).sum()) for batch, _ in batches)
         seen_tokens += tokens
+        rates = ctx.rates(tokens, time.perf_counter() - began, token_flops)
         ctx.log(
             first + step, model=plan.name, loss_nats=stats.losses["loss"],
             every_token_loss_nats=stats.losses.get("every_token"), text_loss_nats=stats.losses.get("text"), grad_norm=stats.grad_norm,
-            lr_scale=scale, skipped=stats.skipped, pairs=sum(len(pairs) for _, pairs in batches), tokens=tokens,
-            **ctx.rates(tokens, time.perf_counter() - began, token_flops),
+            lr_scale=scale, skipped=stats.skipped, pairs=sum(len(pairs) for _, pairs in batches), tokens=tokens, **rates,
         )
-        progress.advance(1, model=plan.name, loss=stats.losses["loss"])
+        progress.advance(1, model=plan.name, loss=stats.losses["loss"], **rates)
         if step + 1 < plan.num_steps and ctx.checkpoint.due(first + step + 1):
             ctx.checkpoint.save(
                 first + step + 1, {"model": model.state_dict(), "optimizer": optimizer.state_tensors(), "best": best},

@@ -157,6 +157,7 @@ def practise(ctx) -> None:
 
             seen_tokens += answers.num_tokens
             ended = time.perf_counter()
+            rates = ctx.rates(passed_tokens, ended - measured, token_flops)
             ctx.log(
                 iteration, reward=float(scores.mean()), reward_std=float(scores.std(correction=0)), kl_nats=kl_nats,
                 kl_k3_nats=float(masked_sum(kl_estimates(old_logprobs, ref_logprobs)[2], mask)) / len(scores), kl_coef=kl_coef,
@@ -164,10 +165,9 @@ def practise(ctx) -> None:
                 stopped_frac=float(found.stopped.float().mean()), distinct_frac=len(set(map(tuple, answers.answer_ids))) / len(scores),
                 sampler_gap_nats=float(masked_mean((found.sampler_logprobs - old_logprobs).abs(), mask)),
                 **watched, **averages(trained), num_updates=len(trained), skipped=skipped, lr_scale=scale, tokens=answers.num_tokens,
-                sample_s=sampled - began, score_s=measured - sampled, update_s=ended - measured,
-                **ctx.rates(passed_tokens, ended - measured, token_flops),
+                sample_s=sampled - began, score_s=measured - sampled, update_s=ended - measured, **rates,
             )  # fmt: skip
-            progress.advance(1, reward=float(scores.mean()), kl=kl_nats)
+            progress.advance(1, reward=float(scores.mean()), kl=kl_nats, mfu=rates["mfu"])
             if settings.kl_target_nats is not None:
                 kl_coef = adapted_kl_coef(kl_coef, kl_nats, settings.kl_target_nats)
             if kl_nats > settings.max_kl_nats:

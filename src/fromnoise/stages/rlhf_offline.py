@@ -104,9 +104,10 @@ def run(ctx) -> None:
             seconds = time.perf_counter() - began
             tokens = sum(int((data.rows_of(batch).segment_ids > 0).sum()) for batch in batches)
             seen_tokens, done = seen_tokens + tokens, step + 1
+            rates = ctx.rates(tokens, seconds, token_flops)
             ctx.log(step, loss_nats=stats.losses["loss"], **averages(watched), grad_norm=stats.grad_norm, lr_scale=scale, skipped=stats.skipped, tokens=tokens,
-                    counted=counted["loss"], update_s=seconds, **ctx.rates(tokens, seconds, token_flops))  # fmt: skip
-            progress.advance(1, loss=stats.losses["loss"])
+                    counted=counted["loss"], update_s=seconds, **rates)  # fmt: skip
+            progress.advance(1, loss=stats.losses["loss"], **rates)
             if ctx.checkpoint.due(done):
                 state = {"audits": audits.found, "seen_tokens": seen_tokens, "nonfinite": guard.count}
                 ctx.checkpoint.save(done, {"policy": policy.state_dict(), "optimizer": optimizer.state_tensors(), "best": audits.best}, state)

@@ -144,12 +144,12 @@ def run(ctx) -> None:
             guard.check(step, stats, [one for one, _ in batch])
             here = torch.tensor([sum(int((one.segment_ids > 0).sum()) for one, _ in batch)])
             real_tokens = int(ctx.process.all_reduce_sum(here))
+            rates = ctx.rates(real_tokens, seconds, token_flops)
             ctx.log(
                 step, loss_nats=stats.losses["loss"], replay_loss_nats=stats.losses.get("replay"), grad_norm=stats.grad_norm, lr_scale=scale,
-                skipped=stats.skipped,
-                tokens=real_tokens, **ctx.rates(real_tokens, seconds, token_flops),
+                skipped=stats.skipped, tokens=real_tokens, **rates,
             )
-            progress.advance(1, loss=stats.losses["loss"], tokens_per_s=real_tokens / seconds)
+            progress.advance(1, loss=stats.losses["loss"], **rates)
             if ctx.checkpoint.due(step + 1):
                 ctx.checkpoint.save(
                     step + 1, {"model": model.state_dict(), "optimizer": optimizer.state_tensors(), "best": best},
