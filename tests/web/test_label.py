@@ -361,6 +361,14 @@ def test_the_reward_model_says_where_it_is_least_sure(tmp_path):
         whole = ([*ids, *tokenizer.encode_answer(answer["text"]), tokenizer.im_end_id] for answer in found[key]["answers"])
         one, two = (scorer(torch.tensor([token_ids]))[0, -1].item() for token_ids in whole)
         assert margins[key] == pytest.approx(abs(one - two), rel=1e-4)
+    with torch.no_grad():
+        scorer.score.weight.mul_(-3.0)
+    save_reward(run.path / "reward" / "member-2", scorer, tokenizer)  # of opposite mind, and surer: their mean has the first one's margins
+    assert margins_for(run.path, small_run.recipe(), found, options) == pytest.approx(margins, rel=1e-4)
+    with torch.no_grad():
+        scorer.score.weight.mul_(1 / 3)
+    save_reward(run.path / "reward" / "member-2", scorer, tokenizer)
+    assert margins_for(run.path, small_run.recipe(), found, options) == pytest.approx(dict.fromkeys(short, 0.0), abs=1e-5)  # they cancel
     with pytest.raises(UserError, match="no reward model"):
         margins_for(run.path, small_run.recipe(), found, Options("127.0.0.1", 0, (), "unsure", tmp_path, 0.1, 0.2, 2, ()))
 

@@ -118,25 +118,26 @@ def margins_for(run_folder: Path, recipe: Recipe, pairs: Mapping[str, dict], opt
 
 
 def score_margins(folder: Path, recipe: Recipe, pairs: Mapping[str, dict]) -> dict[str, float]:
-    """|score difference|, in units of the reward's normalisation; pairs too long for the model's context have none."""
+    """|score difference| (of an ensemble, of its mean), in units of the reward's normalisation; pairs too long for the model's context have none."""
     from contextlib import nullcontext
 
     import torch
 
     from fromnoise.data.tokenizer import Tokenizer
     from fromnoise.generate.rollout import Answers, RowShape, answer_scores
-    from fromnoise.model.hf import load_reward
+    from fromnoise.model.heads import members_of
+    from fromnoise.model.hf import load_scorer
     from fromnoise.run.machine import threads
 
     torch.set_num_threads(threads(recipe.num_threads))
-    model, tokenizer = load_reward(folder).eval(), Tokenizer.load(folder)
+    model, tokenizer = load_scorer(folder).eval(), Tokenizer.load(folder)
     encoded = {}
     for key, pair in pairs.items():
         # Encoded by the reward model's own tokenizer: with another run's model the run's own token ids would mean something else.
         prompt, _ = tokenizer.encode_messages(pair["messages"], add_generation_prompt=True)
         answers = [[*tokenizer.encode_answer(answer["text"]), tokenizer.im_end_id][: None if answer["stopped"] else -1] for answer in pair["answers"]]
         encoded[key] = (prompt, answers)
-    longest = model.backbone.config.context_tokens
+    longest = members_of(model)[0].backbone.config.context_tokens
     kept = [key for key, (prompt, answers) in encoded.items() if len(prompt) + max(map(len, answers)) <= longest]
     shape = RowShape(min(longest, 1024), 8, tokenizer.pad_id)
     kept = [key for key in kept if len(encoded[key][0]) + max(map(len, encoded[key][1])) <= shape.row_tokens]
