@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import platform
 import subprocess
@@ -52,6 +53,24 @@ def test_compiling_is_for_long_stages_on_machines_that_can(monkeypatch):
     assert not machine.should_compile("auto", 1e4)
     with pytest.raises(UserError, match="no compiler"):
         machine.should_compile("on", 0)
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_compiling_for_a_cpu_misses_no_cuda(device, monkeypatch, caplog):
+    logger = logging.getLogger("torch.utils.cpp_extension")
+    monkeypatch.setattr(logger, "filters", [])
+    monkeypatch.setattr(logger, "handlers", [caplog.handler])
+    monkeypatch.setattr(logger, "propagate", False)
+
+    def compile(*_, **__):
+        logger.warning("No CUDA runtime is found, using CUDA_HOME='%s'", "/usr/local")
+        logger.warning("something else")
+        raise RuntimeError("far enough")
+
+    monkeypatch.setattr(torch, "compile", compile)
+    monkeypatch.setattr(torch, "ones", lambda *_, **__: None)  # there may be no such device
+    assert machine.compile_problem(device) == "far enough"
+    assert len(caplog.messages) == (1 if device == "cpu" else 2) and caplog.messages[-1] == "something else"
 
 
 def test_devices_are_there_or_refused():

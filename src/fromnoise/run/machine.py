@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import gc
+import logging
 import os
 import platform
 import shutil
@@ -247,6 +248,8 @@ def compile_problem(device: str = "cpu") -> str | None:
     """None when torch.compile works for `device`, else why it does not: found out by compiling, forwards and backwards."""
     import torch
 
+    quiet_compiler(device)
+
     def small(x, y):
         return torch.nn.functional.silu(x @ y).sum()
 
@@ -259,14 +262,25 @@ def compile_problem(device: str = "cpu") -> str | None:
     return None
 
 
+def quiet_compiler(device: str) -> None:
+    """Without a GPU in use nobody misses CUDA's runtime, which torch warns of when it compiles where CUDA's compiler is installed."""
+    if device == "cpu":
+        logging.getLogger("torch.utils.cpp_extension").addFilter(_names_no_missing_cuda)
+
+
+def _names_no_missing_cuda(record: logging.LogRecord) -> bool:
+    return "No CUDA runtime is found" not in record.getMessage()
+
+
 def apply(machine: Machine) -> None:
-    """Threads, determinism, memory and what is native in training for this process."""
+    """Threads, determinism, memory, what is native in training and what the compiler says, for this process."""
     import torch
 
     from fromnoise.algorithms import logprobs
     from fromnoise.model import segment_attention
     from fromnoise.run import native
 
+    quiet_compiler(machine.device_type)
     if machine.device_type == "cpu":
         keep_freed_memory()
         in_bf16 = machine.torch_dtype == torch.bfloat16
