@@ -77,6 +77,32 @@ def test_contamination_is_found_in_all_four_ways():
     assert contamination.summarise(found)["contamination/subject_and_value"].n == 4
 
 
+def test_every_set_is_looked_for_in_every_material():
+    say = lambda *texts: {"messages": [{"role": "user", "content": text} for text in texts]}  # noqa: E731
+    sets = {
+        "prompts": [
+            {"id": "a", **say("Where is Tolby?")},
+            {"id": "b", **say("Is it far?", "No.", "How far is it?")},  # a conversation is found whole, its last turn alone is not it
+            {"id": "c", **say("Go on.")},
+        ],
+        "sums": [{"id": "d", "prompt": "What is 12 + 34?"}, {"id": "e", "prompt": "What is 12 - 34?"}],
+    }
+    trained = {
+        "conversations": [say("Hello!", "where is  TOLBY"), say("How far is it?", "Far."), say("Please go", "on now.")],
+        "training_prompts": [say("Is it far?", "No.", "How far is it?", "Ten miles."), say("Tell me: what is 12 + 34, and why?")],
+    }
+    found = contamination.check_sets(sets, trained)
+    seen = {(one["id"], name): [look for look, there in one[name].items() if there] for one in found for name in trained}
+    assert {key: looks for key, looks in seen.items() if looks} == {
+        ("a", "conversations"): ["normalised", "contained"], ("b", "training_prompts"): ["exact", "normalised", "contained"],
+        ("d", "training_prompts"): ["contained"],
+    }  # fmt: skip
+    summary = contamination.summarise_sets(found)
+    assert (summary["contamination/prompts/conversations/normalised"].value, summary["contamination/prompts/conversations/normalised"].n) == (1, 3)
+    assert (summary["contamination/sums/training_prompts/exact"].value, summary["contamination/sums/training_prompts/contained"].value) == (0, 1)
+    assert len(summary) == 2 * 2 * 3
+
+
 def test_reward_accuracy_beside_the_attainable():
     """A model that knows the raters' probabilities exactly reaches the best attainable; one that knows nothing, nothing."""
     rng = np.random.default_rng(0)

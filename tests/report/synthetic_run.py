@@ -284,6 +284,11 @@ def _world_estimates(flat: dict, coin) -> None:
             flat[f"{at}/form_and_stops/{kind}"] = proportion(coin(form, 120)).to_json()
     for look in ("exact", "normalised", "contained", "subject_and_value"):
         flat[f"contamination/{look}"] = {"value": 0, "low": None, "high": None, "n": 900, "method": "count", "seed": None}
+    for name in ("questions", "prompts", "pairs"):
+        for material in ("conversations", "training_prompts"):
+            for look in ("exact", "normalised", "contained"):
+                value = 7 * ((name == "pairs" and material == "conversations") or look == "contained")
+                flat[f"contamination/{name}/{material}/{look}"] = {"value": value, "low": None, "high": None, "n": 300, "method": "count", "seed": None}
     for decoding in ("sampled", "greedy"):
         at = f"safety/{decoding}"
         for side, rate in (("sft", 0.82), ("rlhf", 0.93)):

@@ -166,6 +166,15 @@ def test_bits_per_byte_have_their_interval_at_the_top_and_by_model(tmp_path, who
     assert "0.910" in render(tmp_path) and "0.870 to" not in render(tmp_path)  # not evaluated: what training saw
 
 
+def test_what_was_trained_on_is_said_in_words(tmp_path, page):
+    assert "No prompt stands where it must not" in page and "prompts of held-out pairs" in page and "may stand in a conversation" in page
+    path = write_run(tmp_path) / "evaluate" / "summary.json"
+    summary = json.loads(path.read_text())
+    summary["contamination/prompts/training_prompts/normalised"]["value"] = 2
+    path.write_text(json.dumps(summary))
+    assert "Found where it must not be: 2 of 300 prompts of RLHF against SFT stand in the training prompts." in render(tmp_path)
+
+
 def test_every_estimate_is_listed(whole, page):
     summary = json.loads((whole / "evaluate" / "summary.json").read_text())
     assert all(f'<th scope="row">{name}</th>' in page for name in summary)

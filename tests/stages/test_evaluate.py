@@ -17,6 +17,7 @@ from fromnoise.run.recipe import Recipe, SamplingSection
 from fromnoise.stages import evaluate
 from fromnoise.stages.report import run as report
 from fromnoise.tasks.problems import FILE_LEVELS
+from fromnoise.tasks.splits import held_out as asked_only
 from tests.stages import whole_run
 from tests.stages.small_run import context
 
@@ -51,6 +52,8 @@ def test_everything_is_measured_with_its_interval(finished):
         assert name in found, name
         assert set(found[name]) == {"value", "low", "high", "n", "method", "seed"}
     assert found["contamination/exact"]["value"] == 0 and found["preference/audit_prompts"]["value"] == 0
+    for name, n in (("questions", 30), ("prompts", 10), ("sums", 6), ("pairs", 6)):
+        assert (found[f"contamination/{name}/conversations/exact"]["value"], found[f"contamination/{name}/conversations/exact"]["n"]) == (0, n)
     assert found["bits_per_byte/base/all"]["n"] == sum(found[f"bits_per_byte/base/{source}"]["n"] for source in ("web", "books"))
     for name in ("base", "sft", "rlhf", "reason"):
         assert found[f"bits_per_byte/{name}/web"]["low"] < found[f"bits_per_byte/{name}/web"]["value"] < found[f"bits_per_byte/{name}/web"]["high"]
@@ -109,7 +112,7 @@ def test_real_data_has_no_oracle(made, tmp_path):
     found = summary_of(run)
     assert {"reward/accuracy", "preference/sampled/reward_win_rate", "preference/sampled/audit_difference", "kl/per_sequence", "best_of_n/reward_difference",
             "bits_per_byte/rlhf/all"} <= set(found)  # fmt: skip
-    assert not [name for name in found if "oracle" in name or name.startswith(("questions", "safety", "contamination")) or "attainable" in name]
+    assert not [name for name in found if "oracle" in name or name.startswith(("questions", "safety", "contamination/exact")) or "attainable" in name]
     assert found["preference/sampled/reward_win_rate"]["n"] == sum(pair["split"] == "held_out" for pair in pairs)
     assert report(run.path).read_text().count("higher by the reward model") == 1
 
@@ -130,6 +133,33 @@ def test_prompts_that_chose_the_checkpoint_are_measured_only_for_want_of_others(
         assert sorted(record["id"] for record in read_jsonl(run.path / "evaluate" / "records" / "preference_greedy.jsonl")) == measured
         assert summary_of(run)["preference/audit_prompts"]["value"] == told
         assert any("too good" in line for line in said) == (told > 0)
+
+
+def test_on_real_data_what_is_measured_is_looked_for_in_what_was_trained_on(made, tmp_path):
+    """A held-out pair's prompt that an SFT conversation has, one that a training prompt has, and a file's problem that is practised but for its case."""
+    run, pairs, _ = real(made, tmp_path)
+    held_out = [pair for pair in pairs if pair["split"] == "held_out"]
+    talk, problems = tmp_path / "talk.jsonl", tmp_path / "problems.jsonl"
+    talk.write_text(json.dumps({"instruction": held_out[0]["messages"][0]["content"], "output": "It is 2."}) + "\n")
+    prompts = read_jsonl(run.path / "prefer" / "prompts.jsonl")
+    write_jsonl(run.path / "prefer" / "prompts.jsonl", [*prompts, {**prompts[0], "id": "x", "messages": held_out[1]["messages"], "split": "train"}])
+    kept = [text for text in (f"Ann has {n} hats. How many?" for n in range(99)) if asked_only(text)][:3]
+    practised = next(text for text in (kept[0] + "!" * n for n in range(1, 99)) if not asked_only(text))
+    problems.write_text("".join(json.dumps({"question": text, "answer": "#### 2"}) + "\n" for text in [*kept, practised]))
+    data = {"conversations": [str(talk)]}
+    settings = whole_run.recipe(data=data, reason={"problems": str(problems), "sampling": {"max_new_tokens": 6}})
+    evaluate.run(context(run, "evaluate", settings))
+    found = {name.removeprefix("contamination/"): (one["value"], one["n"]) for name, one in summary_of(run).items() if name.startswith("contamination/")}
+    assert found["pairs/conversations/exact"] == found["prompts/conversations/exact"] == (1, len(held_out))
+    assert found["pairs/training_prompts/exact"] == (1, len(held_out)) and found["sums/conversations/normalised"] == (0, 3)
+    assert found["problems/training_prompts/exact"][0] == 0 and found["problems/training_prompts/normalised"][0] == 1
+    page = report(run.path).read_text()
+    assert "Found where it must not be" in page and "1 of 6 prompts of RLHF against SFT stand in the training conversations" in page
+    shutil.rmtree(run.path / "evaluate")
+    talk.unlink()  # the files are elsewhere by now: said, and no reason to fail
+    evaluate.run(context(run, "evaluate", settings))
+    assert not [name for name in summary_of(run) if "/conversations/" in name]
+    assert "The training conversations were not looked through" in report(run.path).read_text()
 
 
 def test_models_that_are_missing_are_left_out(made, tmp_path):

@@ -8,15 +8,17 @@ from functools import cached_property
 from pathlib import Path
 
 from fromnoise.data.conversation import read_conversations
-from fromnoise.data.problems import held_out_records
+from fromnoise.data.problems import held_out_records, read_problems
 from fromnoise.data.shards import TokenShards
 from fromnoise.data.tokenizer import Tokenizer
-from fromnoise.evaluate import overoptimisation, preference
+from fromnoise.evaluate import contamination, overoptimisation, preference, questions, safety
 from fromnoise.evaluate.answers import Scorer, Subject
 from fromnoise.evaluate.records import read_jsonl
+from fromnoise.run.errors import UserError
 from fromnoise.run.files import read_json
 from fromnoise.run.seeds import seed_from
 from fromnoise.tasks.problems import FILE_LEVELS, LEVELS, PLAIN_SUMS
+from fromnoise.tasks.splits import held_out
 
 MODELS = ("base", "sft", "rlhf", "reason")
 
@@ -72,6 +74,22 @@ class Bench:
         return self.world("questions")
 
     @cached_property
+    def asked(self) -> list[dict]:
+        """The questions that are put to every model."""
+        return questions.choose(self.questions, self.ctx.recipe.evaluate.num_questions, self.ctx.recipe.evaluate.seed) if "sft" in self.models else []
+
+    @cached_property
+    def prompts(self) -> list[dict]:
+        """The prompts on which RLHF and SFT are compared."""
+        return self.draw(self.held_out_prompts, self.ctx.recipe.evaluate.num_prompts, "prompts")
+
+    @cached_property
+    def requests(self) -> list[dict]:
+        """Harmful requests and look-alikes: whether a refusal fits is known in the world alone."""
+        kept = [prompt for prompt in self.held_out_prompts if prompt.get("kind") in safety.KINDS] if self.judge else []
+        return self.draw(kept, self.ctx.recipe.evaluate.num_requests, "requests")
+
+    @cached_property
     def canaries(self) -> list[dict]:
         return self.world("canaries")
 
@@ -103,6 +121,28 @@ class Bench:
         return sums, levels + (of_file if recipe.reason.problems is not None else [])
 
     @cached_property
+    def training_prompts(self) -> list[dict]:
+        """The prompts that later stages than `sft` may learn on, {"messages": [...]} each: `prefer`'s but for those held out, and the
+        problems of a file that `reason` practises. (The world's are drawn as practice goes, from the other side of a split.)"""
+        found = [{"messages": prompt["messages"]} for prompt in self.prefer_prompts if prompt.get("split") != "held_out"]
+        if self.ctx.recipe.reason.problems is not None:
+            read = read_problems(self.ctx.recipe.reason.problems, lambda bad: None)
+            found += [{"messages": [{"role": "user", "content": one.prompt}]} for one in read if not held_out(one.prompt)]
+        return found
+
+    @cached_property
+    def measured_sets(self) -> dict[str, list[dict]]:
+        """What is put to models, by what it measures: prompt records, of problems {"id", "prompt"}. No set is empty."""
+        sums, problems = self.problems if "reason" in self.models else ([], [])
+        pairs = {pair["prompt_id"]: {"id": pair["prompt_id"], "messages": pair["messages"]} for pair in self.pairs if pair["split"] == "held_out"}
+        sets = {"questions": self.asked, "prompts": self.prompts, "requests": self.requests, "sums": sums, "problems": problems, "pairs": [*pairs.values()]}
+        return {name: found for name, found in sets.items() if found}
+
+    @cached_property
+    def prefer_prompts(self) -> list[dict]:
+        return read_jsonl(self.ctx.path("prefer") / "prompts.jsonl")
+
+    @cached_property
     def pairs(self) -> list[dict]:
         return read_jsonl(self.ctx.path("prefer") / "pairs.jsonl")
 
@@ -112,7 +152,7 @@ class Bench:
         the audits: on them the audit model has chosen rlhf's checkpoint, so that its gain over SFT would be flattered."""
         if self.ctx.recipe.data.world:
             return [prompt for prompt in self.world("prompts") if prompt["split"] == "heldout"]
-        held_out = [prompt for prompt in read_jsonl(self.ctx.path("prefer") / "prompts.jsonl") if prompt.get("split") == "held_out"]
+        held_out = [prompt for prompt in self.prefer_prompts if prompt.get("split") == "held_out"]
         others = [prompt for prompt in held_out if prompt["id"] not in self.audited]
         if 2 * len(others) >= len(held_out):
             return others
@@ -193,5 +233,15 @@ class Bench:
         return read_json(self.ctx.path("rlhf") / "stage.json")["summary"]["chosen_iteration"]
 
     def judge_audits(self) -> list[dict]:
-        prompts = {prompt["id"]: prompt for prompt in read_jsonl(self.ctx.path("prefer") / "prompts.jsonl")}
+        prompts = {prompt["id"]: prompt for prompt in self.prefer_prompts}
         return overoptimisation.judge_audits(self.audits, prompts, self.judge, self.utility, self.raters)
+
+    def look_for_sets(self) -> list[dict]:
+        """Every prompt that is measured, looked for in the texts that tuning may have learnt from; materials that are not there are left out."""
+        try:
+            conversations = self.conversations
+        except UserError as error:  # `sft` has read them, perhaps elsewhere
+            self.ctx.info(f"evaluate: the training conversations cannot be looked through for what is measured: {error}")
+            conversations = []
+        trained = {"conversations": conversations, "training_prompts": self.training_prompts}
+        return contamination.check_sets(self.measured_sets, {name: found for name, found in trained.items() if found})

@@ -10,6 +10,10 @@ from fromnoise.report.collect import RunData
 from fromnoise.report.figures import figure, rungs
 
 MODELS = (("base_plain", "base, best plain prompt"), ("base_template", "base, chat template"), ("sft", "sft"), ("rlhf", "rlhf"), ("reason", "reason"))
+MEASURED_SETS = {"questions": "questions", "prompts": "prompts of RLHF against SFT", "requests": "harmful requests and look-alikes",
+                 "sums": "sums", "problems": "problems", "pairs": "prompts of held-out pairs"}  # fmt: skip
+MATERIALS = {"conversations": "training conversations", "training_prompts": "training prompts"}
+LOOKS = {"exact": "word for word", "normalised": "but for case and punctuation", "contained": "in a longer message"}
 NUM_SIDE_BY_SIDE = 12
 NO_EVALUATION = "evaluate has not run in this run: nothing is measured yet. `fromnoise evaluate` makes these numbers."
 
@@ -103,14 +107,54 @@ def questions(run: RunData) -> Section:
                 ],
             )
         )
-    section.blocks.extend(contamination(run))
     return section
 
 
-def contamination(run: RunData) -> list:
-    looks = run.under("contamination/")
-    if not looks:
-        return []
+def contamination(run: RunData) -> Section:
+    """How often what is measured was found in what was trained on, by set of prompts, and what that means."""
+    section = Section(
+        "contamination",
+        "Was any of it trained on?",
+        "Every prompt that is measured was looked for in the conversations of instruction tuning and in the prompts that reward models, rlhf and "
+        "reason may learn on: word for word, but for case and punctuation, and as part of longer messages.",
+    )
+    found = run.under("contamination/")
+    if not found:
+        return section.missing("Nothing was looked for in this run." if run.estimates else NO_EVALUATION)
+    sets = [(name, label) for name, label in MEASURED_SETS.items() if any(key.startswith(f"{name}/") for key in found)]
+    materials = [(name, label) for name, label in MATERIALS.items() if any(f"/{name}/" in key for key in found)]
+    head = ["", "n", *(f"{label}, {words}" for _, label in materials for words in LOOKS.values())]
+    rows, alarms = [], []
+    for name, label in sets:
+        row = []
+        for material, where in materials:
+            looks = {look: found[f"{name}/{material}/{look}"] for look in LOOKS}
+            forbidden = (name, material) != ("pairs", "conversations")
+            for look, one in looks.items():
+                tone = "bad" if one["value"] else "good"
+                row.append(Cell(count(one["value"]), tone=tone if forbidden and look != "contained" else ""))
+            if forbidden and looks["normalised"]["value"]:
+                alarms.append(f"{count(looks['normalised']['value'])} of {count(looks['normalised']['n'])} {label} stand in the {where}")
+        rows.append([Cell(label, tone="label"), count(looks["exact"]["n"]), *row])
+    if rows:
+        section.blocks += [Table(head, rows), Prose(_said_of(alarms, [name for name, _ in materials], [name for name, _ in sets]), tone="note")]
+    section.blocks += _questions_looked_for(found)
+    return section
+
+
+def _said_of(alarms: list[str], materials: list[str], sets: list[str]) -> str:
+    if alarms:
+        words = [f"Found where it must not be: {'; '.join(alarms)}. What is measured on these may be remembered rather than known."]
+    else:
+        words = ["No prompt stands where it must not, word for word or but for case and punctuation."]
+    words.append("Parts of longer messages are found by chance where prompts are short.")
+    if "pairs" in sets and "conversations" in materials:
+        words.append("The prompt of a held-out pair may stand in a conversation: what is held out there is the comparison of its answers.")
+    words += [f"The {label} were not looked through: there are none, or their files are gone." for name, label in MATERIALS.items() if name not in materials]
+    return " ".join([*words, "The text of pretraining was not looked through."])
+
+
+def _questions_looked_for(looks: dict[str, dict]) -> list:
     labels = {
         "exact": "word for word",
         "normalised": "after dropping case and punctuation",
@@ -118,10 +162,11 @@ def contamination(run: RunData) -> list:
         "subject_and_value": "subject and value in one conversation",
     }
     rows = [
-        [Cell(labels.get(look, look), tone="label"), Cell(count(one["value"]), f"of {one['n']:,} questions", "good" if not one["value"] else "bad")]
+        [Cell(labels[look], tone="label"), Cell(count(one["value"]), f"of {one['n']:,} questions", "good" if not one["value"] else "bad")]
         for look, one in looks.items()
+        if look in labels
     ]
-    return [Table(["evaluation questions found in training conversations", ""], rows)]
+    return [Table(["evaluation questions found in training conversations", ""], rows)] if rows else []
 
 
 def side_by_side(run: RunData) -> Section:

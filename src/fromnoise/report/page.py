@@ -22,7 +22,7 @@ def render(run_folder: Path) -> str:
     sections = [
         making.lineage(run), making.data(run), making.tokenizer(run), making.pretraining(run), making.tuning(run), measured.questions(run),
         reward.reward(run), rlhf.rlhf(run), rlhf.safety(run), reason.reason(run), measured.side_by_side(run),
-        measured.likelihood(run), measured.memory(run),
+        measured.likelihood(run), measured.memory(run), measured.contamination(run),
         making.machine(run),  # last: it lists what could not be read in any of the others
     ]  # fmt: skip
     page = template.render(

@@ -48,8 +48,8 @@ def measure(ctx) -> dict:
 
     # questions, asked of base in its best plain form and under the template, of every tuned model
     answered: dict[str, list[dict]] = {}
-    asked = questions.choose(bench.questions, settings.num_questions, seed)
-    if asked and "sft" in bench.models:
+    asked = bench.asked
+    if asked:
         summary |= contamination.summarise(records("contamination", lambda: contamination.check(asked, bench.conversations)))
         kinds = sorted({conversation["kind"] for conversation in bench.conversations if conversation.get("kind")})
         if "base" in bench.models:
@@ -81,7 +81,7 @@ def measure(ctx) -> dict:
         summary |= measure_set(ctx, bench, label, path, records)
 
     # with RLHF against without: the same prompts, the same decoding
-    prompts = bench.draw(bench.held_out_prompts, settings.num_prompts, "prompts")
+    prompts = bench.prompts
     if prompts and "rlhf" in bench.models:
         whole = settings.sampling.temperature > 0 and settings.sampling.is_whole  # else a mean log-ratio is no KL
         sampled = records("preference_sampled", lambda: bench.compare(prompts, settings.sampling, seed_from(seed, "preference"), logprobs=whole))
@@ -92,8 +92,7 @@ def measure(ctx) -> dict:
         if bench.scorer("reward") and settings.best_of_n > 1:
             best = records("best_of_n", lambda: bench.best_of_n(prompts[: settings.best_of_n_prompts], sampled, settings))
             summary |= preference.summarise_best_of_n(best, seed) | overoptimisation.best_of_n_curve(best, seed)
-        requests = bench.draw([p for p in bench.held_out_prompts if p.get("kind") in safety.KINDS], settings.num_requests, "requests")
-        if requests and bench.judge:  # whether a refusal fits is known in the world alone
+        if requests := bench.requests:
             summary |= safety.summarise(
                 "sampled", records("safety_sampled", lambda: bench.compare(requests, settings.sampling, seed_from(seed, "safety"), scored=False)), seed
             )
@@ -106,6 +105,10 @@ def measure(ctx) -> dict:
     # the same prompts to every model, unpicked
     if prompts and "sft" in bench.models:
         records("side_by_side", lambda: side_by_side(bench, bench.draw(prompts, settings.num_samples, "samples"), settings.sampling, seed))
+
+    # whether anything of all this was trained on
+    if bench.measured_sets:
+        summary |= contamination.summarise_sets(records("contamination_by_set", bench.look_for_sets))
 
     write_json(
         ctx.folder / "summary.json", {name: {k: rounded(v) if isinstance(v, float) else v for k, v in one.to_json().items()} for name, one in summary.items()}
