@@ -133,6 +133,33 @@ def test_separators_split_a_text_file(tmp_path):
     assert len({document.doc_id for document in documents}) == 3
 
 
+@pytest.mark.parametrize("line_end", ["\n", "\r\n"])
+def test_a_separator_stands_alone_on_its_line_and_is_text_elsewhere(tmp_path, line_end):
+    about = ["GPT-2 ends a document with <|endoftext|> and goes on.", "<|endoftext|> is one token.", "It is spelled <|endoftext|>", "> <|endoftext|>"]
+    lines = [*about, " <|endoftext|>\t", "Two.", "<|endoftext|>"]
+    (tmp_path / "page.md").write_bytes(line_end.join(lines).encode())
+    documents, bad = read(tmp_path / "page.md")
+    assert bad == [] and [document.text.strip() for document in documents] == [line_end.join(about), "Two."]
+    assert [document.doc_id for document in documents] == ["page.md#1", "page.md#2"]
+
+
+def test_a_separator_is_known_wherever_a_block_or_a_piece_ends(tmp_path, monkeypatch):
+    text = "word " * 30 + "<|endoftext|>\n" + "one\n<|endoftext|>\n" + "a " * 40 + "\n<|endoftext|>\n" + "three <|endoftext|>\n<|endoftext|>"
+    (tmp_path / "t.txt").write_text(text)
+    expected = ["word " * 30 + "<|endoftext|>\none", "a " * 40, "three <|endoftext|>"]
+    for size in range(1, 60):
+        monkeypatch.setattr(readers, "text_blocks", lambda file, on_bad, size=size: (text[at : at + size] for at in range(0, len(text), size)))
+        for max_chars in (25, 50, 1000):
+            joined: dict[str, str] = {}
+            for document in read(tmp_path / "t.txt", max_chars=max_chars)[0]:
+                number = document.doc_id.split("#")[1] if max_chars == 1000 else None
+                joined[number] = joined.get(number, "") + document.text
+            if max_chars == 1000:
+                assert [one.strip() for one in joined.values()] == [one.strip() for one in expected]
+            else:
+                assert joined[None].replace("\n", "") == "".join(expected).replace("\n", "")
+
+
 def test_long_text_comes_in_pieces_that_join_to_the_whole(tmp_path):
     text = "\n\n".join(f"Paragraph {i} of a long book, which goes on and on." for i in range(500))
     (tmp_path / "book.txt").write_text(text)

@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Iterator
 from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from fromnoise.data.dates import parse_date
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
 
 __all__ = ["BadRecord", "OnBad", "parse_date", "read_documents", "read_records"]
 
-DOCUMENT_END = "<|endoftext|>"  # in a text file: the separator of documents (TinyStories, many GPT-2 era corpora)
+DOCUMENT_END = "<|endoftext|>"  # alone on a line of a text file: the separator of documents (TinyStories, many GPT-2 era corpora)
+END_OF_LINE = re.compile(re.escape(DOCUMENT_END) + r"[ \t\r]*$", re.MULTILINE)
 TEXT_FIELDS = ("text", "content", "body", "article", "document", "story", "code", "markdown", "page_content", "raw_content")
 MAX_WHOLE_BYTES = 512 << 20  # html, json and packed parquet are held whole
 BYTE_ORDER_MARKS = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
@@ -43,8 +45,8 @@ HEAD_LINES = 40  # a date field of a text file is looked for in its first lines
 def read_documents(source: SourceSection, on_bad: OnBad, max_chars: int = 1_000_000) -> Iterator[Document]:
     """The documents of one source, in the order of its sorted files.
 
-    A text or html file is one document (text files are also separated by `<|endoftext|>`), each record of jsonl, csv
-    and parquet is one, and a json file is its list of records, or one nested document. A text file longer than
+    A text or html file is one document (a line of a text file that is `<|endoftext|>` alone separates two), each record of
+    jsonl, csv and parquet is one, and a json file is its list of records, or one nested document. A text file longer than
     `max_chars` comes in pieces, read as a stream: memory does not grow with the file.
 
     Errors: UserError for a missing path, and for csv or parquet columns of which none is the text.
@@ -73,7 +75,7 @@ Found = Iterator[tuple[str, str, str | None]]  # (text, doc_id, date)
 
 def _text_documents(file: DataFile, source: SourceSection, on_bad: OnBad, max_chars: int) -> Found:
     date_line = source.date_field and re.compile(rf"^[\s:*]*{re.escape(source.date_field)}\s*[:=]\s*(.+)$", re.IGNORECASE | re.MULTILINE)
-    rest, number, piece, date, several = "", 0, 0, None, False
+    rest, number, piece, date, several, begins_line = "", 0, 0, None, False, True
 
     def emit(text: str, is_piece: bool) -> Found:
         nonlocal number, piece, date
@@ -85,23 +87,40 @@ def _text_documents(file: DataFile, source: SourceSection, on_bad: OnBad, max_ch
         if text.strip():
             yield text, file.name + (f"#{number}" if several else "") + (f"#{piece}" if piece else ""), date
 
-    for block in text_blocks(file, on_bad):
-        rest += block
-        if DOCUMENT_END in rest:
-            several = True
-            *complete, rest = rest.split(DOCUMENT_END)
-            for text in complete:
-                while len(text) > max_chars:
-                    end = cut_point(text[:max_chars], max_chars)
-                    yield from emit(text[:end], True)
-                    text = text[end:]
-                yield from emit(text, False)
-                piece = 0
+    for block in chain(text_blocks(file, on_bad), [None]):
+        rest += block or ""
+        lines = len(rest) if block is None else rest.rfind("\n") + 1  # whether the last one is a separator shows when it is at its end
+        *complete, last = separated(rest[:lines], begins_line)
+        rest = last + rest[lines:]
+        if complete:
+            several, begins_line = True, False
+        for text in complete:
+            while len(text) > max_chars:
+                end = cut_point(text[:max_chars], max_chars)
+                yield from emit(text[:end], True)
+                text = text[end:]
+            yield from emit(text, False)
+            piece = 0
         while len(rest) > max_chars + len(DOCUMENT_END):
             end = cut_point(rest[:max_chars], max_chars)
+            begins_line = rest[end - 1] == "\n"
             yield from emit(rest[:end], True)
             rest = rest[end:]
     yield from emit(rest, False)
+
+
+def separated(text: str, begins_line: bool) -> list[str]:
+    """The text cut at each DOCUMENT_END that stands alone on its line; elsewhere it is text like any other.
+
+    begins_line: whether the text begins at the beginning of a line.
+    """
+    parts, begin = [], 0
+    for match in END_OF_LINE.finditer(text):
+        newline = text.rfind("\n", 0, match.start())
+        if not text[newline + 1 : match.start()].strip() and (newline >= 0 or begins_line):
+            parts.append(text[begin : match.start()])
+            begin = match.end()
+    return [*parts, text[begin:]]
 
 
 def _html_document(file: DataFile, source: SourceSection, on_bad: OnBad, max_chars: int) -> Found:
