@@ -237,6 +237,24 @@ def test_damaged_files_are_said(tokenizer, tmp_path, name, change, message):
     assert str(tmp_path) in str(error.value)
 
 
+TODAY = (  # as Llama 3.2's template, or as those that ask without a fallback
+    "{%- if not date_string is defined %}{%- if strftime_now is defined %}{%- set date_string = strftime_now('%d %b %Y') %}"
+    "{%- else %}{%- set date_string = '26 Jul 2024' %}{%- endif %}{%- endif %}{{- bos_token }}Today Date: {{ date_string }}\n",
+    "{%- if not date_string is defined %}{%- set date_string = strftime_now('%d %b %Y') %}{%- endif %}{{- bos_token }}Today: {{ date_string }}\n",
+)
+
+
+@pytest.mark.parametrize("head", TODAY, ids=["asks whether it may ask", "asks"])
+def test_a_template_that_asks_for_the_date_is_told_the_same_on_every_day(tmp_path, head):
+    transformers = pytest.importorskip("transformers")
+    specials = ["<|begin_of_text|>", "<|end_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>", "<think>"]
+    llama = hub_folder(tmp_path, specials, head + LLAMA3.removeprefix("{{- bos_token }}"), bos_token="<|begin_of_text|>", eos_token="<|eot_id|>")
+    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    ids = llama.encode_messages(CONVERSATIONS[2])[0]
+    assert "26 Jul 2024\n" in llama.decode(ids, False)
+    assert ids == theirs.apply_chat_template(CONVERSATIONS[2], return_dict=True, date_string="26 Jul 2024")["input_ids"]
+
+
 LLAMA3 = (
     "{{- bos_token }}{% for message in messages %}"
     "{{ '<|start_header_id|>' + message['role'] + '<|end_header_id|>\n\n' + message['content'] | trim + '<|eot_id|>' }}"

@@ -34,6 +34,10 @@ CHATML = (
     "{%- if add_generation_prompt -%}{{ '<|im_start|>assistant\n' }}{%- endif -%}"
 )  # `trim`: the line end before an answer never grows with it, so the prompt's tokens are always a prefix of the whole
 
+# Templates that ask for today's date get this one, always: a prompt must not depend on the day (docs/decisions.md). It is the date that
+# Llama 3's templates write where they cannot ask.
+TEMPLATE_DAY = datetime(2024, 7, 26)
+
 
 class Piece(NamedTuple):
     """A stretch of a rendered conversation: a control token of the template's, or text."""
@@ -50,7 +54,8 @@ def has_marks(template: str) -> bool:
 
 @lru_cache(maxsize=8)
 def _compiled(template: str):
-    """The template in transformers' dialect: `{% generation %}`, break and continue, `raise_exception`, `tojson`."""
+    """The template in transformers' dialect: `{% generation %}`, break and continue, `raise_exception`, `tojson`, and
+    `strftime_now`, whose day never changes."""
     import json
 
     import jinja2
@@ -75,7 +80,7 @@ def _compiled(template: str):
 
     environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[Generation, loopcontrols])
     environment.filters["tojson"] = lambda value, **options: json.dumps(value, ensure_ascii=False, **options)
-    environment.globals |= {"raise_exception": raise_exception, "strftime_now": lambda pattern: datetime.now().strftime(pattern)}
+    environment.globals |= {"raise_exception": raise_exception, "strftime_now": TEMPLATE_DAY.strftime}
     try:
         return environment.from_string(template)
     except jinja2.TemplateError as error:
