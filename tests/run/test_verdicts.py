@@ -14,7 +14,7 @@ from fromnoise.run.files import HashCache, sha256_file
 from fromnoise.run.folder import RunFolder
 from fromnoise.run.recipe_load import load_recipe
 from fromnoise.run.verdict import check_user_files, config_of, digest_path, stages_of, verdicts
-from tests.run import toy_learn
+from tests.run import toy_learn, toy_make
 from tests.run.toy import toy_run, toy_verdicts
 
 
@@ -70,6 +70,24 @@ def test_a_stage_that_refuses_at_its_start_leaves_nothing_behind(tmp_path, monke
     monkeypatch.setattr(toy_learn, "run", real)
     toy_run(folder, "sft.max_tokens=41")
     assert toy_verdicts(folder, "sft.max_tokens=41") == {"make": "done", "learn": "done"}
+
+
+def test_a_list_that_a_refusal_names_outlives_it(tmp_path, monkeypatch):
+    """prepare writes what it cannot read to .staging/bad.jsonl, and names that when it is too much."""
+    folder, real = tmp_path / "run", toy_make.run
+
+    def refuse(ctx):
+        (ctx.folder / ".staging").mkdir()
+        (ctx.folder / ".staging/bad.jsonl").write_text("{}\n")
+        raise UserError("too much is malformed")
+
+    monkeypatch.setattr(toy_make, "run", refuse)
+    with pytest.raises(UserError, match="malformed"):
+        toy_run(folder)
+    assert (folder / "made/.staging/bad.jsonl").is_file() and toy_verdicts(folder, "sft.max_tokens=40")["make"] == "missing"
+    monkeypatch.setattr(toy_make, "run", real)
+    toy_run(folder)
+    assert toy_verdicts(folder) == {"make": "done", "learn": "done"}
 
 
 def test_hidden_files_do_not_make_a_stage_that_was_not_begun_stale(tmp_path):

@@ -254,12 +254,20 @@ class StageContext:
         self._write_record()
 
     def withdraw(self) -> None:
-        """Leave no trace of a stage that refused before it had made anything: what it named can then be changed without `--rerun`."""
+        """Leave no trace of a stage that refused before it had made anything: what it named can then be changed without `--rerun`.
+
+        Hidden files stay, which no verdict looks at: the message may name a list among them.
+        """
         self._metrics.close()
         if not self.process.is_main or self._resumed or self._metrics.size() or self.checkpoint.peek() or self.run.outputs(self.stage):
             return
         for name in self.stage.writes:
-            shutil.rmtree(self.run.stage_dir(name))
+            folder = self.run.stage_dir(name)
+            for path in folder.iterdir():
+                if not path.name.startswith("."):
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
+            if not any(folder.iterdir()):
+                folder.rmdir()
 
     def finish(self, summary: dict[str, Any], outputs: list[str] | None = None) -> None:
         """Declare the stage done: hashes of its artefacts, its summary ("tokens" and "flops" are lifted out of it).
