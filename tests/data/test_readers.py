@@ -244,7 +244,7 @@ def test_encodings(tmp_path):
 
     (tmp_path / "garbage.txt").write_bytes(b"Before.\n" + bytes(range(128, 256)) + b"\nAfter.")
     documents, bad = read(tmp_path / "garbage.txt")
-    assert documents[0].text == "Before.\n\nAfter." and [(item.line, item.kind) for item in bad] == [(2, "record")]
+    assert documents[0].text == "Before.\n\nAfter." and [(item.line, item.kind) for item in bad] == [(2, "line")]
 
 
 def test_undecodable_line_late_in_a_large_file_has_its_number(tmp_path):

@@ -94,6 +94,7 @@ def _prepare(folder, rng, world) -> None:
                 "scrubbed": {"emails": came // 90, "phones": came // 140},
                 "dates": {"min": "1999-02-01", "max": "2023-12-30"},
                 "bad_counts": {"malformed JSON": 1} if source == "web" else {},
+                "repaired_counts": {"undecodable bytes, read as Windows-1252": 5_000} if source == "web" else {},
                 "bad": [{"file": "x.jsonl", "line": 3, "reason": "malformed JSON"}] if source == "web" else [],
             }
         )

@@ -77,6 +77,11 @@ def test_it_shows_what_it_must(page):
         assert text in page, text
 
 
+def test_what_was_mended_is_not_said_to_be_set_aside(page):
+    assert "1 records, lines or files could not be read and were set aside" in page
+    assert "5,000 lines or values that could not be read as they stood were mended and kept" in page
+
+
 @pytest.mark.parametrize("upto", ["prepare", "pretrain", "sft", "rlhf"])
 def test_a_run_that_is_not_finished_says_so(tmp_path, upto):
     found = render(write_run(tmp_path, upto=upto))

@@ -153,7 +153,10 @@ def test_everything_bad_at_once_is_counted_and_the_run_goes_on(tmp_path):
         ("binary.txt", None, "binary file"), ("gone.txt", None, "cannot be read"), ("pipe.txt", None, "a pipe"),
         ("fl\\udce8che.bin", None, "unknown extension .bin"),
     } <= found  # fmt: skip
-    assert sum(entry["bad_counts"].values()) == len(reported) == ctx.summary["bad_records"] and len(entry["bad"]) == min(len(reported), 20)
+    repaired = [item for item in reported if item["kind"] == "repaired"]
+    assert sum(entry["bad_counts"].values()) == len(reported) - len(repaired) == ctx.summary["bad_records"]
+    assert entry["repaired_counts"] == {"undecodable bytes, read as Windows-1252": 1} and len(repaired) == ctx.summary["repaired_records"] == 1
+    assert len(entry["bad"]) == min(len(reported), 20)
     assert any("bad.jsonl" in line for line in ctx.said)
 
 
@@ -246,6 +249,29 @@ def test_too_much_bad_ends_the_run_and_says_where(tmp_path):
     run(tmp_path / "few", data={"path": str(tmp_path / "few.jsonl")})
 
 
+def test_bad_records_do_not_hide_among_the_pieces_of_good_ones(tmp_path):
+    """20 long articles are read, whatever number of chapters they are cut into, and whatever text lies beside them."""
+    good = "".join(json.dumps({"text": "\n\n".join(story(100 * i + k) for k in range(25))}) + "\n" for i in range(20))
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/long.jsonl").write_text(good + "broken\n" * 11)
+    with pytest.raises(UserError, match=r"11 of 31 records.*the first 1,000 for each reason"):
+        run(tmp_path / "run", data={"path": str(tmp_path / "data/long.jsonl")})
+    (tmp_path / "data/book.txt").write_text("\n\n".join(story(9000 + i) for i in range(300)))
+    with pytest.raises(UserError, match="11 of 31 records"):
+        run(tmp_path / "run", data={"path": str(tmp_path / "data")})
+
+
+def test_lost_lines_of_a_text_are_judged_by_its_lines(tmp_path):
+    lines = [story(i, 2).encode() for i in range(200)]
+    bad = "Очень плохая строка".encode("koi8-r")
+    (tmp_path / "book.txt").write_bytes(b"\n\n".join(lines + [bad] * 20))
+    ctx, ledger = run(tmp_path / "run", data={"path": str(tmp_path / "book.txt")})
+    assert ledger["book"]["bad_counts"] == {"bytes that are not text in UTF-8": 20} and ctx.summary["bad_records"] == 20
+    (tmp_path / "book.txt").write_bytes(b"\n\n".join(lines + [bad] * 30))
+    with pytest.raises(UserError, match="30 of 230 lines cannot be read"):
+        run(tmp_path / "run", data={"path": str(tmp_path / "book.txt")})
+
+
 @pytest.mark.parametrize(
     ("data", "message"),
     [
@@ -333,6 +359,6 @@ def test_real_data_goes_through(tmp_path):
     ctx, ledger = run(tmp_path / "run", data={"sources": sources})
     for name, entry in ledger.items():
         assert balanced(entry) and entry["bytes_kept"] > 0.97 * entry["bytes_in"] and entry["validation_documents"] >= 1, name
-        assert entry["bad_counts"] == {}
+        assert entry["bad_counts"] == entry["repaired_counts"] == {}
     assert ledger["docs"]["dates"]["min"].startswith("200")
     assert not any("<p>" in document.text or "&nbsp;" in document.text for document in documents(ctx, "train", "encyclopedia"))

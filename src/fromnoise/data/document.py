@@ -18,6 +18,7 @@ class Document:
     date: str | None = None  # ISO: "2001", "2001-07" or "2001-07-05"
     licence: str = "private"  # public, licensed, private or synthetic
     exempt: bool = False  # kept as it is, and in the training part: cleaning, scrubbing and holding out pass it by
+    is_record: bool = False  # one of the records of its file, as it was read; else text, of which single lines may be lost
 
 
 def cut_point(text: str, limit: int) -> int:

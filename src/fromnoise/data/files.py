@@ -42,7 +42,8 @@ class BadRecord:
     line: int | None  # None: the file as a whole
     reason: str
     excerpt: str = ""
-    kind: Literal["record", "file", "repaired"] = "record"  # one record lost · a file or its rest lost · kept, repaired
+    # A record lost · a line lost out of a text or page that is kept · a file or its rest lost · kept, repaired
+    kind: Literal["record", "line", "file", "repaired"] = "record"
 
     def __post_init__(self) -> None:
         for name in ("file", "reason", "excerpt"):

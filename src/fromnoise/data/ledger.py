@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,8 @@ from fromnoise.run.recipe import SourceSection
 
 LISTED_PER_REASON = 1_000  # bad records written out in full, for each source and reason; all are counted
 LISTED_IN_LEDGER = 20
-FEWEST_BAD = 10  # malformed records that a source may have whatever fraction of it they are
+FEWEST_BAD = 10  # malformed records, or lines, that a source may have whatever fraction of it they are
+LOST = ("record", "line", "file")  # kinds of BadRecord; "repaired" is kept
 
 
 @dataclass
@@ -38,6 +40,7 @@ class Tally:
     name: str
     simulated: bool = False
     weight: float = 1.0
+    num_read: dict[str, int] = field(default_factory=lambda: {"record": 0, "line": 0})  # as they were read, before anything is split
     came_in: Amount = field(default_factory=Amount)
     kept: Amount = field(default_factory=Amount)
     validation: Amount = field(default_factory=Amount)
@@ -50,6 +53,11 @@ class Tally:
     boilerplate_lines: int = 0
     dates: list[str] = field(default_factory=lambda: ["9999", ""])
     dated: int = 0
+
+    def read(self, document: Document) -> None:
+        """Count what `BadRecords.check` judges by: a record, or the lines of a text that hold something."""
+        unit = "record" if document.is_record else "line"
+        self.num_read[unit] += 1 if document.is_record else sum(bool(line.strip()) for line in document.text.split("\n"))
 
     def remove(self, reason: str, num_bytes: int) -> None:
         self.removed.setdefault(reason, Amount()).add(num_bytes)
@@ -76,7 +84,7 @@ class Tally:
             "scrubbed": {"emails": self.emails, "phones": self.phones},
             "repaired_characters": self.repaired, "boilerplate_lines": self.boilerplate_lines,
             "dates": {"min": self.dates[0], "max": self.dates[1], "documents": self.dated} if self.dated else {"min": None, "max": None, "documents": 0},
-            "bad_counts": bad.counts(self.name), "bad": bad.examples.get(self.name, []),
+            "bad_counts": bad.counts(self.name, *LOST), "repaired_counts": bad.counts(self.name, "repaired"), "bad": bad.examples.get(self.name, []),
         }  # fmt: skip
 
 
@@ -100,32 +108,39 @@ class BadRecords:
         if len(self.examples.setdefault(source, [])) < LISTED_IN_LEDGER:
             self.examples[source].append(entry)
 
-    def counts(self, source: str) -> dict[str, int]:
-        counts: dict[str, int] = {}
-        for (of, _, reason), count in self.by_reason.items():
-            if of == source:
-                counts[reason] = counts.get(reason, 0) + count
-        return counts
+    def counts(self, source: str, *kinds: str) -> dict[str, int]:
+        """How often each reason was given for things of these kinds."""
+        counts: Counter[str] = Counter()
+        for (of, kind, reason), count in self.by_reason.items():
+            if of == source and kind in kinds:
+                counts[reason] += count
+        return dict(counts)
 
-    def count(self) -> int:
-        return sum(self.by_reason.values())
+    def count(self, *kinds: str) -> int:
+        return sum(count for (_, kind, _), count in self.by_reason.items() if kind in kinds)
 
-    def check(self, source: SourceSection, num_documents: int, max_bad_frac: float) -> None:
-        """Only records count (lines, rows, documents), not files that are empty, cut off or of another kind."""
-        lost = {key: count for key, count in self.by_reason.items() if key[0] == source.name and key[1] == "record"}
-        total, num_lost = num_documents + sum(lost.values()), sum(lost.values())
+    def check(self, source: SourceSection, num_read: Mapping[str, int], max_bad_frac: float) -> None:
+        """UserError when nothing could be read, or too much was lost: of records by their number, of text by its lines, so that the
+        one does not hide behind the other. Files that are empty, cut off or of another kind do not count.
+        """
         every = {key: count for key, count in self.by_reason.items() if key[0] == source.name}
-        worst = max(lost or every, key=(lost or every).get, default=None)
-        example = f" Most often: {worst[2]} (first at {self.first[worst]})." if worst else ""
-        if num_documents == 0:
+        if not any(num_read.values()):
             self.close()
-            raise UserError(f"source {source.name!r}: no document could be read from {source.path}.{example}")
-        if num_lost >= FEWEST_BAD and num_lost > max_bad_frac * total:
-            self.close()
-            raise UserError(
-                f"source {source.name!r}: {num_lost:,} of {total:,} records cannot be read, more than data.max_bad_frac = {max_bad_frac}.{example} "
-                f"Mend or convert the file (all are listed in {self.file.name}), or raise data.max_bad_frac."
-            )
+            raise UserError(f"source {source.name!r}: no document could be read from {source.path}.{self._most_often(every)}")
+        for unit, num_good in num_read.items():
+            lost = {key: count for key, count in every.items() if key[1] == unit}
+            num_lost, total = sum(lost.values()), num_good + sum(lost.values())
+            if num_lost >= FEWEST_BAD and num_lost > max_bad_frac * total:
+                self.close()
+                raise UserError(
+                    f"source {source.name!r}: {num_lost:,} of {total:,} {unit}s cannot be read, more than data.max_bad_frac = {max_bad_frac}."
+                    f"{self._most_often(lost)} Mend or convert the file (the first {LISTED_PER_REASON:,} for each reason are listed in "
+                    f"{self.file.name}), or raise data.max_bad_frac."
+                )
+
+    def _most_often(self, counts: Mapping[tuple[str, str, str], int]) -> str:
+        worst = max(counts, key=counts.get, default=None)
+        return f" Most often: {worst[2]} (first at {self.first[worst]})." if worst else ""
 
     def close(self) -> None:
         if not self.file.closed:

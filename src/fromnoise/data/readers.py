@@ -9,6 +9,7 @@ import codecs
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Any
@@ -53,17 +54,18 @@ def read_documents(source: SourceSection, on_bad: OnBad, max_chars: int = 1_000_
     """
     for file in data_files(source.path, on_bad, f"source {source.name!r}"):
         read = _text_documents if file.kind == "text" else _html_document if file.kind == "html" else _record_documents
-        empty = True
+        empty, is_record = True, read is _record_documents
         reported: list[BadRecord] = []
 
-        def note(bad: BadRecord, reported: list[BadRecord] = reported) -> None:
+        def note(bad: BadRecord, reported: list[BadRecord] = reported, is_record: bool = is_record) -> None:
+            bad = replace(bad, kind="line") if bad.kind == "record" and not is_record else bad
             reported[:] = [bad]
             on_bad(bad)
 
         try:
             for text, doc_id, date in read(file, source, note, max_chars):
                 empty = False
-                yield Document(text=text, source=source.name, doc_id=doc_id, date=date, licence=source.licence)
+                yield Document(text=text, source=source.name, doc_id=doc_id, date=date, licence=source.licence, is_record=is_record)
         except OSError as error:
             note(BadRecord(str(file.path), None, f"cannot be read: {error.strerror or error}", kind="file"))
         if empty and not reported:

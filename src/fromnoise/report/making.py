@@ -74,11 +74,13 @@ def data(run: RunData) -> Section:
             ]
         )
     section.blocks.append(Table(["source", "licence", "came in", "kept", "held out", "left out, by reason"], rows))
-    bad = sum(sum((source.get("bad_counts") or {}).values()) for source in sources)
-    if bad:
-        section.blocks.append(
-            Prose(f"{count(bad)} records or files could not be read and were set aside; prepare/bad.jsonl names file, line and reason.", tone="note")
-        )
+    lost, repaired = (sum(sum((source.get(name) or {}).values()) for source in sources) for name in ("bad_counts", "repaired_counts"))
+    if lost:
+        said = f"{count(lost)} records, lines or files could not be read and were set aside; prepare/bad.jsonl names file, line and reason."
+        section.blocks.append(Prose(said, tone="note"))
+    if repaired:
+        said = f"{count(repaired)} lines or values that could not be read as they stood were mended and kept; they stand in prepare/bad.jsonl too."
+        section.blocks.append(Prose(said, tone="note"))
     if any(source.get("simulated") for source in sources):
         section.blocks.append(
             Prose(

@@ -26,7 +26,7 @@ from fromnoise.data.clean import Measured, drop_boilerplate, normalise, repair_e
 from fromnoise.data.dedup import Shingler, exact_key, near_duplicates, signatures
 from fromnoise.data.document import Document, chapters_if_few, split_document
 from fromnoise.data.files import data_files
-from fromnoise.data.ledger import BadRecords, Tally
+from fromnoise.data.ledger import LOST, BadRecords, Tally
 from fromnoise.data.readers import read_documents
 from fromnoise.data.shards import SOURCE_NAME, DocumentWriter, read_document_ids, read_document_shards
 from fromnoise.run.errors import UserError
@@ -85,7 +85,8 @@ def prepare(ctx: StageContext) -> dict[str, Any]:
     shutil.rmtree(staging)
     return {
         "documents": kept, "bytes": sum(tally.kept.bytes for tally in tallies.values()), "documents_in": intake.num_documents,
-        "validation_documents": sum(tally.validation.documents for tally in tallies.values()), "bad_records": bad.count(),
+        "validation_documents": sum(tally.validation.documents for tally in tallies.values()), "bad_records": bad.count(*LOST),
+        "repaired_records": bad.count("repaired"),
     }  # fmt: skip
 
 
@@ -128,10 +129,16 @@ def _documents_of(ctx: StageContext, source: SourceSection, tallies: dict[str, T
     limit = ctx.recipe.prepare.max_chars
     tally = tallies[source.name] = Tally(source.name, weight=source.weight)
     documents = read_documents(source, lambda record: bad.add(source.name, record), limit)
-    yield from chapters_if_few(piece for document in documents for piece in split_document(document, limit))
-    bad.check(source, tally.came_in.documents, ctx.recipe.data.max_bad_frac)
-    if counts := bad.counts(source.name):
+    yield from chapters_if_few(piece for document in _counted(documents, tally) for piece in split_document(document, limit))
+    bad.check(source, tally.num_read, ctx.recipe.data.max_bad_frac)
+    if counts := bad.counts(source.name, *LOST, "repaired"):
         ctx.info(f"prepare: {source.name}: " + ", ".join(f"{count:,} × {reason}" for reason, count in counts.items()) + " (bad.jsonl)")
+
+
+def _counted(documents: Iterator[Document], tally: Tally) -> Iterator[Document]:
+    for document in documents:
+        tally.read(document)
+        yield document
 
 
 class Intake:
