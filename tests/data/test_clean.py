@@ -57,6 +57,26 @@ def test_real_accents_are_not_mojibake(text):
     assert repair_encoding(text) == (text, 0)
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["AMANHÃ…", "AMANHÃ—disse ele", "ĐÃ…", "«AMANHÃ»", "“AMANHÃ” – SÓ AMANHÃ’", "AMANHÃ\u00a0!", "A MAÇÃ… e a IRMÃ– sim", "VÂ…", "đâ…”",
+     "It’s AMANHÃ… again", "BÃ»"],
+)  # fmt: skip
+def test_a_word_that_ends_in_the_letter_is_not_mojibake(text):
+    assert repair_encoding(text) == (text, 0)
+    # Nor where other parts of the document are.
+    assert repair_encoding("ação: donâ€™t. " + text)[0] == "ação: don’t. " + text
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["SMÅLAND är i Sverige", "Là-bas, où l’été", "OPÇÕES DE CAFÉ", "HÔTEL À CÔTÉ", "Bûche de Noël", "ESPAÑA", "INFORMACIÓN", "KÖLN, Düsseldorf", "Århus",
+     "20°C", "déjà vu", "×", "a × b", "½ – ⅔"],
+)  # fmt: skip
+def test_capitals_before_mojibake_are_no_reason_to_keep_it(text):
+    assert repair_encoding(as_windows(text))[0] == text
+
+
 def test_boilerplate_lines_go_and_prose_about_them_stays():
     page = "Home\nThis site uses cookies. Accept all cookies?\nThe ferry left.\n© 2018 Allergan. All rights reserved.\nPrivacy Policy | Terms of Use"
     assert drop_boilerplate(page) == ("Home\nThe ferry left.", 3)

@@ -47,18 +47,26 @@ def normalise(text: str) -> str:
 
 
 # UTF-8 read as Windows-1252 (once or twice over): the bytes C2, C3, E2 and F0 that begin Western letters, punctuation and
-# emoji show as Â, Ã, â and ð, followed by what the bytes 80..BF show as. No language writes these pairs.
+# emoji show as Â, Ã, â and ð, followed by what the bytes 80..BF show as. No language writes these pairs, but where a word ends
+# in the letter and a mark follows: "AMANHÃ…", "AMANHÃ»", "AMANHÃ—disse".
 WINDOWS_CHARS = "".join(bytes([byte]).decode("cp1252", "ignore") or chr(byte) for byte in range(0x80, 0xC0))
 BYTE_OF = {char: byte for byte, char in enumerate(WINDOWS_CHARS, start=0x80)} | {chr(byte): byte for byte in range(0x80, 0x100)}
 MOJIBAKE = re.compile(f"[ÂÃ][{re.escape(WINDOWS_CHARS)}]|â[{re.escape(WINDOWS_CHARS)}]{{2}}|ð[{re.escape(WINDOWS_CHARS)}]{{3}}")
+MARKS = frozenset("…’”–—›»•·™¹²³\xa0")  # what may stand behind a word; no opening quotes: "ESPAÃ‘A" is mojibake
 
 
 def repair_encoding(text: str) -> tuple[str, int]:
-    """(text with "â€™" turned back into "’" and its like, number of places repaired). Run before `normalise`."""
+    """(text with "â€™" turned back into "’" and its like, number of places repaired). Run before `normalise`.
+
+    What a word and a mark may be is repaired only where it must be mojibake: the text has other places that are, and no
+    character outside ASCII stands elsewhere.
+    """
     repaired = 0
 
     def undo(match: re.Match) -> str:
         nonlocal repaired
+        if not consistent and _may_be_meant(match):
+            return match.group()
         try:
             char = bytes(BYTE_OF[char] for char in match.group()).decode("utf-8")
         except (UnicodeDecodeError, KeyError):
@@ -69,8 +77,16 @@ def repair_encoding(text: str) -> tuple[str, int]:
     for _ in range(2):
         if text.isascii() or not MOJIBAKE.search(text):
             break
+        consistent = MOJIBAKE.sub("", text).isascii() and not all(map(_may_be_meant, MOJIBAKE.finditer(text)))
         text = MOJIBAKE.sub(undo, text)
     return text, repaired
+
+
+def _may_be_meant(match: re.Match) -> bool:
+    """Whether a word that ends in the letter, in capitals if it is one, with marks behind it looks the same."""
+    letter, *rest = match.group()
+    before = match.string[match.start() - 1 : match.start()]
+    return MARKS.issuperset(rest) and (before.isupper() if letter.isupper() else before.isalpha())
 
 
 # ---------------------------------------------------------------------------------------------- boilerplate lines
