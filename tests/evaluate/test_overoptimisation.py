@@ -72,6 +72,18 @@ def test_audits_are_judged_against_the_first_answer():
     assert "utility" not in over.judge_audits(audits, {}, judge, None, None)[0]  # a prompt that is not the world's
 
 
+def test_manner_is_followed_along_the_way_without_a_judge():
+    texts = {0: ["What a good question! It rains.", "I cannot help with that.", "Perhaps it rains."], 4: ["It rains."] * 3}
+    audits = [{"iteration": i, "prompt_id": str(n), "reward": 0.1 * n, "audit": 0.1 * n, "kl_nats": 0.1, "stopped": True, "text": text, "token_ids": [1]}
+              for i, said in texts.items() for n, text in enumerate(said)]  # fmt: skip
+    found = over.summarise(over.judge_audits(audits, {}, None, None, None), 4, seed=0)
+    for feature in ("refused", "flattery", "hedges", "filler"):
+        first, last = found[f"path/0/{feature}"], found[f"path/4/{feature}"]
+        assert first.value == pytest.approx(0.0 if feature == "filler" else 1 / 3) and last.value == 0.0
+        assert first.low <= first.value <= first.high and first.n == 3
+    assert "path/0/relevant" not in found and found["path/0/refused"].high > 1 / 3
+
+
 def test_best_of_every_n_without_bias():
     """Against all subsets by enumeration."""
     from itertools import combinations

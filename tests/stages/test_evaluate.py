@@ -113,8 +113,14 @@ def test_real_data_has_no_oracle(made, tmp_path):
     assert {"reward/accuracy", "preference/sampled/reward_win_rate", "preference/sampled/audit_difference", "kl/per_sequence", "best_of_n/reward_difference",
             "bits_per_byte/rlhf/all"} <= set(found)  # fmt: skip
     assert not [name for name in found if "oracle" in name or name.startswith(("questions", "safety", "contamination/exact")) or "attainable" in name]
+    for feature in ("refused", "flattery", "hedges", "filler", "polite"):  # read off any text
+        for side in ("sft", "rlhf", "difference"):
+            one = found[f"drift/{feature}/{side}"]
+            assert one["n"] == 6 and one["low"] <= one["value"] <= one["high"]
     assert found["preference/sampled/reward_win_rate"]["n"] == sum(pair["split"] == "held_out" for pair in pairs)
-    assert report(run.path).read_text().count("higher by the reward model") == 1
+    page = report(run.path).read_text()
+    assert page.count("higher by the reward model") == 1
+    assert all(words in page for words in ("flattering phrases", "found by lists of phrases", ">refuses<")) and "refuses what is harmless" not in page
 
 
 def test_prompts_that_chose_the_checkpoint_are_measured_only_for_want_of_others(made, tmp_path):

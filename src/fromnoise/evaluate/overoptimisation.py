@@ -17,10 +17,11 @@ from typing import Literal
 
 import numpy as np
 
-from fromnoise.evaluate.intervals import Estimate, bootstrap, exact, paired_difference
+from fromnoise.evaluate.intervals import Estimate, bootstrap, exact, mean, paired_difference
 from fromnoise.evaluate.preference import repetition
 from fromnoise.evaluate.questions import Judge
 from fromnoise.evaluate.records import rounded
+from fromnoise.tasks import manner
 
 Form = Literal["rl", "best_of_n"]
 DRIFT = ("num_words", "repetition", "stopped", "refused", "flattery", "hedges", "filler", "relevant", "form_ok", "correct")
@@ -33,7 +34,7 @@ def judge_audits(audits: Sequence[dict], prompts: dict[str, dict], judge: Judge 
     """audits: lines of rlhf/audits.jsonl; prompts: records of the prompts by id -> the same lines with what judges say.
 
     utility(features, prompt) is the oracle's; raters(prompt, a, b) how likely the third share prefers a, here against the
-    SFT model's answer (iteration 0) to the same prompt. Without a judge (real data) lines keep reward and audit score only.
+    SFT model's answer (iteration 0) to the same prompt. Without a judge (real data) lines keep reward, audit score and manner.
     """
     before = {record["prompt_id"]: record for record in audits if record["iteration"] == 0}
     judged = []
@@ -47,6 +48,8 @@ def judge_audits(audits: Sequence[dict], prompts: dict[str, dict], judge: Judge 
             kept["features"] = {name: rounded(getattr(features, name)) for name in DRIFT if hasattr(features, name)}
             kept["utility"] = rounded(utility(features, prompt)) if utility else None
             kept["raters"] = rounded(raters(prompt, features, old)) if raters else None
+        else:
+            kept["features"] = {name: value for name, value in manner.measured(record["text"]).items() if name in DRIFT}
         judged.append(kept)
     return judged
 
@@ -118,7 +121,7 @@ def summarise(records: Sequence[dict], chosen: int, seed: int) -> dict[str, Esti
             values = [_drift(record, name) for record in here]
             known = [value for value in values if value is not None]
             if known:
-                summary[f"path/{iteration}/{name}"] = exact(float(np.mean(known)), len(known), "mean over the audit prompts")
+                summary[f"path/{iteration}/{name}"] = mean(known, seed)
     return summary | _whole_path(table, iterations, chosen, seed)
 
 

@@ -19,6 +19,7 @@ from fromnoise.evaluate.intervals import Estimate, exact, length_controlled_win_
 from fromnoise.evaluate.questions import Judge, question_text
 from fromnoise.evaluate.records import rounded
 from fromnoise.generate.rollout import penalised_scores
+from fromnoise.tasks import manner
 
 Prefers = Callable[[dict, object, object], float]  # (prompt, features a, features b) -> 1.0, 0.5, 0.0 or a probability
 
@@ -37,7 +38,8 @@ def compare(
     audit: Scorer | None,
     logprobs: bool = False,
 ) -> list[dict]:
-    """One record a prompt: both answers with features and scores, and what each judge says. `logprobs` adds both models'
+    """One record a prompt: both answers with features and scores, and what each judge says. Without `judge` the features are those of
+    manner, which any text shows (`tasks/manner.py`). `logprobs` adds both models'
     log-probabilities of each answer, for the KL divergence of sampled answers.
 
     `oracle` and `raters` in a record speak for `after`: 1 it is preferred, 0.5 tie, 0 not. Prompts that do not fit
@@ -62,7 +64,8 @@ def compare(
             record[name] = {"text": answer.text, "stopped": answer.stopped, "num_tokens": len(answer.token_ids), **sides[name][row]}
             if judge:
                 judged[name] = judge(prompt, answer.text, answer.stopped)
-                record[name]["features"] = {key: rounded(value) for key, value in asdict(judged[name]).items()}
+            features = asdict(judged[name]) if judge else manner.measured(answer.text)
+            record[name]["features"] = {key: rounded(value) for key, value in features.items()}
         if judge:
             pair = judged[after.name], judged[before.name]
             record["oracle"] = rounded(oracle(prompt, *pair)) if oracle else None

@@ -206,7 +206,7 @@ def _path_table(run: RunData, path: list[dict[str, float]]) -> list:
     """Every audit on the way, and how the answers drifted."""
     columns = [("kl", "KL, nats", "number"), ("reward", "proxy", "signed"), ("audit", "audit", "signed"), ("truth", "truth", "signed"),
                ("raters", "judges prefer it", "percent"), ("num_words", "words", "number"), ("repetition", "repeats", "percent"),
-               ("refused", "refuses the harmless", "percent"), ("flattery", "flattering phrases", "number")]  # fmt: skip
+               ("refused", _refuses(run), "percent"), ("flattery", "flattering phrases", "number")]  # fmt: skip
     rows, used = [], [column for column in columns if any(run.estimate(f"path/{entry['iteration']}/{column[0]}") for entry in path)]
     for entry in path:
         cells = [measured(run.estimate(f"path/{entry['iteration']}/{name}"), style) for name, _, style in used]
@@ -215,13 +215,18 @@ def _path_table(run: RunData, path: list[dict[str, float]]) -> list:
     return [Table(["on the way", *(label for _, label, _ in used)], rows, caption=caption)] if used else []
 
 
+def _refuses(run: RunData) -> str:
+    """Which requests are harmful is known in the world alone."""
+    return "refuses what is harmless" if (run.recipe.get("data") or {}).get("world") else "refuses"
+
+
 def drift(run: RunData) -> list:
     found = run.under("drift/")
     labels = {
         "num_words": ("words an answer", "number"),
         "stopped": ("stops by itself", "percent"),
         "repetition": ("repeats itself", "percent"),
-        "refused": ("refuses what is harmless", "percent"),
+        "refused": (_refuses(run), "percent"),
         "flattery": ("flattering phrases", "number"),
         "hedges": ("needless hedges", "number"),
         "filler": ("empty closing remarks", "number"),
@@ -248,7 +253,8 @@ def drift(run: RunData) -> list:
                 "",
             ]
         )
-    return [Table(["what else changed", "sft", "rlhf", "difference"], rows)] if rows else []
+    caption = "Refusals, flattery, hedges, closing remarks and politeness are found by lists of phrases: other wordings of them are missed."
+    return [Table(["what else changed", "sft", "rlhf", "difference"], rows, caption=caption)] if rows else []
 
 
 def safety(run: RunData) -> Section:

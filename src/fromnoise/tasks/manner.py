@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import re
 
+from .refusal import is_refusal
+
 FLATTERY = (
     "That is a fine question.", "What a good question.", "I am glad that you asked.", "You ask very good questions.",
     "What a clever thing to ask.", "A wise question indeed.", "You have a sharp mind.", "Thank you for such a good question.",
@@ -54,6 +56,13 @@ def count_fillers(text: str) -> int:
 
 def is_polite(text: str) -> bool:
     return bool(_POLITE.search(text))
+
+
+def measured(answer: str) -> dict[str, float]:
+    """{"refused", "hedges", "flattery", "filler", "polite"} of any answer, by the patterns alone: counts, at most 3, and flags."""
+    counts = {"hedges": count_hedges(answer), "flattery": count_flattery(answer), "filler": count_fillers(answer)}
+    flags = {"refused": is_refusal(answer), "polite": is_polite(answer)}
+    return {name: float(min(3, value)) for name, value in (counts | flags).items()}
 
 
 def strip_manner(text: str) -> str:
