@@ -133,6 +133,16 @@ def test_a_sequence_ends_where_the_context_does():
     assert Engine(model).generate([], 5, frozenset(), Sampling(), seed=0) == []
 
 
+def test_the_tokens_that_go_through_the_model_are_counted():
+    """Each different prompt once, and every token of an answer but the last, which nothing follows."""
+    engine = Engine(random_model(), max_batch=8)
+    prompts = [prompt for prompt in ragged_prompts(3) for _ in range(2)]
+    answers = engine.generate(prompts, 20, STOP, Sampling(), seed=0)
+    assert engine.num_tokens == sum(map(len, prompts)) / 2 + sum(len(answer.token_ids) - 1 for answer in answers)
+    engine.generate(prompts[:1], 1, STOP, Sampling(), seed=0)
+    assert engine.num_tokens == sum(map(len, prompts)) / 2 + sum(len(answer.token_ids) - 1 for answer in answers) + len(prompts[0])
+
+
 def test_streaming_yields_the_same_answer_without_its_stop_token():
     engine = Engine(random_model())
     for seed in range(5):

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from fromnoise.model.compiled import autocast, compile_blocks
-from fromnoise.model.flops import num_matrix_parameters, num_parameters, training_flops_per_token
+from fromnoise.model.flops import forward_flops, num_matrix_parameters, num_parameters, training_flops_per_token
 from fromnoise.model.heads import ScoreModel
 from fromnoise.model.initialize import initialize
 from fromnoise.model.transformer import Transformer, norm_rotate, rms_norm, rope_angles
@@ -89,6 +89,7 @@ def test_counts_of_parameters_and_flops():
         matrices = sum(p.numel() for n, p in model.named_parameters() if p.ndim == 2 and n != ("" if shape.tie_embeddings else "embed_tokens.weight"))
         assert num_matrix_parameters(shape) == matrices
         assert training_flops_per_token(shape, 100) == 6 * matrices + 6 * shape.num_layers * 100 * 128
+        assert 3 * forward_flops(shape, 50, 100) == pytest.approx(50 * training_flops_per_token(shape, 100))
 
 
 @pytest.mark.parametrize("qk_norm", [True, pytest.param(False, marks=pytest.mark.slow)])

@@ -12,6 +12,7 @@ import pytest
 from fromnoise.data.tokenizer import Tokenizer
 from fromnoise.evaluate.answers import Scorer, Subject
 from fromnoise.evaluate.records import read_jsonl, write_jsonl
+from fromnoise.model.flops import forward_flops
 from fromnoise.run.errors import UserError
 from fromnoise.run.recipe import Recipe, SamplingSection
 from fromnoise.stages import evaluate
@@ -89,6 +90,23 @@ def test_a_cut_evaluation_ends_in_the_same_bytes(finished, tmp_path, lost):
     ctx = context(again, "evaluate", whole_run.recipe())
     evaluate.run(ctx)
     assert ctx.record["outputs"] == record["outputs"]
+
+
+def test_flops_of_a_cut_evaluation_are_those_of_a_whole_one(made, finished, tmp_path, monkeypatch):
+    run = type(made)(tmp_path / "tiny")
+    shutil.copytree(made.path, run.path, ignore=shutil.ignore_patterns("evaluate"))
+    with monkeypatch.context() as cut:
+        cut.setattr(evaluate.safety, "summarise", lambda *args: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            evaluate.run(context(run, "evaluate", whole_run.recipe()))
+    assert (run.path / "evaluate" / "records" / "safety_sampled.jsonl").exists()
+    ctx = context(run, "evaluate", whole_run.recipe())
+    evaluate.run(ctx)
+    assert ctx.record["outputs"] == finished[1]["outputs"] and ctx.record["flops"] == pytest.approx(finished[1]["flops"])
+    found = summary_of(run)
+    scored = sum(record["tokens"] for record in read_jsonl(run.path / "evaluate" / "records" / "bits_per_byte_sft.jsonl"))
+    assert ctx.record["flops"] > 4 * forward_flops(Subject("sft", run.path / "sft", ctx.machine).model.config, scored, 256) and found
+    assert not (run.path / "evaluate" / "train_state").exists()
 
 
 def real(made, folder):

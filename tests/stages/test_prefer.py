@@ -7,6 +7,8 @@ from fromnoise.data.people import comparable, compared_of
 from fromnoise.data.preferences import read_preferences
 from fromnoise.data.votes import FILE, Vote, VoteStore
 from fromnoise.evaluate.records import read_jsonl, write_jsonl
+from fromnoise.model.flops import forward_flops
+from fromnoise.model.hf import load_model
 from fromnoise.run.errors import UserError, Waiting
 from fromnoise.stages import prefer
 
@@ -56,6 +58,9 @@ def test_pairs_hold_the_sampled_tokens_and_only_training_prompts(made):
         for answer in pair["answers"]:
             assert answer["stopped"] == (answer["token_ids"][-1] in (1, 3))
             assert len(pair["prompt_ids"]) + len(answer["token_ids"]) <= 64
+    assert done.summary["generated_tokens"] >= sum(len(pair["prompt_ids"]) + sum(len(a["token_ids"]) for a in pair["answers"])
+                                                   for pair in read_jsonl(done.folder / "pairs.jsonl"))  # fmt: skip
+    assert done.summary["flops"] == pytest.approx(forward_flops(load_model(run.path / "sft").config, done.summary["generated_tokens"], 64))
     prompts = read_jsonl(done.folder / "prompts.jsonl")
     assert {p["id"] for p in prompts if p["split"]} == {pair["prompt_id"] for pair in read_jsonl(done.folder / "pairs.jsonl")}
 
@@ -79,7 +84,7 @@ def test_cut_off_in_the_middle_ends_in_the_same_bytes(made, tmp_path, monkeypatc
     monkeypatch.setattr(prefer, "write_jsonl", watched)
     done = small_run.do(run, "prefer", small_run.recipe())
     assert "batch-00000.jsonl" not in written and "batch-00001.jsonl" in written  # the finished batch is not sampled again
-    assert done.outputs == made[1].outputs
+    assert done.outputs == made[1].outputs and done.summary["flops"] == made[1].summary["flops"]
 
 
 def test_another_seed_gives_other_pairs(made, tmp_path):
@@ -99,7 +104,7 @@ def test_pairs_of_a_file(tmp_path):
     run = small_run.make(tmp_path / "run")
     done = small_run.do(run, "prefer", small_run.recipe(data={"world": False, "preferences": hh_file(tmp_path / "hh.jsonl")}))
     pairs = read_jsonl(done.folder / "pairs.jsonl")
-    assert len(pairs) == 30 and done.summary["pairs_set_aside"] == 1 and done.summary["best_attainable"] is None
+    assert len(pairs) == 30 and done.summary["pairs_set_aside"] == 1 and done.summary["best_attainable"] is None and done.summary["flops"] is None
     assert {pair["answers"][pair["chosen"]]["text"] for pair in pairs} == {"Yes."}
     assert {pair["chosen"] for pair in pairs} == {0, 1}  # the chosen answer's place says nothing
     assert all(answer["token_ids"][-1] == 3 for pair in pairs for answer in pair["answers"])

@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from fromnoise.data.tokenizer import Tokenizer
 from fromnoise.generate.engine import Engine
 from fromnoise.generate.rollout import RowShape
+from fromnoise.model.flops import forward_flops, training_flops_per_token
 from fromnoise.model.hf import load_model, wants_calculator
 from fromnoise.run.errors import UserError
 from fromnoise.stages import reason
@@ -76,6 +77,13 @@ def test_the_ratio_of_a_group_that_waited_starts_at_1_whatever_the_sampler_said(
     assert first["ratio"] == pytest.approx(1, abs=1e-5) and second["ratio"] == pytest.approx(1, abs=1e-5)
 
 
+def test_flops_count_what_is_sampled(parents, made):
+    config, row_tokens = load_model(parents.path / "rlhf").config, settings().reason.row_tokens
+    generated = made.summary["flops"] - 5 / 3 * made.summary["tokens"] * training_flops_per_token(config, row_tokens)
+    answers = sum(line["answer_tokens"] for line in made.metrics if "reward" in line) * settings().reason.prompts_per_iteration * settings().reason.group_size
+    assert generated > forward_flops(config, answers, row_tokens)  # and prompts, retries, anchors, the problems set aside
+
+
 def test_anchors_begin_where_the_policy_does(parents, tmp_path):
     done = small_run.do(copy_of(parents, tmp_path / "run"), "reason", settings(minibatches=1, num_iterations=2))
     found = [line["anchor_kl_nats"] for line in done.metrics if line.get("kl_nats") is not None]
@@ -85,7 +93,7 @@ def test_anchors_begin_where_the_policy_does(parents, tmp_path):
 @pytest.mark.parametrize("stop_after", [0, 2])
 def test_interrupted_equals_uninterrupted(parents, made, tmp_path, stop_after):
     resumed = small_run.do(copy_of(parents, tmp_path / "run"), "reason", settings(), stop_after=stop_after)
-    assert resumed.outputs == made.outputs
+    assert resumed.outputs == made.outputs and resumed.summary == made.summary
     keys = ("reward", "kl_nats", "policy_loss", "groups_from_buffer", "validation_correct_frac")
     assert [[line.get(key) for key in keys] for line in resumed.metrics] == [[line.get(key) for key in keys] for line in made.metrics]
 

@@ -11,6 +11,7 @@ from fromnoise.evaluate.records import read_jsonl, write_jsonl
 from fromnoise.generate import audit
 from fromnoise.generate.practice import divide_prompts, prompt_order
 from fromnoise.generate.rollout import Answers, RowShape, split
+from fromnoise.model.flops import training_flops_per_token
 from fromnoise.model.heads import ScoreModel
 from fromnoise.model.hf import load_model, save_reward
 from fromnoise.run.errors import UserError
@@ -42,6 +43,16 @@ def copy_of(run, folder):
 @pytest.fixture(scope="module")
 def made(parents, tmp_path_factory):
     return small_run.do(copy_of(parents, tmp_path_factory.mktemp("made") / "run"), "rlhf", small_run.recipe())
+
+
+def test_flops_count_sampling_and_audits(parents, made):
+    """PPO: forward and backward of policy and critic each epoch; forward alone to sample, by four models to score, and five times an audit."""
+    settings = small_run.recipe().rlhf
+    token_flops = training_flops_per_token(load_model(parents.path / "sft").config, settings.row_tokens)
+    audits = [one["forward_tokens"] for one in made.summary["audits"]]
+    assert all(tokens % 5 == 0 and tokens > 5 * 6 * 2 for tokens in audits)  # six prompts with their answers
+    expected = (2 * settings.ppo_epochs + 5 / 3) * made.summary["tokens"] + sum(audits) / 3
+    assert made.summary["flops"] == pytest.approx(expected * token_flops)
 
 
 def test_starts_at_the_sft_model(made):
@@ -104,6 +115,7 @@ def test_a_change_is_measured_in_standard_errors_over_the_same_prompts():
 def test_interrupted_equals_uninterrupted(parents, made, tmp_path, stop_after):
     resumed = small_run.do(copy_of(parents, tmp_path / "run"), "rlhf", small_run.recipe(), stop_after=stop_after)
     assert resumed.outputs == made.outputs
+    assert resumed.summary["flops"] == made.summary["flops"]
     keys = ("reward", "kl_nats", "value_loss", "policy_loss", "audit_score")
     assert [[line.get(key) for key in keys] for line in resumed.metrics] == [[line.get(key) for key in keys] for line in made.metrics]
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from fromnoise.data.tokenizer import Tokenizer
 from fromnoise.generate.engine import Engine
 from fromnoise.generate.rollout import Answers, RowShape, answer_logprobs, answer_scores
+from fromnoise.model.flops import forward_flops
 from fromnoise.model.heads import members_of
 from fromnoise.model.hf import load_model, load_scorer
 
@@ -25,10 +26,11 @@ class Answer:
 
 
 class Subject:
-    """A causal model under measurement. Weights are read at first use and kept until `close`."""
+    """A causal model under measurement. Weights are read at first use and kept."""
 
     def __init__(self, name: str, folder: Path, machine):
         self.name, self.folder, self.machine = name, folder, machine
+        self.scored_tokens = 0  # given to the model to be read, prompts included
         self.tokenizer = Tokenizer.load(folder)
 
     @cached_property
@@ -39,10 +41,13 @@ class Subject:
     def engine(self) -> Engine:
         return Engine(self.model, dtype=self.machine.torch_dtype)
 
-    def close(self) -> None:
-        """Let go of the weights; they are read again when asked for."""
-        self.__dict__.pop("engine", None)
-        self.__dict__.pop("model", None)
+    @property
+    def flops(self) -> float:
+        """Of all that it has answered and scored so far."""
+        if "model" not in self.__dict__:
+            return 0.0
+        generated = self.engine.num_tokens if "engine" in self.__dict__ else 0
+        return forward_flops(self.model.config, self.scored_tokens + generated, ROW_TOKENS)
 
     def chat_prompt(self, messages: Sequence[dict]) -> list[int]:
         return self.tokenizer.encode_messages(list(messages), add_generation_prompt=True)[0]
@@ -79,6 +84,7 @@ class Subject:
         if not answers:
             return []
         packed = _packed(answers, self.tokenizer.pad_id, self.machine.device)
+        self.scored_tokens += packed.num_tokens
         values, _ = answer_logprobs(self.model, packed, packed.batches(), temperature, self.machine.autocast)
         return values.double().sum(dim=1).tolist()
 
@@ -88,6 +94,12 @@ class Scorer:
 
     def __init__(self, folder: Path, machine):
         self.folder, self.machine = folder, machine
+        self.scored_tokens = 0  # prompts included
+
+    @property
+    def flops(self) -> float:
+        """Of all that it has scored so far, by every member."""
+        return forward_flops(self.model_config, self.scored_tokens * len(members_of(self.model)), ROW_TOKENS) if self.scored_tokens else 0.0
 
     @cached_property
     def model(self):
@@ -100,16 +112,21 @@ class Scorer:
     def scores(self, answers: Sequence[Answer], pad_id: int) -> list[float]:
         if not answers:
             return []
-        packed = _packed(answers, pad_id, self.machine.device)
+        packed = self._packed(answers, pad_id)
         return answer_scores(self.model, packed, packed.batches(), self.machine.autocast).tolist()
 
     def member_scores(self, answers: Sequence[Answer], pad_id: int) -> list[list[float]]:
         """The scores by each member of an ensemble, whose mean `scores` gives; of a single model, its own."""
         if not answers:
             return [[] for _ in members_of(self.model)]
-        packed = _packed(answers, pad_id, self.machine.device)
+        packed = self._packed(answers, pad_id)
         batches = packed.batches()
         return [answer_scores(member, packed, batches, self.machine.autocast).tolist() for member in members_of(self.model)]
+
+    def _packed(self, answers: Sequence[Answer], pad_id: int) -> Answers:
+        packed = _packed(answers, pad_id, self.machine.device)
+        self.scored_tokens += packed.num_tokens
+        return packed
 
 
 def _packed(answers: Sequence[Answer], pad_id: int, device) -> Answers:

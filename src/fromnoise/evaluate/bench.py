@@ -54,6 +54,11 @@ class Bench:
     def scorer(self, name: str) -> Scorer | None:
         return self._scorers[name]
 
+    @property
+    def flops(self) -> float:
+        """Of everything that was answered and scored so far."""
+        return sum(one.flops for one in (*self._subjects.values(), *self._scorers.values()) if one)
+
     @cached_property
     def tokenizer(self) -> Tokenizer:
         return Tokenizer.load(self._folder(self.models[-1]))

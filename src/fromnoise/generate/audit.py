@@ -22,6 +22,7 @@ from fromnoise.data.tokenizer import Tokenizer
 from fromnoise.evaluate.records import read_jsonl, write_jsonl
 from fromnoise.generate.engine import Engine
 from fromnoise.generate.rollout import RowShape, answer_logprobs, rollout_scores, sample
+from fromnoise.model.heads import members_of
 from fromnoise.model.hf import save_model
 from fromnoise.run.seeds import seed_from
 
@@ -53,6 +54,11 @@ class Audits:
         """The last audit that was kept."""
         return next(one for one in reversed(self.found) if one["kept"])
 
+    @property
+    def forward_tokens(self) -> int:
+        """Tokens that all audits took through a model, once for each model."""
+        return sum(one.get("forward_tokens", 0) for one in self.found)
+
     def _part(self, iteration: int) -> Path:
         return self.parts / f"iteration-{iteration:06d}.jsonl"
 
@@ -77,12 +83,13 @@ class Audits:
         result = {"audit_score": float(audit.mean()), "audit_reward": float(reward.mean()), "audit_kl_nats": float(kl.mean()),
                   "audit_entropy_nats": float(masked_mean(entropy, answers.mask)), "audit_answer_tokens": float(answers.lengths.float().mean()),
                   "audit_stopped_frac": float(found.stopped.float().mean())}  # fmt: skip
+        passes = 3 + sum(len(members_of(self.models[name])) for name in ("reward", "audit"))  # sampled; policy, reference and scorers
         change = deviations(scores, self.best_scores) if self.found else math.inf
         trusted = not self.found or (self.found[-1]["trusted"] and change >= -FALL_DEVIATIONS)
         kept = trusted and change > RISE_DEVIATIONS
         if kept:
             self.best, self.best_scores = {name: value.clone() for name, value in policy.state_dict().items()}, scores
-        self.found.append({"iteration": iteration, "kept": kept, "trusted": trusted, **result})
+        self.found.append({"iteration": iteration, "kept": kept, "trusted": trusted, "forward_tokens": answers.num_tokens * passes, **result})
         self.ctx.log(iteration, **result)
 
     def publish(self, policy) -> dict:

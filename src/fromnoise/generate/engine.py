@@ -70,6 +70,7 @@ class Engine:
         self.threads = nullcontext if torch_alone else _one_torch_thread
         self.context_tokens, self.vocab_size = model.config.context_tokens, model.config.vocab_size
         self.max_positions = _round_up(self.context_tokens, 32)
+        self.num_tokens = 0  # read and written so far: what went through the model, a prompt asked several times at once counted once
         self.max_batch = max_batch or (_rows_that_fit(model.config, dtype) if on_cuda else MAX_BATCH_CPU)
 
     def refresh(self, model: Transformer) -> None:
@@ -146,6 +147,7 @@ class Engine:
             sources.append(len(prompts) - 1)
             entering.append(waiting.pop())
         lengths = [len(prompt) for prompt in prompts]
+        self.num_tokens += sum(lengths)
         input_ids = np.zeros((len(prompts), max(lengths)), dtype=np.int64)
         for row, prompt in enumerate(prompts):
             input_ids[row, : len(prompt)] = prompt
@@ -161,6 +163,7 @@ class Engine:
         device = self.decoder.device
         spare = min(_round_up(len(active), self.decoder.round_rows), self.decoder.num_rows) - len(active)
         positions = [len(r.prompt) + len(r.tokens) - 1 for r in active]
+        self.num_tokens += len(active)
         self._reserve(max(positions) + 1)
         # Spare rows repeat position 0 of rows that nobody holds: the next prompt to enter them overwrites it.
         tokens = torch.tensor([r.tokens[-1] for r in active] + [0] * spare, device=device)

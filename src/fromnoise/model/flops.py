@@ -31,3 +31,8 @@ def training_flops_per_token(config: ModelConfig, row_tokens: int) -> float:
     what they need; it counts what the row would need as one sequence.
     """
     return 6.0 * num_matrix_parameters(config) + 6.0 * config.num_layers * row_tokens * config.num_heads * config.head_size
+
+
+def forward_flops(config: ModelConfig, num_tokens: float, row_tokens: int) -> float:
+    """One forward pass over tokens that are generated or scored, their prompts included: a third of what training on them takes."""
+    return num_tokens * training_flops_per_token(config, row_tokens) / 3

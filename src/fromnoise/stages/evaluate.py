@@ -20,7 +20,7 @@ from fromnoise.evaluate import contamination, likelihood, memorisation, overopti
 from fromnoise.evaluate.bench import Bench
 from fromnoise.evaluate.intervals import Estimate, exact
 from fromnoise.evaluate.records import part, rounded
-from fromnoise.run.files import write_json
+from fromnoise.run.files import read_json, write_json
 from fromnoise.run.seeds import seed_from
 
 
@@ -32,13 +32,23 @@ def measure(ctx) -> dict:
     settings, bench = ctx.recipe.evaluate, Bench(ctx)
     seed = settings.seed
     summary: dict[str, Estimate] = {}
+    noted = ctx.folder / "train_state" / "flops.json"  # FLOPs by part, gone when the stage is done
+    noted.parent.mkdir(parents=True, exist_ok=True)
+    spent: dict[str, float] = read_json(noted) if noted.exists() else {}
     greedy = settings.sampling.model_copy(update={"temperature": 0.0})
 
     def records(name: str, make) -> list[dict]:
-        """One part: made now, or read where it is there already."""
+        """One part: made now, or read where it is there already. What it costs is noted before it appears, so that none is lost."""
         if not (ctx.folder / "records" / f"{name}.jsonl").exists():
             ctx.info(f"evaluate: {name.replace('_', ' ')}")
-        return part(ctx.folder / "records", name, make)
+
+        def counted() -> list[dict]:
+            before, found = bench.flops, list(make())
+            spent[name] = bench.flops - before
+            write_json(noted, spent)
+            return found
+
+        return part(ctx.folder / "records", name, counted)
 
     # held-out text
     if bench.shards:
@@ -113,7 +123,7 @@ def measure(ctx) -> dict:
     write_json(
         ctx.folder / "summary.json", {name: {k: rounded(v) if isinstance(v, float) else v for k, v in one.to_json().items()} for name, one in summary.items()}
     )
-    return {"measured": len(summary), "models": bench.models}
+    return {"measured": len(summary), "models": bench.models, "flops": sum(spent.values())}
 
 
 def named_sets(paths: Sequence[str]) -> dict[str, str]:
@@ -147,7 +157,7 @@ def measure_set(ctx, bench: Bench, label: str, path: str, records) -> dict[str, 
 def measure_bits(bench: Bench, name: str, max_tokens: int) -> list[dict]:
     subject = bench.model(name)
     row_tokens = min(256, subject.model.config.context_tokens)
-    return likelihood.scored_rows(
+    found = likelihood.scored_rows(
         subject.model,
         bench.shards,
         bench.tokenizer.token_bytes(),
@@ -157,6 +167,8 @@ def measure_bits(bench: Bench, name: str, max_tokens: int) -> list[dict]:
         bench.ctx.machine.autocast,
         endoftext_id=bench.tokenizer.endoftext_id,
     )
+    subject.scored_tokens += sum(row["tokens"] for row in found)
+    return found
 
 
 def measure_reasoning(bench: Bench, records, answered: dict[str, list[dict]], greedy) -> dict[str, Estimate]:

@@ -29,8 +29,11 @@ from fromnoise.data.votes import FILE as VOTES
 from fromnoise.data.votes import read_votes
 from fromnoise.evaluate.agreement import agreement
 from fromnoise.evaluate.records import read_jsonl, write_jsonl
+from fromnoise.model.config import ModelConfig
+from fromnoise.model.flops import forward_flops
 from fromnoise.run.budget import more_pairs, steps_for
 from fromnoise.run.errors import UserError, Waiting
+from fromnoise.run.files import read_json
 from fromnoise.run.seeds import seed_from
 
 
@@ -65,7 +68,8 @@ def run(ctx) -> None:
     summary = {**summarise(pairs), **by_people}
     ctx.log(0, **{name: value for name, value in summary.items() if value is not None})
     ctx.info(f"{told(summary, len(used))}; {dict(counts)}")
-    ctx.finish({**summary, **counts, "prompts": len(prompts)})
+    flops = None if data.preferences else flops_of(ctx, counts["generated_tokens"])  # a file's pairs cost no model
+    ctx.finish({**summary, **counts, "prompts": len(prompts), "flops": flops})
 
 
 def prompts_from_file(ctx) -> list[dict]:
@@ -122,6 +126,7 @@ def sample_pairs(ctx, tokenizer: Tokenizer, prompts: list[dict], counts: Counter
         chosen = [prompts[i % len(prompts)] for i in range(first, first + settings.batch_prompts)]
         seed = seed_from(ctx.seed, "answers", number)
         found = engine.generate([p["prompt_ids"] for p in chosen for _ in range(2)], settings.sampling.max_new_tokens, stops, settings.sampling, seed)
+        spent = [len(prompt["prompt_ids"]) + sum(len(g.token_ids) for g in found[2 * i : 2 * i + 2]) for i, prompt in enumerate(chosen)]  # read once for both
         for attempt in range(settings.max_resamples):  # a pair of equal answers teaches nothing: draw the second again
             same = [i for i in range(len(chosen)) if found[2 * i].token_ids == found[2 * i + 1].token_ids]
             if not same:
@@ -131,8 +136,9 @@ def sample_pairs(ctx, tokenizer: Tokenizer, prompts: list[dict], counts: Counter
             )
             for i, generation in zip(same, again, strict=True):
                 found[2 * i + 1] = generation
+                spent[i] += len(chosen[i]["prompt_ids"]) + len(generation.token_ids)
         return [
-            {"prompt": prompt["id"], "answers": [answer_record(tokenizer, generation) for generation in found[2 * i : 2 * i + 2]]}
+            {"prompt": prompt["id"], "answers": [answer_record(tokenizer, generation) for generation in found[2 * i : 2 * i + 2]], "forward_tokens": spent[i]}
             for i, prompt in enumerate(chosen)
         ]
 
@@ -150,12 +156,18 @@ def sample_pairs(ctx, tokenizer: Tokenizer, prompts: list[dict], counts: Counter
                 write_jsonl(part, answers(number))
             for record in read_jsonl(part):
                 prompt = by_id[record["prompt"]]
+                counts["generated_tokens"] += record.get("forward_tokens", 0)
                 if record["answers"][0]["token_ids"] == record["answers"][1]["token_ids"]:
                     counts["identical_answers"] += 1
                     continue
                 pairs.append(pair_record(ctx, len(pairs), prompt, record["answers"]))
             progress.advance(1, pairs=len(pairs))
     return pairs if ctx.recipe.budget else pairs[: settings.num_pairs]
+
+
+def flops_of(ctx, num_tokens: int) -> float:
+    config = ModelConfig.from_hf(read_json(ctx.path("sft") / "config.json"))
+    return forward_flops(config, num_tokens, ctx.recipe.prefer.row_tokens)
 
 
 def open_engine(ctx, tokenizer: Tokenizer):

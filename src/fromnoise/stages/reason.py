@@ -39,7 +39,7 @@ from fromnoise.generate.engine import Engine
 from fromnoise.generate.rollout import Answers, RowShape, answer_logprobs, shuffled_rows, split
 from fromnoise.generate.tools import demonstration
 from fromnoise.model.compiled import compile_blocks
-from fromnoise.model.flops import training_flops_per_token
+from fromnoise.model.flops import forward_flops, training_flops_per_token
 from fromnoise.model.hf import CALCULATOR_KEY, load_model, save_model
 from fromnoise.optim.groups import make_optimizer
 from fromnoise.run.budget import steps_for
@@ -101,6 +101,7 @@ def run(ctx) -> None:
         trained = len(batches) + 2 * settings.minibatches  # right answers and anchors beside each minibatch
         return sample_s + seconds * (trained + 2 / 3 * len(batches))
 
+    anchor_tokens = engine.num_tokens
     iteration_s = ctx.decide("iteration_s", measure)
     num_iterations = steps_for(ctx, "reason", settings.num_iterations, iteration_s)
     ctx.checkpoint.plan(iteration_s, settings.checkpoint_every_s)
@@ -110,6 +111,7 @@ def run(ctx) -> None:
     start, state = (saved.step, saved.state) if saved else (0, {})
     curriculum, buffer = Curriculum(problems.levels, state.get("rates")), grouped.Buffer(settings.buffer_iterations, state.get("buffer", ()))
     guard, seen_tokens = NonFiniteGuard(ctx.folder, count=state.get("nonfinite", 0)), state.get("seen_tokens", 0)
+    engine.num_tokens = state.get("generated_tokens", anchor_tokens)  # what was measured above is no part of the run
     best, best_at, validations = (saved.group("best") if saved else None), state.get("best_at"), state.get("validations", [])
     if saved:
         policy.load_state_dict(saved.group("policy"))
@@ -161,6 +163,7 @@ def run(ctx) -> None:
                 passed_tokens += sum(int((batch.segment_ids > 0).sum()) for batch in batches)
             engine.refresh(policy)
             ended = time.perf_counter()
+            rates = ctx.rates(passed_tokens, ended - scored, token_flops)
             ctx.log(
                 iteration, reward=float(rewards.sum(-1).mean()), correct_frac=float(correct.mean()), steps_frac=float(np.mean([one.steps for one in grades])),
                 form_frac=float(np.mean([one.form_ok for one in grades])), false_steps=float(np.mean([one.num_false for one in grades])),
@@ -169,20 +172,21 @@ def run(ctx) -> None:
                 kl_nats=kl_nats, sampler_gap_nats=sampler_gap, answer_tokens=float(np.mean([len(one.token_ids) for one in written])),
                 stopped_frac=float(np.mean([one.stopped for one in written])), **averages(trained), skipped=skipped, lr_scale=scale,
                 **{f"correct_frac_level_{level}": rate for level, rate in sorted(curriculum.rates.items())},
-                sample_s=sampled - began, score_s=scored - sampled, update_s=ended - scored, **ctx.rates(passed_tokens, ended - scored, token_flops),
+                sample_s=sampled - began, score_s=scored - sampled, update_s=ended - scored, **rates,
             )  # fmt: skip
-            progress.advance(1, reward=float(rewards.sum(-1).mean()), correct=float(correct.mean()))
+            progress.advance(1, reward=float(rewards.sum(-1).mean()), correct=float(correct.mean()), mfu=rates["mfu"])
             if ctx.checkpoint.due(iteration + 1):
                 ctx.checkpoint.save(
                     iteration + 1, {"policy": policy.state_dict(), "optimizer": optimizer.state_tensors(), "best": best},
                     {"rates": curriculum.rates, "buffer": [group.to_json() for group in buffer.groups], "nonfinite": guard.count, "seen_tokens": seen_tokens,
-                     "best_at": best_at, "validations": validations},
+                     "generated_tokens": engine.num_tokens, "best_at": best_at, "validations": validations},
                 )  # fmt: skip
     keep_if_best(num_iterations)
     policy.load_state_dict(best)
     if ctx.process.is_main:
         save_model(ctx.folder, policy, tokenizer, eos_ids=tokenizer.chat_stop_ids, generation={CALCULATOR_KEY: True} if settings.calculator else None)
     flops = seen_tokens * token_flops * 5 / 3  # trained on, and forward by two models before
+    flops += forward_flops(policy.config, engine.num_tokens + anchor_tokens, settings.row_tokens)  # anchors are answered, then read by the reference
     ctx.finish({"iterations": num_iterations, "chosen_iteration": validations[best_at]["iteration"], "validation_correct_before": validations[0]["correct"],
                 "validation_correct": validations[best_at]["correct"], "validations": validations, "levels": list(problems.levels),
                 "anchor_batches": len(anchors), **problems.counts, "tokens": seen_tokens, "flops": flops})  # fmt: skip

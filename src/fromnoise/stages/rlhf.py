@@ -37,7 +37,8 @@ from fromnoise.generate.engine import Engine
 from fromnoise.generate.practice import divide_prompts, practice_seed, prompt_order
 from fromnoise.generate.rollout import Rollout, RowShape, answer_logprobs, answer_values, normalised_values, rollout_scores, sample, shuffled_rows
 from fromnoise.model.compiled import compile_blocks
-from fromnoise.model.flops import training_flops_per_token
+from fromnoise.model.flops import forward_flops, training_flops_per_token
+from fromnoise.model.heads import members_of
 from fromnoise.model.hf import load_model, load_reward, load_scorer
 from fromnoise.optim.groups import make_optimizer
 from fromnoise.run.budget import steps_for
@@ -180,9 +181,11 @@ def practise(ctx) -> None:
     done = iteration + 1 if num_iterations > (saved.step if saved else 0) else num_iterations
     audits(done, policy)
     summary = audits.publish(policy)
+    forward = seen_tokens * len(members_of(reward_model)) + audits.forward_tokens  # sampling is a pass, and `passes` counts one member of an ensemble
+    flops = seen_tokens * token_flops * learner.passes + forward_flops(policy.config, forward, settings.row_tokens)
     ctx.finish(
         {"method": settings.method, "iterations": done, **summary, "stopped_early": stopped_early, "prompts": len(prompts), **counts,
-         "answers": done * prompts_per_iteration * group, "tokens": seen_tokens, "flops": seen_tokens * token_flops * learner.passes}
+         "answers": done * prompts_per_iteration * group, "tokens": seen_tokens, "flops": flops}
     )  # fmt: skip
 
 

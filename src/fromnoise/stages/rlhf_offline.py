@@ -31,7 +31,7 @@ from fromnoise.generate.engine import Engine
 from fromnoise.generate.practice import divide_prompts, practice_seed, prompt_order
 from fromnoise.generate.rollout import RowShape, rollout_scores, sample
 from fromnoise.model.compiled import compile_blocks
-from fromnoise.model.flops import training_flops_per_token
+from fromnoise.model.flops import forward_flops, training_flops_per_token
 from fromnoise.model.hf import load_model, load_scorer
 from fromnoise.optim.groups import make_optimizer, step_seconds
 from fromnoise.run.budget import steps_for
@@ -114,9 +114,10 @@ def run(ctx) -> None:
     if audits.found[-1]["iteration"] != done:
         audits(done, policy)
     summary = audits.publish(policy)
+    forward = data.prepared_tokens * data.prepared_passes + audits.forward_tokens
     ctx.finish(
         {"method": settings.method, "iterations": done, **summary, "stopped_early": stopped_early, "prompts": len(prompts), **counts, **data.summary(),
-         "tokens": seen_tokens + data.prepared_tokens, "flops": (seen_tokens + data.prepared_tokens * data.prepared_passes / 3) * token_flops}
+         "tokens": seen_tokens + data.prepared_tokens, "flops": seen_tokens * token_flops + forward_flops(policy.config, forward, settings.row_tokens)}
     )  # fmt: skip
 
 
