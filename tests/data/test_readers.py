@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 
-from fromnoise.data import readers
+from fromnoise.data import files, readers
 from fromnoise.data.files import BadRecord
 from fromnoise.data.readers import parse_date, read_documents, read_records
 from fromnoise.run.errors import UserError
@@ -178,6 +178,27 @@ def test_one_line_of_many_megabytes_streams(tmp_path):
     with open(tmp_path / "field.csv", "w", newline="") as file:
         csv.writer(file).writerows([["text"], ["word " * 500_000]])
     assert [len(text) for text in texts(tmp_path / "field.csv")] == [2_500_000]
+
+
+@pytest.mark.parametrize("kind", ["txt", "jsonl", "csv"])
+@pytest.mark.parametrize("end", ["", "\n"])
+def test_a_line_of_a_hundred_megabytes_is_kept_and_reported_with_file_and_line(tmp_path, monkeypatch, kind, end):
+    """Of two blocks here; the limit is lowered from 16 Mi to 1 Mi."""
+    monkeypatch.setattr(files, "LONG_LINE_CHARS", 1 << 20)
+    records = ('{{"text": "First."}}', '{{"text": "{}"}}', '{{"text": "Last."}}')
+    lines = {"txt": ("First.", "{}", "Last."), "jsonl": records, "csv": ("text", "{}", "Last.")}[kind]
+    path, long = tmp_path / f"line.{kind}", "word " * 400_000
+    path.write_text("\n".join(line.format(long) for line in lines) + end)
+    documents, bad = read(path)
+    assert "".join(document.text for document in documents).count(long) == 1 and documents[-1].text.strip().endswith("Last.")
+    assert [(item.file, item.line, item.kind) for item in bad] == [(str(path), 2, "repaired")]
+    assert bad[0].reason == "an unusually long line, of more than 1,048,576 characters" and bad[0].excerpt.startswith("2,000,0")
+    monkeypatch.setattr(files, "MAX_LINE_CHARS", 1 << 20)
+    path.write_text("\n".join(line.format(long) for line in lines) + end)
+    documents, bad = read(path)
+    kept = kind == "txt"  # in pieces, which need not be held whole
+    assert [(item.line, item.kind) for item in bad] == [(2, "repaired" if kept else "record")]
+    assert any("word" in document.text for document in documents) is kept and documents[-1].text.strip().endswith("Last.")
 
 
 def test_bad_input_is_reported_with_file_and_line_and_reading_goes_on(tmp_path):

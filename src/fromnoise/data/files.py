@@ -299,26 +299,46 @@ def _decode(data: bytes, name: str, line: int, multibyte: bool, on_bad: OnBad) -
 
 
 MAX_LINE_CHARS = 256 << 20  # a longer line is no record but a file that lost its newlines
+LONG_LINE_CHARS = 16 << 20  # a longer line is read, and reported: few files are meant to have one
+
+
+def line_fits(file: DataFile, number: int, length: int, on_bad: OnBad) -> bool:
+    """Whether a line of so many characters may be held. One that may not is reported, and so is one that may but is unusually long."""
+    if length > MAX_LINE_CHARS and file.kind != "text":  # text comes in pieces, whatever its lines are
+        on_bad(BadRecord(str(file.path), number, f"a line of more than {MAX_LINE_CHARS:,} characters"))
+        return False
+    if length > LONG_LINE_CHARS:
+        on_bad(BadRecord(str(file.path), number, f"an unusually long line, of more than {LONG_LINE_CHARS:,} characters", f"{length:,}", "repaired"))
+    return True
+
+
+def watched_blocks(file: DataFile, on_bad: OnBad) -> Iterator[str]:
+    """`text_blocks`; each line that `line_fits` has something to say about is reported at its end."""
+    number, length = 1, 0
+    for block in text_blocks(file, on_bad):
+        yield block
+        *complete, rest = block.split("\n")
+        for line in complete:
+            line_fits(file, number, length + len(line), on_bad)
+            number, length = number + 1, 0
+        length += len(rest)
+    line_fits(file, number, length, on_bad)
 
 
 def text_lines(file: DataFile, on_bad: OnBad) -> Iterator[tuple[int, str]]:
     """(number from 1, line without its end) for each line. Only newlines end lines: U+2028 or U+0085 in a JSON string do not.
 
-    Errors: a line longer than MAX_LINE_CHARS is reported and left out.
+    Errors: a line longer than MAX_LINE_CHARS is reported and left out; one longer than LONG_LINE_CHARS is reported.
     """
     number, parts, length = 1, [], 0
     for block in text_blocks(file, on_bad):
         *complete, rest = block.split("\n")
         for line in complete:
-            if length + len(line) > MAX_LINE_CHARS:
-                on_bad(BadRecord(str(file.path), number, f"a line of more than {MAX_LINE_CHARS:,} characters"))
-            else:
+            if line_fits(file, number, length + len(line), on_bad):
                 yield number, ("".join(parts) + line if parts else line).removesuffix("\r")
             number, parts, length = number + 1, [], 0
         length += len(rest)
         if rest and length <= MAX_LINE_CHARS:
             parts.append(rest)
-    if parts and length <= MAX_LINE_CHARS:
+    if line_fits(file, number, length, on_bad) and parts:
         yield number, "".join(parts).removesuffix("\r")
-    elif length > MAX_LINE_CHARS:
-        on_bad(BadRecord(str(file.path), number, f"a line of more than {MAX_LINE_CHARS:,} characters"))

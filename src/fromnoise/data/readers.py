@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from fromnoise.data.dates import parse_date
 from fromnoise.data.document import Document, cut_point
-from fromnoise.data.files import EXCERPT_CHARS, BadRecord, DataFile, OnBad, byte_chunks, data_files, encodable, text_blocks, text_lines
+from fromnoise.data.files import EXCERPT_CHARS, BadRecord, DataFile, OnBad, byte_chunks, data_files, encodable, text_blocks, text_lines, watched_blocks
 from fromnoise.data.markup import html_to_text, json_to_text
 from fromnoise.data.tables import Needed, csv_records, parquet_records
 from fromnoise.run.errors import UserError
@@ -89,7 +89,7 @@ def _text_documents(file: DataFile, source: SourceSection, on_bad: OnBad, max_ch
         if text.strip():
             yield text, file.name + (f"#{number}" if several else "") + (f"#{piece}" if piece else ""), date
 
-    for block in chain(text_blocks(file, on_bad), [None]):
+    for block in chain(watched_blocks(file, on_bad), [None]):
         rest += block or ""
         lines = len(rest) if block is None else rest.rfind("\n") + 1  # whether the last one is a separator shows when it is at its end
         *complete, last = separated(rest[:lines], begins_line)
