@@ -67,9 +67,10 @@ def test_audits_are_judged_against_the_first_answer():
 
     audits = [{"iteration": i, "prompt_id": "p", "reward": 0.0, "audit": 0.0, "kl_nats": 0.0, "stopped": True, "text": text, "token_ids": [1]}
               for i, text in ((0, "one two"), (5, "one two three"))]  # fmt: skip
-    found = over.judge_audits(audits, {"p": {"kind": "fact"}}, judge, lambda f, p: f.num_words, lambda p, a, b: float(a.num_words > b.num_words))
+    found = over.judge_audits(audits, {"p": {"kind": "fact", "check": {}}}, judge, lambda f, p: f.num_words, lambda p, a, b: float(a.num_words > b.num_words))
     assert [record["utility"] for record in found] == [2.0, 3.0] and [record["raters"] for record in found] == [0.0, 1.0]
-    assert "utility" not in over.judge_audits(audits, {}, judge, None, None)[0]  # a prompt that is not the world's
+    for strangers in ({}, {"p": {"kind": None}}):  # prompts that are not the world's: nothing says what is right
+        assert "utility" not in over.judge_audits(audits, strangers, judge, None, None)[0]
 
 
 def test_manner_is_followed_along_the_way_without_a_judge():

@@ -34,7 +34,7 @@ def judge_audits(audits: Sequence[dict], prompts: dict[str, dict], judge: Judge 
     """audits: lines of rlhf/audits.jsonl; prompts: records of the prompts by id -> the same lines with what judges say.
 
     utility(features, prompt) is the oracle's; raters(prompt, a, b) how likely the third share prefers a, here against the
-    SFT model's answer (iteration 0) to the same prompt. Without a judge (real data) lines keep reward, audit score and manner.
+    SFT model's answer (iteration 0) to the same prompt. Without a judge, or of a prompt that is not the world's, lines keep reward, audit score and manner.
     """
     before = {record["prompt_id"]: record for record in audits if record["iteration"] == 0}
     judged = []
@@ -42,7 +42,7 @@ def judge_audits(audits: Sequence[dict], prompts: dict[str, dict], judge: Judge 
         prompt = prompts.get(record["prompt_id"])
         kept = {name: record[name] for name in ("iteration", "prompt_id", "reward", "audit", "kl_nats", "stopped", "text")}
         kept |= {"kind": (prompt or {}).get("kind"), "num_words": float(len(record["text"].split())), "repetition": rounded(repetition(record["text"]))}
-        if judge and prompt:
+        if judge and prompt and "check" in prompt:  # a prompt of a file, beside the world, has nothing to be judged by
             first = before[record["prompt_id"]]
             features, old = (judge(prompt, one["text"], one["stopped"]) for one in (record, first))
             kept["features"] = {name: rounded(getattr(features, name)) for name in DRIFT if hasattr(features, name)}
