@@ -177,7 +177,7 @@ def grpo_by_definition(logprobs, old, ref, advantages, mask, aggregation, low, h
         tokens = []
         for t in range(int(mask[s].sum())):
             r, a = math.exp(float((logprobs[s, t] - old[s, t]).detach())), float(advantages[s, t])
-            u = float(ref[s, t] - logprobs[s, t])
+            u = float((ref[s, t] - logprobs[s, t]).detach())
             tokens.append(-min(r * a, min(max(r, 1 - low), 1 + high) * a) + kl_coef * (math.exp(u) - u - 1) * (r if kl_by_ratio else 1.0))
         answers.append(tokens)
     if aggregation == "token":
