@@ -5,8 +5,8 @@
 // the same: tokens with a row of the cache and a position, those of one row in order.
 //
 // Matrices lie in panels of as many columns as a tile has, each column's inputs beside its neighbours' (bf16 in pairs, as the dot product
-// of AVX-512 BF16 wants them). Keys lie in blocks of as many positions as a register has lanes, so that their scores are added up side by side; values
-// by position (bf16: by pairs). bf16 is rounded to where the trainer rounds: after each product.
+// of AVX-512 BF16 wants them). Keys lie in blocks of as many positions as a register has lanes, so that their scores are added up side by
+// side; values by position (bf16: by pairs). bf16 is rounded to where the trainer rounds: after each product.
 //
 // AVX-512 is written out; for other processors the compiler's own vectors serve, in fp32.
 
