@@ -16,6 +16,7 @@ import torch
 from fromnoise.run import machine
 from fromnoise.run.budget import GIVEN_AWAY_FRAC, SHARES, expected_s, paid_s, share_s, steps_for, tokens_in, unused_s
 from fromnoise.run.errors import UserError
+from fromnoise.run.folder import stage_of
 from fromnoise.run.recipe_load import load_recipe
 from fromnoise.run.verdict import stages_of
 
@@ -147,11 +148,13 @@ def test_pretraining_gets_what_later_stages_cannot_use(tmp_path):
     assert tokens_in(str(packed)) == pytest.approx(2 * tokens_in(str(pairs))) and tokens_in(str(tmp_path)) > tokens_in(str(chats))
 
 
-def budgeted(budget: str | None, elapsed_s: float = 0.0, **took_s: float) -> SimpleNamespace:
-    """A stage's context as far as budgets look at it; took_s: seconds of the stages that are done."""
+def budgeted(budget: str | None, elapsed_s: float = 0.0, step_s: float = 0.0, **took_s: float) -> SimpleNamespace:
+    """A stage's context as far as budgets look at it; took_s: seconds of the stages that are done, step_s: what pretraining measured."""
     recipe = load_recipe("smoke", [f"budget={budget}"] if budget else [])
-    run = SimpleNamespace(record=lambda stage: {"seconds": took_s[stage.verb]} if stage.verb in took_s else None)
-    return SimpleNamespace(recipe=recipe, run=run, elapsed_s=lambda: elapsed_s, decide=lambda name, make: make())
+    run = SimpleNamespace(record=lambda stage: {"seconds": took_s[stage.verb], "decisions": {"step_s": step_s}} if stage.verb in took_s else None)
+    return SimpleNamespace(
+        recipe=recipe, run=run, elapsed_s=lambda: elapsed_s, decide=lambda name, make: make(), stage=stage_of("sft"), record={},
+    )  # fmt: skip
 
 
 def test_a_budget_is_shared_out_by_the_clock():
@@ -175,6 +178,9 @@ def test_a_budget_is_shared_out_by_the_clock():
     lost = budgeted("1000s", pretrain=2000.0)
     assert paid_s(lost, "sft") == 0.0 and steps_for(lost, "sft", 10, 1.0) == 1
     assert paid_s(budgeted("60s"), "reason") == 30.0  # `evaluate` is kept half a minute at least
+    slow = budgeted("1000s", step_s=2e-4 * load_recipe("smoke").pretrain.batch_tokens, pretrain=300.0)
+    assert paid_s(slow, "reason") == pytest.approx(1000 - 300 - 150)  # and on a slow machine what it will take there
+    assert paid_s(budgeted("1000s", step_s=100.0, pretrain=300.0), "reason") == pytest.approx(200)  # half of the whole at most
 
 
 def test_a_budget_cuts_passes_over_few_records_and_never_adds_any():

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 SHARES = {"pretrain": 0.36, "sft": 0.22, "prefer": 0.05, "reward": 0.08, "rlhf": 0.17, "reason": 0.08, "evaluate": 0.04}
 ASSUMED_MFU = 0.25  # only to guess whether a stage is long enough to be worth compiling
 FIXED_S = 30.0  # of a stage: compiling, reading, validating
+EVALUATED_TOKENS = 750_000  # what `evaluate` with its default settings costs, in tokens of pretraining: 63 to 68 s where one takes 80 to 92 us
 # Of what later stages seem to leave: the estimate is rough, and so is the measured second of a step. With 0.8, half an hour in which steps
 # took a quarter longer than measured at its start was over by 22 s.
 GIVEN_AWAY_FRAC = 0.5
@@ -57,14 +58,21 @@ def paid_s(ctx: StageContext, verb: str) -> float:
     """Seconds that a stage may take from now on: its share, among the stages that are still to come, of what is left of the budget by the clock.
 
     What stages before it took, and this one so far (reading, compiling, measuring), is gone, whatever their shares were: so a run whose
-    machine slows down, or that prepares for longer than it trains, takes it from what is to come. `evaluate` does not adapt and is kept its share.
+    machine slows down, or that prepares for longer than it trains, takes it from what is to come. `evaluate` does not adapt: it is kept what it
+    seems to need, half of the whole at most.
     """
     verbs = [stage.verb for stage in stages_of(ctx.recipe)]
     at, whole = verbs.index(verb), parse_budget(ctx.recipe.budget)
     gone = sum((ctx.run.record(stage_of(name)) or {}).get("seconds") or 0.0 for name in verbs[:at]) + ctx.elapsed_s()
-    kept = max(FIXED_S, SHARES["evaluate"] * whole) if "evaluate" in verbs[at:] else 0.0
+    kept = min(whole / 2, max(FIXED_S, SHARES["evaluate"] * whole, EVALUATED_TOKENS * token_s(ctx))) if "evaluate" in verbs[at:] else 0.0
     later = {name: SHARES[name] for name in verbs[at:] if name in SHARES and name != "evaluate"}
     return max(0.0, whole - gone - kept) * later[verb] / sum(later.values())
+
+
+def token_s(ctx: StageContext) -> float:
+    """Seconds of a token of pretraining, as it measured them at its start; 0 where this run has no pretraining."""
+    record = ctx.record if ctx.stage.verb == "pretrain" else ctx.run.record(stage_of("pretrain"))
+    return ((record or {}).get("decisions", {}).get("step_s") or 0.0) / ctx.recipe.pretrain.batch_tokens
 
 
 def steps_for(ctx: StageContext, verb: str, default_steps: int, seconds_per_step: float, more: bool = True, given_s: float = 0.0) -> int:
