@@ -16,7 +16,6 @@ import torch
 from fromnoise.run import machine
 from fromnoise.run.budget import GIVEN_AWAY_FRAC, SHARES, expected_s, paid_s, share_s, steps_for, tokens_in, unused_s
 from fromnoise.run.errors import UserError
-from fromnoise.run.folder import stage_of
 from fromnoise.run.recipe_load import load_recipe
 from fromnoise.run.verdict import stages_of
 
@@ -152,9 +151,7 @@ def budgeted(budget: str | None, elapsed_s: float = 0.0, step_s: float = 0.0, **
     """A stage's context as far as budgets look at it; took_s: seconds of the stages that are done, step_s: what pretraining measured."""
     recipe = load_recipe("smoke", [f"budget={budget}"] if budget else [])
     run = SimpleNamespace(record=lambda stage: {"seconds": took_s[stage.verb], "decisions": {"step_s": step_s}} if stage.verb in took_s else None)
-    return SimpleNamespace(
-        recipe=recipe, run=run, elapsed_s=lambda: elapsed_s, decide=lambda name, make: make(), stage=stage_of("sft"), record={},
-    )  # fmt: skip
+    return SimpleNamespace(recipe=recipe, run=run, elapsed_s=lambda: elapsed_s, decide=lambda name, make: make())
 
 
 def test_a_budget_is_shared_out_by_the_clock():

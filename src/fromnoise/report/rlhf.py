@@ -217,7 +217,7 @@ def _path_table(run: RunData, path: list[dict[str, float]]) -> list:
 
 def _refuses(run: RunData) -> str:
     """Which requests are harmful is known in the world alone."""
-    return "refuses what is harmless" if (run.recipe.get("data") or {}).get("world") else "refuses"
+    return "refuses what is harmless" if run.of_the_world else "refuses"
 
 
 def drift(run: RunData) -> list:

@@ -71,8 +71,8 @@ def paid_s(ctx: StageContext, verb: str) -> float:
 
 def token_s(ctx: StageContext) -> float:
     """Seconds of a token of pretraining, as it measured them at its start; 0 where this run has no pretraining."""
-    record = ctx.record if ctx.stage.verb == "pretrain" else ctx.run.record(stage_of("pretrain"))
-    return ((record or {}).get("decisions", {}).get("step_s") or 0.0) / ctx.recipe.pretrain.batch_tokens
+    record = ctx.run.record(stage_of("pretrain")) or {"decisions": {}}
+    return record["decisions"].get("step_s", 0.0) / ctx.recipe.pretrain.batch_tokens
 
 
 def steps_for(ctx: StageContext, verb: str, default_steps: int, seconds_per_step: float, more: bool = True, given_s: float = 0.0) -> int:
