@@ -6,19 +6,22 @@
 PYTHON ?= $(shell for name in python3.11 python3.12 python3.13 python3; do $$name -c '' 2>/dev/null && { echo $$name; break; }; done)
 BIN := .venv/bin
 
+# One process of tests for each core. Passive: a thread of torch's that waits must not spin on a core that another test is at work on.
+PYTEST := OMP_WAIT_POLICY=passive $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
+
 .PHONY: run test test-full bench lint clean
 
 run: .venv/installed
 	$(BIN)/fromnoise run world
 
 test: .venv/installed-dev
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 PEERS ?= .venv-peers/bin/python
 PEERS_INSTALLED := $(if $(filter .venv-peers/%,$(PEERS)),.venv-peers/installed)
 
 test-full: .venv/installed-dev $(PEERS_INSTALLED)
-	FROMNOISE_PEERS_PYTHON=$(PEERS) $(BIN)/python -m pytest -m "not gpu"
+	FROMNOISE_PEERS_PYTHON=$(PEERS) $(PYTEST) -m "not gpu"
 
 bench: .venv/installed $(PEERS_INSTALLED)
 	$(BIN)/python bench/bench.py --peers $(PEERS) $(if $(SFT),--sft $(SFT)) $(if $(PAIRS),--pairs $(PAIRS)) $(if $(NANOGPT),--nanogpt $(NANOGPT)) $(BENCH)

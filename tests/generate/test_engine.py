@@ -143,6 +143,12 @@ def test_the_tokens_that_go_through_the_model_are_counted():
     assert engine.num_tokens == sum(map(len, prompts)) / 2 + sum(len(answer.token_ids) - 1 for answer in answers) + len(prompts[0])
 
 
+def test_each_answer_is_told_of_as_it_ends():
+    ended = []
+    answers = Engine(random_model(), max_batch=8).generate(ragged_prompts(20), 25, STOP, Sampling(), 0, ended.append)
+    assert sum(ended) == len(answers) == 20 and min(ended) > 0 and len(ended) > 3
+
+
 def test_streaming_yields_the_same_answer_without_its_stop_token():
     engine = Engine(random_model())
     for seed in range(5):

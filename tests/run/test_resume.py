@@ -66,6 +66,32 @@ def test_what_follows_from_the_machine_is_said_once_and_when_it_changes(tmp_path
     assert "attention: " in other_dtype[0] and json.loads((tmp_path / "run" / "run.json").read_text())["choices"] == other_dtype[0]
 
 
+def test_a_long_stage_measures_again_and_the_best_of_both_counts(tmp_path, monkeypatch):
+    from fromnoise.run import context, machine
+
+    found = iter([(1e10, 2e10), (9e10, 1e10), (1e9, 1e9)])
+
+    def measure(device, num_threads):
+        return {"fingerprint": machine.fingerprint(device, num_threads), "matmul_flops_per_s": dict(zip(("float32", "bfloat16"), next(found), strict=True))}
+
+    monkeypatch.setattr(machine, "measure", measure)
+    folder = tmp_path / "run"
+
+    def peaks() -> tuple[float, dict]:
+        record = json.loads((folder / "learnt" / "stage.json").read_text())
+        return record["decisions"]["machine"]["peak_flops"], json.loads((folder / "run.json").read_text())["machine"]["matmul_flops_per_s"]
+
+    toy_run(folder)
+    assert peaks() == (1e10, {"float32": 1e10, "bfloat16": 2e10})
+    toy_run(folder, "sft.max_tokens=30", rerun=True)  # a short stage takes what the run has
+    assert peaks()[0] == 1e10
+    monkeypatch.setattr(context, "expected_s", lambda *arguments: 600.0)
+    toy_run(folder, "sft.max_tokens=31", rerun=True)
+    assert peaks() == (9e10, {"float32": 9e10, "bfloat16": 2e10})
+    toy_run(folder, "sft.max_tokens=32", rerun=True)  # and one held up by a neighbour changes nothing
+    assert peaks() == (9e10, {"float32": 9e10, "bfloat16": 2e10})
+
+
 def assert_same(folder: Path, whole: Path) -> None:
     for name in ("learnt/model.safetensors", "beside/copy.txt", "made/numbers.txt"):
         assert sha256_file(folder / name) == sha256_file(whole / name), name
@@ -79,7 +105,7 @@ def test_killed_again_and_again(tmp_path, whole):
     rng = random.Random("kills")
     steps_seen = [0]
     for _ in range(3):
-        process = start(folder, sleep_s=0.02)
+        process = start(folder, sleep_s=0.06)
         metrics = folder / "learnt" / "metrics.jsonl"
         wanted = min(steps_seen[-1] + rng.randint(6, 9), 38)
         wait_for(lambda: metrics.exists() and len(read_metrics(metrics)) >= wanted, process)  # noqa: B023
@@ -98,7 +124,7 @@ def test_a_resume_that_forgets_the_momentum_is_caught(tmp_path, whole, monkeypat
     """The broken twin: were a part of the state not restored, the bytes would differ, so the comparison has teeth."""
     from fromnoise.run import checkpoint
 
-    process = start(tmp_path / "run", sleep_s=0.02)
+    process = start(tmp_path / "run", sleep_s=0.06)
     wait_for(lambda: (tmp_path / "run/learnt/train_state/step-000010").exists(), process)
     process.kill()
     finish(process)
@@ -134,7 +160,7 @@ def test_a_stop_before_the_first_step_is_immediate(tmp_path):
 
 def test_damaged_checkpoints_are_passed_over(tmp_path, whole, capsys):
     folder = tmp_path / "run"
-    process = start(folder, sleep_s=0.02)
+    process = start(folder, sleep_s=0.06)
     state = folder / "learnt/train_state"
     wait_for(lambda: (state / "step-000015").exists(), process)
     process.kill()
@@ -176,7 +202,7 @@ def test_a_full_disk_stops_with_nothing_corrupt(tmp_path, whole, monkeypatch):
 
 
 def test_two_checkpoints_are_kept_and_hold_no_pickle(tmp_path):
-    process = start(tmp_path / "run", sleep_s=0.02)
+    process = start(tmp_path / "run", sleep_s=0.06)
     state = tmp_path / "run/learnt/train_state"
     wait_for(lambda: (state / "step-000020").exists(), process)
     process.kill()
@@ -198,7 +224,7 @@ def test_a_state_that_is_not_finite_can_be_saved(tmp_path):
 
 def test_other_numerics_are_refused(tmp_path, whole):
     folder = tmp_path / "run"
-    process = start(folder, sleep_s=0.02)
+    process = start(folder, sleep_s=0.1)
     wait_for(lambda: (folder / "learnt/train_state/step-000005").exists(), process)
     process.kill()
     finish(process)
@@ -213,7 +239,7 @@ def test_other_numerics_are_refused(tmp_path, whole):
 
 def test_a_second_process_is_refused(tmp_path):
     folder = tmp_path / "run"
-    process = start(folder, sleep_s=0.05)
+    process = start(folder, sleep_s=0.5)
     wait_for(lambda: (folder / "learnt/stage.json").exists(), process)
     refused = finish(start(folder))
     assert f"process {process.pid}" in refused and "in use" in refused

@@ -4,14 +4,18 @@
     step:VERB:N           when the stage logs its N-th line of metrics in all, those before a resume counted
     generate:VERB:N:T     inside the N-th call of the sampling engine, after T tokens have been drawn
     save:VERB:N           inside the N-th checkpoint, its tensors written and its state not yet
+
+A process that ends by itself leaves the names of the modules it has imported in the file MODULES_TO, where that is set.
 """
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import sys
 import threading
+from pathlib import Path
 
 from fromnoise.run.machine import prepare_environment
 
@@ -86,6 +90,8 @@ if __name__ == "__main__":
     prepare_environment()
     if os.environ.get("KILL_AT"):
         arm(*os.environ["KILL_AT"].split(":"))
+    if os.environ.get("MODULES_TO"):
+        atexit.register(lambda: Path(os.environ["MODULES_TO"]).write_text("\n".join(sorted(sys.modules))))
     from fromnoise.cli import main
 
     main(sys.argv[1:])

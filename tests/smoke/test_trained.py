@@ -88,3 +88,10 @@ def test_every_logged_number_is_explained(smoke_run, stage):
     assert unexplained(stage.verb, names) == []
     strange = ["kl", "never_said", "reward/never/said", "safety/sampled/new"]
     assert unexplained(stage.verb, set(strange)) == strange
+
+
+def test_a_run_that_compiles_nothing_imports_no_compiler(smoke_run):
+    """It takes two to three seconds, of every start: `torch.optim.Optimizer`, deterministic algorithms and stances all ask for it."""
+    imported = smoke_run.with_suffix(".modules").read_text().split()
+    assert "torch" in imported and "fromnoise.stages.pretrain" in imported
+    assert not {"torch._dynamo", "torch._inductor", "sympy", "transformers"} & set(imported)

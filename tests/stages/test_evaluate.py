@@ -105,7 +105,7 @@ def test_flops_of_a_cut_evaluation_are_those_of_a_whole_one(made, finished, tmp_
     assert ctx.record["outputs"] == finished[1]["outputs"] and ctx.record["flops"] == pytest.approx(finished[1]["flops"])
     found = summary_of(run)
     scored = sum(record["tokens"] for record in read_jsonl(run.path / "evaluate" / "records" / "bits_per_byte_sft.jsonl"))
-    assert ctx.record["flops"] > 4 * forward_flops(Subject("sft", run.path / "sft", ctx.machine).model.config, scored, 256) and found
+    assert ctx.record["flops"] > 4 * forward_flops(Subject("sft", run.path / "sft", ctx.machine, ctx.progress).model.config, scored, 256) and found
     assert not (run.path / "evaluate" / "train_state").exists()
 
 
@@ -199,7 +199,7 @@ def test_scores_and_logprobs_equal_a_plain_forward_pass(made):
     import torch
 
     ctx = context(made, "evaluate", whole_run.recipe())
-    subject, scorer = Subject("sft", made.path / "sft", ctx.machine), Scorer(made.path / "reward", ctx.machine)
+    subject, scorer = Subject("sft", made.path / "sft", ctx.machine, ctx.progress), Scorer(made.path / "reward", ctx.machine)
     prompts = [subject.chat_prompt([{"role": "user", "content": text}]) for text in ("Where is Tolby?", "Add 2 and 3.", "Why?")]
     answers = subject.answer(prompts, SamplingSection(temperature=0.8, max_new_tokens=7), seed=1)
     for answer, score, logprob in zip(answers, scorer.scores(answers, subject.tokenizer.pad_id), subject.logprobs(answers, 0.8), strict=True):
@@ -213,7 +213,8 @@ def test_scores_and_logprobs_equal_a_plain_forward_pass(made):
 
 def test_plain_prompts_stop_at_an_empty_line(made):
     tokenizer = Tokenizer.load(made.path / "base")
-    subject = Subject("base", made.path / "base", context(made, "evaluate", whole_run.recipe()).machine)
+    ctx = context(made, "evaluate", whole_run.recipe())
+    subject = Subject("base", made.path / "base", ctx.machine, ctx.progress)
     assert tokenizer.endoftext_id in subject.paragraph_stops
     for token in tokenizer.encode("a\n\nb"):
         assert (token in subject.paragraph_stops) == (b"\n\n" in tokenizer.decode_bytes([token]))

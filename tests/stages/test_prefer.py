@@ -110,6 +110,25 @@ def test_pairs_of_a_file(tmp_path):
     assert all(answer["token_ids"][-1] == 3 for pair in pairs for answer in pair["answers"])
 
 
+def test_conversations_that_begin_alike_stay_on_one_side(tmp_path):
+    """What was measured on the first question of a conversation that trained a model would not be held out."""
+    path, more = tmp_path / "hh.jsonl", "\n\nHuman: And {}?\n\nAssistant: {}"
+    with path.open("w") as file:
+        for n in range(40):
+            for ending in ("", more, more.format("then", "It goes on.") + more):
+                chosen, rejected = (HH.format(f"Add {n} and 2.", "Yes." if not ending else "Well.") + ending.format("so", word) for word in ("Yes.", "No."))
+                file.write(json.dumps({"chosen": chosen, "rejected": rejected if ending else HH.format(f"Add {n} and 2.", "No.")}) + "\n")
+    done = small_run.do(small_run.make(tmp_path / "run"), "prefer", small_run.recipe(data={"world": False, "preferences": str(path)}))
+    prompts, sides, first = read_jsonl(done.folder / "prompts.jsonl"), {}, {}
+    for record in [*read_jsonl(done.folder / "pairs.jsonl"), *prompts]:
+        sides.setdefault(record["opening_id"], set()).add((record["share"], record["split"]))
+        first.setdefault(record["opening_id"], set()).add(record["messages"][0]["content"])
+    assert len(prompts) == 120 and len(sides) == 40 and all(len(found) == 1 for found in sides.values())
+    assert len(set().union(*sides.values())) == 4
+    # the longest lose their first turns for want of room, and stay with the others all the same
+    assert {len(found - {"And so?"}) for found in first.values()} == {1}
+
+
 def test_pairs_of_another_run_keep_which_answers_were_cut_off(made, tmp_path):
     own = str(made[1].folder / "pairs.jsonl")
     run = small_run.make(tmp_path / "run")

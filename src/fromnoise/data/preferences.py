@@ -81,7 +81,7 @@ def encoded(pair: Pair, tokenizer, max_tokens: int, *, first_rejected: bool) -> 
         return None
     ids, messages = fit
     return {
-        "prompt_id": prompt_key(pair.prompt), "kind": kind_of(pair.meta), "source": Path(pair.source).name or None,
+        "prompt_id": prompt_key(pair.prompt), "opening_id": opening_key(pair.prompt), "kind": kind_of(pair.meta), "source": Path(pair.source).name or None,
         "messages": messages, "prompt_ids": ids, "answers": answers[::-1] if first_rejected else answers, "weight": pair.weight, "rater": pair.rater,
         "chosen": None if pair.tie else int(first_rejected),
     }  # fmt: skip
@@ -90,6 +90,11 @@ def encoded(pair: Pair, tokenizer, max_tokens: int, *, first_rejected: bool) -> 
 def prompt_key(messages: list[Message]) -> str:
     """An id that depends on the messages alone, so that a prompt is known again wherever it comes from."""
     return f"prompt-{seed_from('prompt', [(m['role'], m['content']) for m in messages]):016x}"
+
+
+def opening_key(messages: list[Message]) -> str:
+    """The id of the prompt that is this conversation's first question alone. Conversations that begin alike share it, at whatever turn they end."""
+    return prompt_key(next([message] for message in messages if message["role"] == "user"))
 
 
 def pairs_of(record: dict, source: str) -> list[Pair]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fromnoise.data.conversation import CONTEXT_KEYS, PROMPT_KEYS, Message, checked, first_text, kind_of, messages_of
 from fromnoise.data.files import BadRecord, OnBad
-from fromnoise.data.preferences import Pair, prompt_key
+from fromnoise.data.preferences import Pair, opening_key, prompt_key
 from fromnoise.data.readers import read_records
 from fromnoise.run.errors import UserError
 
@@ -58,6 +58,6 @@ def unique_prompts(found: Iterable[tuple[list[Message], str | None]]) -> list[di
     for messages, kind in found:
         key = prompt_key(messages)
         if key not in prompts:
-            prompts[key] = {"id": key, "kind": kind, "split": "train", "messages": messages}
+            prompts[key] = {"id": key, "opening_id": opening_key(messages), "kind": kind, "split": "train", "messages": messages}
     return list(prompts.values())
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -28,8 +29,9 @@ class Answer:
 class Subject:
     """A causal model under measurement. Weights are read at first use and kept."""
 
-    def __init__(self, name: str, folder: Path, machine):
-        self.name, self.folder, self.machine = name, folder, machine
+    def __init__(self, name: str, folder: Path, machine, progress: Callable[[int, str], AbstractContextManager]):
+        """progress: `StageContext.progress`, for the rate and the time left while it answers."""
+        self.name, self.folder, self.machine, self.progress = name, folder, machine, progress
         self.scored_tokens = 0  # given to the model to be read, prompts included
         self.tokenizer = Tokenizer.load(folder)
 
@@ -73,7 +75,8 @@ class Subject:
         """One answer for each prompt, in order. `sampling`: a recipe's `SamplingSection`."""
         if not prompts:
             return []
-        generations = self.engine.generate(list(prompts), sampling.max_new_tokens, stop_ids or self.chat_stops, sampling, seed)
+        with self.progress(len(prompts), "answer") as progress:
+            generations = self.engine.generate(list(prompts), sampling.max_new_tokens, stop_ids or self.chat_stops, sampling, seed, progress.advance)
         return [
             Answer(list(prompt), list(g.token_ids), self.tokenizer.decode_answer(g.token_ids), bool(g.stopped))
             for prompt, g in zip(prompts, generations, strict=True)

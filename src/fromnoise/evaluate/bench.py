@@ -43,7 +43,7 @@ class Bench:
 
     def model(self, name: str) -> Subject:
         if name not in self._subjects:
-            self._subjects[name] = Subject(name, self._folder(name), self.ctx.machine)
+            self._subjects[name] = Subject(name, self._folder(name), self.ctx.machine, self.ctx.progress)
         return self._subjects[name]
 
     @cached_property

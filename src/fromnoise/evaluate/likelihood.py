@@ -21,6 +21,7 @@ from fromnoise.algorithms.masking import IGNORE_INDEX
 from fromnoise.data.loader import stream_batch
 from fromnoise.data.packing import Batch
 from fromnoise.evaluate.intervals import Estimate, ratio
+from fromnoise.model.compiled import uncompiled
 
 if TYPE_CHECKING:  # names for the reader; nothing here needs the classes at run time
     from fromnoise.data.shards import TokenShards
@@ -164,7 +165,7 @@ def probes(model: Transformer, tokenizer: Tokenizer, texts: Sequence[str], max_n
     stopped = torch.zeros(len(prompts), dtype=torch.bool, device=device)
     known = len(tokenizer)  # the vocabulary is padded; ids beyond stand for nothing
     top5: list[list[tuple[str, float]]] = []
-    with torch.no_grad(), torch.compiler.set_stance("force_eager"):
+    with torch.no_grad(), uncompiled():
         for step in range(max_new_tokens):
             hidden = model(ids[:, : int(lengths.max())])
             logits = model.logits(hidden[rows, lengths - 1]).float()

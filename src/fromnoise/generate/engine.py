@@ -7,7 +7,7 @@ enter when enough rows are free.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -77,16 +77,24 @@ class Engine:
         self.decoder.refresh(model)
 
     def generate(
-        self, prompts: Sequence[Sequence[int]], max_new_tokens: int, stop_ids: set[int] | frozenset[int], sampling: Sampling, seed: int
+        self,
+        prompts: Sequence[Sequence[int]],
+        max_new_tokens: int,
+        stop_ids: set[int] | frozenset[int],
+        sampling: Sampling,
+        seed: int,
+        ended: Callable[[int], None] = lambda number: None,
     ) -> list[Generation]:
         """Answer every prompt; results in the order of `prompts`.
 
-        The noise of prompts[i] depends on (seed, i) alone. Equal prompts are read once and sampled separately. Raises
-        ValueError for an empty prompt, one that leaves no room in the context, or an id that the model has no row for.
+        The noise of prompts[i] depends on (seed, i) alone. Equal prompts are read once and sampled separately. `ended` is told how many
+        answers have ended, each time some do. Raises ValueError for an empty prompt, one that leaves no room in the context, or an id
+        that the model has no row for.
         """
         requests = self._requests(prompts, max_new_tokens, seed)
-        for _ in self._run(requests, frozenset(stop_ids), sampling):
-            pass
+        for number in self._run(requests, frozenset(stop_ids), sampling):
+            if number:
+                ended(number)
         return [Generation(r.prompt, r.tokens, r.logprobs, r.stopped) for r in requests]
 
     def stream(
@@ -110,8 +118,8 @@ class Engine:
         return requests
 
     @torch.inference_mode()
-    def _run(self, requests: list[_Request], stop_ids: frozenset[int], sampling: Sampling) -> Iterator[None]:
-        """Fill the requests, yielding after each new token of the batch."""
+    def _run(self, requests: list[_Request], stop_ids: frozenset[int], sampling: Sampling) -> Iterator[int]:
+        """Fill the requests, yielding after each new token of the batch: how many answers ended with it."""
         if not requests:
             return
         num_rows = min(self.max_batch, len(requests))
@@ -128,8 +136,8 @@ class Engine:
                     self._admit(waiting, active, free, sampling)
                 else:
                     self._step(active, sampling)
-                self._leave(active, stop_ids)
-            yield
+                number = self._leave(active, stop_ids)
+            yield number
         self.decoder.release()
 
     def _admit(self, waiting: list[_Request], active: list[_Request], free: int, sampling: Sampling) -> None:
@@ -187,8 +195,9 @@ class Engine:
             unit = self.decoder.round_positions
             self.decoder.grow(min(_round_up(positions, max(unit, _round_up(positions // 8, unit))), self.max_positions))
 
-    def _leave(self, active: list[_Request], stop_ids: frozenset[int]) -> None:
-        """Take out what is finished, from the back, moving the last row into each gap."""
+    def _leave(self, active: list[_Request], stop_ids: frozenset[int]) -> int:
+        """Take out what is finished, from the back, moving the last row into each gap; returns how many that were."""
+        before = len(active)
         for row in range(len(active) - 1, -1, -1):
             request = active[row]
             request.stopped = request.tokens[-1] in stop_ids
@@ -198,6 +207,7 @@ class Engine:
             if last is not request:
                 active[row] = last
                 self.decoder.move(len(active), row, len(last.prompt) + len(last.tokens))
+        return before - len(active)
 
 
 @contextmanager

@@ -18,6 +18,12 @@ def autocast(dtype: torch.dtype, device: str = "cpu") -> AbstractContextManager:
     return nullcontext() if dtype == torch.float32 else torch.autocast(device, dtype=dtype)
 
 
+def uncompiled() -> AbstractContextManager:
+    """The context in which a model's blocks run as they are written, for shapes that will not come again. Where nothing was compiled
+    it is none, and the compiler is not imported (two seconds of every start)."""
+    return nullcontext() if _compiled_block is None else torch.compiler.set_stance("force_eager")
+
+
 def compile_blocks(model: Transformer | ScoreModel | ScoreEnsemble) -> None:
     """Compile the model's block: one piece of code for all its layers, and for every later model of its shapes.
 

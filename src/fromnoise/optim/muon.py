@@ -18,6 +18,7 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
+from torch.optim.adamw import adamw as fused_adamw
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 NUM_STEPS = 5
@@ -65,6 +66,29 @@ class MatrixGroup:
         torch._foreach_add_(self.parameters, self.oriented((updates * scales).unbind()))
 
 
+class AdamWGroup:
+    """AdamW (Loshchilov and Hutter 2019) on parameters of one rate and one decay, by torch's fused kernel.
+
+    In its functional form: the first `torch.optim.Optimizer` of a process imports the whole compiler, two seconds of every start.
+    """
+
+    def __init__(self, parameters: Mapping[str, Tensor], lr: float, betas: tuple[float, float], weight_decay: float):
+        self.names, self.parameters = list(parameters), list(parameters.values())
+        self.lr, self.betas, self.weight_decay = lr, betas, weight_decay
+        self.state = {
+            "step": [torch.zeros((), dtype=torch.float32, device=parameter.device) for parameter in self.parameters],  # the fused kernel reads it there
+            "exp_avg": [torch.zeros_like(parameter) for parameter in self.parameters],
+            "exp_avg_sq": [torch.zeros_like(parameter) for parameter in self.parameters],
+        }
+
+    def step(self, lr_scale: float) -> None:
+        exp_avgs, exp_avg_sqs, steps = (self.state[name] for name in ("exp_avg", "exp_avg_sq", "step"))
+        fused_adamw(
+            self.parameters, [parameter.grad for parameter in self.parameters], exp_avgs, exp_avg_sqs, [], steps, fused=True, amsgrad=False, maximize=False,
+            beta1=self.betas[0], beta2=self.betas[1], lr=self.lr * lr_scale, weight_decay=self.weight_decay, eps=1e-8,
+        )  # fmt: skip
+
+
 class MuonAdamW:
     """One object for all parameters of a model, stepped together.
 
@@ -95,13 +119,11 @@ class MuonAdamW:
         self.muon_lr, self.muon_momentum, self.weight_decay = muon_lr, muon_momentum, weight_decay
         self.matrix_dtype = matrix_dtype
         self.parameters = [*muon.values(), *adamw.values()]
-        self.adamw_names = {parameter: name for name, parameter in adamw.items()}
-        by_setting: dict[tuple[float, float], list[Tensor]] = {}
+        by_setting: dict[tuple[float, float], dict[str, Tensor]] = {}
         for name, parameter in adamw.items():
             lr = embedding_lr if embedding_lr is not None and name.endswith(EMBEDDING) else adamw_lr
-            by_setting.setdefault((lr, weight_decay if parameter.ndim > 1 else 0.0), []).append(parameter)
-        groups = [{"params": parameters, "weight_decay": decay, "peak_lr": lr} for (lr, decay), parameters in by_setting.items()]
-        self.adamw = torch.optim.AdamW(groups, lr=adamw_lr, betas=adamw_betas, fused=True) if groups else None
+            by_setting.setdefault((lr, weight_decay if parameter.ndim > 1 else 0.0), {})[name] = parameter
+        self.adamw_groups = [AdamWGroup(parameters, lr, adamw_betas, decay) for (lr, decay), parameters in by_setting.items()]
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         for parameter in self.parameters:
@@ -115,21 +137,19 @@ class MuonAdamW:
         """One update with all learning rates multiplied by `lr_scale`, the schedule's value."""
         for group in self.groups:
             group.step(self.muon_lr * lr_scale, self.muon_momentum, self.weight_decay, self.matrix_dtype)
-        if self.adamw is not None:
-            for group in self.adamw.param_groups:
-                group["lr"] = group["peak_lr"] * lr_scale
-            self.adamw.step()
+        for group in self.adamw_groups:
+            group.step(lr_scale)
 
     def state_tensors(self) -> dict[str, Tensor]:
         """The whole state by parameter name: `momentum.NAME` for Muon's, `exp_avg.NAME`, `exp_avg_sq.NAME` and `step.NAME`
-        for AdamW's (absent before the first step). Copies, so that saving in the background is safe."""
+        for AdamW's. Copies, so that saving in the background is safe."""
         state = {}
         for group in self.groups:
             for name, momentum in zip(group.names, group.oriented(group.momentum.unbind()), strict=True):
                 state[f"momentum.{name}"] = momentum.clone(memory_format=torch.contiguous_format)
-        for parameter, name in self.adamw_names.items():
-            for key, value in self.adamw.state[parameter].items():
-                state[f"{key}.{name}"] = value.clone()
+        for group in self.adamw_groups:
+            for key, values in group.state.items():
+                state |= {f"{key}.{name}": value.clone() for name, value in zip(group.names, values, strict=True)}
         return state
 
     @torch.no_grad()
@@ -139,15 +159,10 @@ class MuonAdamW:
         for group in self.groups:
             for name, momentum in zip(group.names, group.oriented(group.momentum.unbind()), strict=True):
                 _copy(momentum, state, f"momentum.{name}", unread)
-        for parameter, name in self.adamw_names.items():
-            if f"step.{name}" not in state:
-                self.adamw.state.pop(parameter, None)
-                continue
-            step = torch.zeros((), dtype=torch.float32, device=parameter.device)  # the fused kernel reads it there
-            own = {"step": step, "exp_avg": torch.zeros_like(parameter), "exp_avg_sq": torch.zeros_like(parameter)}
-            for key, value in own.items():
-                _copy(value, state, f"{key}.{name}", unread)
-            self.adamw.state[parameter] = own
+        for group in self.adamw_groups:
+            for key, values in group.state.items():
+                for name, value in zip(group.names, values, strict=True):
+                    _copy(value, state, f"{key}.{name}", unread)
         if unread:
             raise ValueError(f"optimizer state of parameters that this model lacks: {sorted(unread)[:3]}")
 

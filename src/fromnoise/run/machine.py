@@ -287,7 +287,10 @@ def apply(machine: Machine) -> None:
         logprobs.native_nll_and_gradient = native.cross_entropy() if in_bf16 else None
         segment_attention.library = native.attention() if in_bf16 else None
     torch.set_num_threads(machine.num_threads)
-    torch.use_deterministic_algorithms(True)
+    if machine.compile:
+        torch.use_deterministic_algorithms(True)
+    else:  # the same without the compiler's own mode, for which the whole compiler is imported: three seconds of every start
+        torch.set_deterministic_debug_mode("error")
     torch.backends.cuda.enable_cudnn_sdp(False)  # its attention adds gradients in no fixed order, and newer releases prefer it
     # Filling every new tensor with NaN is deterministic mode's help for finding reads of unset memory; it costs a pass
     # over memory for each allocation, and the tests that compare bytes find the same bugs.

@@ -61,7 +61,7 @@ def run(ctx) -> None:
     used = {pair["prompt_id"]: (pair["share"], pair["split"]) for pair in pairs}
     for prompt in prompts:
         # with prompts of their own beside the pairs, some are held out for `evaluate` all the same
-        other = side_of(ctx, prompt["id"]) if data.preferences and data.prompts else (None, None)
+        other = side_of(ctx, prompt) if data.preferences and data.prompts else (None, None)
         prompt["share"], prompt["split"] = used.get(prompt["id"], other)
     write_jsonl(ctx.folder / "pairs.jsonl", pairs)
     write_jsonl(ctx.folder / "prompts.jsonl", prompts)
@@ -104,10 +104,11 @@ def fitted(prompts: list[dict], tokenizer: Tokenizer, max_tokens: int, counts: C
     return kept
 
 
-def side_of(ctx, prompt_id: str) -> tuple[str, str]:
-    """(share, split) of a prompt: which model its pairs belong to, and whether they train it. By the id alone."""
+def side_of(ctx, prompt: dict) -> tuple[str, str]:
+    """(share, split) of a prompt: which model its pairs belong to, and whether they train it. By its first question alone: human
+    conversations go on, so that one's prompt is the beginning of another's."""
     settings = ctx.recipe.prefer
-    draw = np.random.default_rng(seed_from(ctx.seed, "side", prompt_id)).random(2)
+    draw = np.random.default_rng(seed_from(ctx.seed, "side", prompt.get("opening_id", prompt["id"]))).random(2)
     return "audit" if draw[0] < settings.audit_frac else "reward", "held_out" if draw[1] < settings.held_out_frac else "train"
 
 
@@ -148,6 +149,9 @@ def sample_pairs(ctx, tokenizer: Tokenizer, prompts: list[dict], counts: Counter
         return time.perf_counter() - start
 
     num_batches = steps_for(ctx, "prefer", -(-settings.num_pairs // settings.batch_prompts), ctx.decide("batch_s", measure_batch_s))
+    made = sum((parts / f"batch-{number:05d}.jsonl").exists() for number in range(num_batches))
+    if made > 1:  # the first one may be what the rate was measured with, a moment ago
+        ctx.info(f"prefer: {made} of {num_batches} batches of answers were there already")
     pairs, by_id = [], {prompt["id"]: prompt for prompt in prompts}
     with ctx.progress(num_batches, "batch") as progress:
         for number in range(num_batches):
@@ -184,7 +188,7 @@ def answer_record(tokenizer: Tokenizer, generation) -> dict:
 
 def pair_record(ctx, number: int, prompt: dict, answers: list[dict]) -> dict:
     """A pair nobody has chosen from yet. `chosen` becomes 0, 1, or None for a tie."""
-    share, split = side_of(ctx, prompt["id"])
+    share, split = side_of(ctx, prompt)
     return {
         "id": f"pair-{number:06d}", "prompt_id": prompt["id"], "kind": prompt.get("kind"), "messages": prompt["messages"],
         "prompt_ids": prompt["prompt_ids"], "answers": answers, "share": share, "split": split, "weight": 1.0,
@@ -268,7 +272,7 @@ def pairs_from_file(ctx, tokenizer: Tokenizer, counts: Counter) -> tuple[list[di
             counts["pairs_set_aside"] += 1
             continue
         counts["pairs_cut"] += len(record["messages"]) < len(found.prompt)
-        prompt = {"id": record["prompt_id"], **{name: record[name] for name in ("kind", "messages", "prompt_ids")}}
+        prompt = {"id": record["prompt_id"], **{name: record[name] for name in ("opening_id", "kind", "messages", "prompt_ids")}}
         pairs.append({**pair_record(ctx, len(pairs), prompt, record["answers"]), **record})
     prompts = prompts_from_file(ctx) if ctx.recipe.data.prompts else pair_prompts(read)
     return pairs, fitted(prompts, tokenizer, settings.row_tokens - settings.sampling.max_new_tokens, counts)
