@@ -1,7 +1,7 @@
 # make run        venv, install, and the whole default run: noise to RLHF, chat and report
 # make test       venv, install, and the test suite
 # make test-full  the same with what is slow: kills on the full recipe, several ranks, peers (their environment is that of make bench)
-# make bench      side by side with other tools, in an environment of their own: bench/README.md (SFT=, PAIRS=, NANOGPT=, PEERS=, BENCH=)
+# make bench      side by side with other tools, in an environment of their own (SFT=, PAIRS=, NANOGPT=, SHAKESPEARE=, NOVELS=, NANOCHAT=: bench/README.md)
 
 PYTHON ?= $(shell for name in python3.11 python3.12 python3.13 python3; do $$name -c '' 2>/dev/null && { echo $$name; break; }; done)
 BIN := .venv/bin
@@ -24,7 +24,8 @@ test-full: .venv/installed-dev $(PEERS_INSTALLED)
 	FROMNOISE_PEERS_PYTHON=$(PEERS) $(PYTEST) -m "not gpu"
 
 bench: .venv/installed $(PEERS_INSTALLED)
-	$(BIN)/python bench/bench.py --peers $(PEERS) $(if $(SFT),--sft $(SFT)) $(if $(PAIRS),--pairs $(PAIRS)) $(if $(NANOGPT),--nanogpt $(NANOGPT)) $(BENCH)
+	$(BIN)/python bench/bench.py --peers $(PEERS) $(if $(SFT),--sft $(SFT)) $(if $(PAIRS),--pairs $(PAIRS)) $(if $(NANOGPT),--nanogpt $(NANOGPT)) \
+		$(if $(SHAKESPEARE),--shakespeare $(SHAKESPEARE)) $(if $(NOVELS),--novels $(NOVELS)) $(if $(NANOCHAT),--nanochat $(NANOCHAT)) $(BENCH)
 
 .venv-peers/installed: bench/peers/requirements.txt constraints.txt
 	test -x .venv-peers/bin/python || $(PYTHON) -m venv .venv-peers

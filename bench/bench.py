@@ -1,11 +1,13 @@
 """fromnoise beside what a user would take instead: `make bench`, or
 
-    python bench/bench.py --peers PYTHON [--sft FILE] [--pairs FILE] [--nanogpt CHECKOUT] [--rows a,b] [--threads N] [--rounds N]
+    python bench/bench.py --peers PYTHON [--sft FILE] [--pairs FILE] [--nanogpt CHECKOUT] [--shakespeare FILE]
+        [--novels FILE... --nanochat CHECKOUT] [--rows a,b] [--threads N] [--rounds N]
 
 Each row has two sides, each a process of its own (ours.py, peers/*.py). Both set themselves up and warm up, compiling
 included; then they are told in turn to do one measurement while the other waits, `rounds` times. The row's ratio is that of
-the medians. Rows whose peer, data or checkout is not there are listed as left out. Results: bench/results.md and
-bench/results.json, written by running this and by nothing else; with --rows, the other rows in them stay as they were.
+the medians. Races against the clock and the profile are whole commands, one after another (races.py). What needs a peer, data or
+a checkout that is not there is listed as left out. Results: bench/results.md and bench/results.json, written by running this and
+by nothing else; with --rows, what is not asked for stays in them as it was.
 """
 
 from __future__ import annotations
@@ -22,6 +24,8 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
+
+import races
 
 from fromnoise.run.machine import measure
 from fromnoise.run.machine import threads as num_threads
@@ -226,6 +230,13 @@ def startup(environment: dict[str, str]) -> list[dict]:
     return found
 
 
+def dtype_of(facts: dict) -> str:
+    """What a side computes in, as it said itself; nothing for one that is only a peak."""
+    if facts.get("bf16"):
+        return "bfloat16"
+    return str(facts.get("dtype") or ("float32" if "bf16" in facts else "")).removeprefix("torch.")
+
+
 def measured(row: dict) -> str:
     return f"{row['date']}, {row['rounds']}"
 
@@ -233,23 +244,26 @@ def measured(row: dict) -> str:
 def table(results: dict) -> str:
     lines = [
         "# Side by side", "", f"{results['machine']}; medians of measurements taken in turn, as many as stand behind their day.", "",
-        "| row | beside | fromnoise | the other | unit | ratio | aim | measured | conditions |", "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| row | beside | fromnoise | the other | unit | ratio | aim | dtypes | measured | conditions |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]  # fmt: skip
     for row in results["rows"]:
         ours = row["sides"]["fromnoise"]
         mine = f"{ours['median']:,.1f}" if "median" in ours else f"failed: {last_line(ours)}"
         if len(row["sides"]) == 1:
-            lines.append(f"| {row['name']} | | {mine} | | {row['unit']} | | | {measured(row)} | {row['conditions']} |")
+            lines.append(f"| {row['name']} | | {mine} | | {row['unit']} | | | {dtype_of(ours.get('facts', {}))} | {measured(row)} | {row['conditions']} |")
         for name, side in row["sides"].items():
             if name == "fromnoise":
                 continue
             theirs = f"{side['median']:,.1f}" if "median" in side else f"failed: {last_line(side)}"
+            dtypes = ", ".join(dict.fromkeys(filter(None, (dtype_of(one.get("facts", {})) for one in (ours, side)))))
+            told = f"{dtypes} | {measured(row)} | {row['conditions']} |"
             if name == PEAK and "median" in side and "median" in ours:
                 share, theirs = ours["median"] * ours["facts"]["flops_per_token"] / side["median"], f"{side['median'] / 1e9:,.0f} GFLOP/s"
-                lines.append(f"| {row['name']} | {name} | {mine} | {theirs} | MFU | {share:.1%} | 50 % | {measured(row)} | {row['conditions']} |")
+                lines.append(f"| {row['name']} | {name} | {mine} | {theirs} | MFU | {share:.1%} | 50 % | {told}")
                 continue
             ratio, aim = (f"{side[key]:.2f}" if side.get(key) else "" for key in ("ratio", "target"))
-            lines.append(f"| {row['name']} | {name} | {mine} | {theirs} | {row['unit']} | {ratio} | {aim} | {measured(row)} | {row['conditions']} |")
+            lines.append(f"| {row['name']} | {name} | {mine} | {theirs} | {row['unit']} | {ratio} | {aim} | {told}")
     if (compared := results["losses"]) and "failed" in compared:
         lines += ["", f"Losses at equal steps: failed, {compared['failed']}."]
     elif compared:
@@ -259,9 +273,10 @@ def table(results: dict) -> str:
     if results["startup"]:
         lines += ["", "| start | seconds | aim |", "| --- | --- | --- |"]
         lines += [f"| {item['name']} | {item['seconds']:.2f} | {item['target'] or ''} |" for item in results["startup"]]
+    lines += races.lines(results)
     lines += ["", *(f"Left out: {reason}." for reason in results["left_out"]), "", "## Commands", ""]
     lines += ["Each does one measurement for each line `go` on its standard input.", "", "```"]
-    for row in results["rows"]:
+    for row in [*results["rows"], *results["races"]]:
         lines += [f"# {row['name']}", *(side["command"] for side in row["sides"].values())]
     return "\n".join([*lines, "```", ""])
 
@@ -269,10 +284,11 @@ def table(results: dict) -> str:
 def kept(before: dict, now: dict) -> dict:
     """`now`, with what `--rows` did not ask for as it was measured `before`, on the day that stands beside it. Nothing that stands
     there is said to be left out."""
-    rows = {row["name"]: row for row in [*before["rows"], *now["rows"]]}  # a row measured again keeps its place
-    there = {*rows, *(side for row in rows.values() for side in row["sides"])}
+    rows, raced = ({row["name"]: row for row in [*before.get(kind, []), *now[kind]]} for kind in ("rows", "races"))  # one measured again keeps its place
+    there = {*rows, *raced, *(side.split(",")[0] for row in [*rows.values(), *raced.values()] for side in row["sides"])}
     left_out = [reason for reason in now["left_out"] if reason.split(":")[0] not in there]
-    return {**now, "rows": list(rows.values()), "left_out": left_out, **{name: now[name] or before[name] for name in ("losses", "startup")}}
+    return {**now, "rows": list(rows.values()), "races": list(raced.values()), "left_out": left_out,
+            **{name: now[name] or before.get(name) for name in ("losses", "startup", "profile")}}  # fmt: skip
 
 
 def last_line(side: dict) -> str:
@@ -285,7 +301,11 @@ def main() -> None:
     arguments.add_argument("--sft", help="conversations, in any form fromnoise reads")
     arguments.add_argument("--pairs", help="preference pairs, in any form fromnoise reads")
     arguments.add_argument("--nanogpt", help="a checkout of nanoGPT")
-    arguments.add_argument("--rows", help="only these, by name, separated by commas; `losses` for those at equal steps, `start` for startup times")
+    arguments.add_argument("--shakespeare", help="nanoGPT's input.txt: three minutes of it, three seeds")
+    arguments.add_argument("--novels", nargs="+", default=[], help="texts to learn in five minutes")
+    arguments.add_argument("--nanochat", help="a checkout of nanochat, to learn the novels as well, at three depths")
+    told = "`losses` for those at equal steps, `start` for startup times, `profile` for where a step's time goes"
+    arguments.add_argument("--rows", help=f"only these, by name, separated by commas; {told}")
     arguments.add_argument("--threads", type=int, help="CPU threads of both sides; all cores when absent")
     arguments.add_argument("--rounds", type=int, default=3)
     arguments.add_argument("--out", type=Path, default=HERE / "results", help="results are written to OUT.md and OUT.json")
@@ -300,17 +320,25 @@ def main() -> None:
         inputs = [word for option in ("sft", "pairs") if getattr(given, option) for word in (f"--{option}", getattr(given, option))]
         subprocess.run([sys.executable, str(HERE / "fixture.py"), str(folder), *inputs], check=True, env=environment)
         rows, left_out = rows_for(given, folder)
+        raced, more = races.races_for(given)
+        wanted = given.rows.split(",") if given.rows else None
         results = {"machine": f"{platform.machine()}, {os.cpu_count()} cores", "date": time.strftime("%Y-%m-%d"), "rounds": given.rounds,
-                   "fixture": json.loads((folder / "fixture.json").read_text()), "rows": [], "losses": {}, "startup": [], "left_out": left_out}  # fmt: skip
+                   "fixture": json.loads((folder / "fixture.json").read_text()), "rows": [], "races": [],
+                   "losses": {}, "startup": [], "profile": "", "left_out": left_out + more}  # fmt: skip
         for row in rows:
             began = time.perf_counter()
             results["rows"].append(found := run_row(row, given.rounds, environment))
             told = ", ".join(f"{name} {side['median']:,.1f}" if "median" in side else f"{name} failed" for name, side in found["sides"].items())
             print(f"{row.name} ({time.perf_counter() - began:.0f} s): {told} {row.unit}", flush=True)
-        if given.sft and given.peers and (not given.rows or "losses" in given.rows.split(",")):
+        if given.sft and given.peers and (not wanted or "losses" in wanted):
             results["losses"] = losses(given, folder, environment)
-    if not given.rows or "start" in given.rows.split(","):
+    for race in raced:
+        if not wanted or race.name in wanted:
+            results["races"].append(races.run_race(race, environment))
+    if not wanted or "start" in wanted:
         results["startup"] = startup(environment)
+    if not wanted or "profile" in wanted:
+        results["profile"] = races.profile(environment)
     if given.rows and given.out.with_suffix(".json").exists():
         results = kept(json.loads(given.out.with_suffix(".json").read_text()), results)
     text = table(results).replace(str(folder), "FOLDER").replace(str(HERE.parent) + "/", "")
