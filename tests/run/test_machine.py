@@ -18,6 +18,7 @@ from fromnoise.run.budget import GIVEN_AWAY_FRAC, SHARES, expected_s, paid_s, sh
 from fromnoise.run.errors import UserError
 from fromnoise.run.recipe_load import load_recipe
 from fromnoise.run.verdict import stages_of
+from tests.stages import small_run
 
 PROFILE = {
     "fingerprint": {"device": "cpu", "processor": "x", "num_threads": 2, "torch": "2"},
@@ -211,3 +212,18 @@ def test_a_step_that_was_held_up_once_does_not_count(monkeypatch):
         now[0] += next(lengths)
 
     assert machine.Machine("cpu", "float32", False, 1, 1.0).seconds_of(step) == pytest.approx(1.2)
+
+
+def test_a_peak_that_is_exceeded_is_measured_again(tmp_path, monkeypatch):
+    """Utilisation above 100 % says that the measurement was held up by a neighbour; it was shown for the whole stage."""
+    found = iter([1e9, 8e9])
+
+    def measure(device, num_threads):
+        return {"fingerprint": machine.fingerprint(device, num_threads), "matmul_flops_per_s": {"float32": next(found), "bfloat16": 1e8}}
+
+    monkeypatch.setattr(machine, "measure", measure)
+    ctx = small_run.context(small_run.make(tmp_path / "run"), "sft", small_run.recipe())
+    assert ctx.rates(100, 1.0, 5e6) == {"tokens_per_s": 100.0, "mfu": 0.5}
+    assert ctx.rates(400, 1.0, 5e6)["mfu"] == 0.25 and ctx.record["decisions"]["machine"]["peak_flops"] == 8e9
+    assert ctx.run.read_info()["machine"]["matmul_flops_per_s"]["float32"] == 8e9
+    assert ctx.rates(4000, 1.0, 5e6)["mfu"] == 2.5  # once a stage: a product that is faster than its peak is no neighbour's doing

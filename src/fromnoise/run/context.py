@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 import time
@@ -53,7 +54,7 @@ class StageContext:
         self.interrupts, self.allow_different_numerics = interrupts or Interrupts(), allow_different_numerics
         self.folder: Path = run.stage_dir(stage.writes[0])
         self.seed: int = seed_from(recipe.seed, stage.verb)
-        self.finished, self._machine, self._num_bad = False, None, 0
+        self.finished, self._machine, self._measured_again, self._num_bad = False, None, False, 0
         self._began = time.perf_counter()
         self._elapsed_before = 0.0
 
@@ -172,17 +173,20 @@ class StageContext:
         known = self.run.read_info().get("machine")
         if known and known["fingerprint"] != machines.fingerprint(device, num_threads):
             known = None
-        speeds = known["matmul_flops_per_s"] if known else {}
         decided = "machine" in self.record["decisions"]
-        if not known or (not decided and expected_s(self.recipe, self.stage.verb, max(speeds.values())) >= machines.COMPILE_PAYS_S):
-            found = machines.measure(device, num_threads)
-            best = {name: max(speed, speeds.get(name, 0.0)) for name, speed in found["matmul_flops_per_s"].items()}
-            if best != speeds:
-                known = {**found, "matmul_flops_per_s": best}
-                self.run.write_info(machine=known)
-            if max(best.values()) > 1.1 * max(speeds.values(), default=0.0):
-                self.info(machines.describe_profile(known))
+        if not known or (not decided and expected_s(self.recipe, self.stage.verb, max(known["matmul_flops_per_s"].values())) >= machines.COMPILE_PAYS_S):
+            known = self._measure(device, num_threads, known)
         return self.process.broadcast(known)
+
+    def _measure(self, device: str, num_threads: int, known: dict[str, Any] | None) -> dict[str, Any]:
+        """The best of what is `known` and of a measurement made now, kept in run.json."""
+        found, speeds = machines.measure(device, num_threads), known["matmul_flops_per_s"] if known else {}
+        best = {**found, "matmul_flops_per_s": {name: max(speed, speeds.get(name, 0.0)) for name, speed in found["matmul_flops_per_s"].items()}}
+        if best != known:
+            self.run.write_info(machine=best)
+        if max(best["matmul_flops_per_s"].values()) > 1.1 * max(speeds.values(), default=0.0):
+            self.info(machines.describe_profile(best))
+        return best
 
     def _check_numerics(self, found: dict[str, Any]) -> None:
         recorded = self.record["numerics"]
@@ -212,8 +216,15 @@ class StageContext:
             self.info(f"{self.stage.verb} step {step:,}: {describe(shown)}")
 
     def rates(self, tokens: int, seconds: float, token_flops: float) -> dict[str, float]:
-        """{"tokens_per_s", "mfu"} of `tokens` on all ranks together: mfu is the fraction of the measured peak, once for each rank."""
+        """{"tokens_per_s", "mfu"} of `tokens` on all ranks together: mfu is the fraction of the measured peak, once for each rank. More
+        than all of it means that the measurement was held up, so the machine is measured again, once a stage."""
         per_s = tokens / max(seconds, 1e-9)
+        if self.process.is_main and not self._measured_again and per_s * token_flops > self.machine.peak_flops * self.process.world_size:
+            self._measured_again = True
+            best = self._measure(self.machine.device_type, self.machine.num_threads, self.run.read_info().get("machine"))
+            self._machine = dataclasses.replace(self.machine, peak_flops=best["matmul_flops_per_s"][self.machine.dtype])
+            self.record["decisions"]["machine"] = self._machine.as_dict()
+            self._write_record()
         return {"tokens_per_s": per_s, "mfu": per_s * token_flops / (self.machine.peak_flops * self.process.world_size)}
 
     def info(self, text: str) -> None:

@@ -41,7 +41,8 @@ _default_threads: int | None = None
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """What a stage computes with. Fixed at its start, recorded in stage.json, the same after a resume."""
+    """What a stage computes with. Fixed at its start, recorded in stage.json, the same after a resume; but for `peak_flops`, which
+    decides nothing and is corrected when it turns out too low (`StageContext.rates`)."""
 
     device_type: str  # "cpu" or "cuda"
     dtype: str  # "float32" or "bfloat16": what matrix products run in under `autocast`; weights stay float32
