@@ -143,7 +143,7 @@ class StageContext:
 
     @property
     def machine(self) -> Machine:
-        """Device, dtype, compile, threads. Measured once a run, decided once a stage; sets threads and determinism."""
+        """Device, dtype, compile, threads: decided once a stage. Sets threads and determinism."""
         if self._machine is None:
             self._machine = self._open_machine()
             machines.apply(self._machine)
