@@ -77,6 +77,8 @@ def test_real_problem_files(name, count):
     assert not any(problem.check["is_text"] for problem in found)
     sizes = Counter(file_levels(found))
     assert set(sizes) == set(FILE_LEVELS) and max(sizes.values()) - min(sizes.values()) <= 1
+    misread = sum(not grade(problem.kind, problem.check, problem.answer, True).correct for problem in found)
+    assert misread <= 0.02 * count  # mixed numbers ("3 1/2 - 2"), algebra, and equations that are false in the file
     if name.startswith("svamp"):
         assert found[0].prompt.startswith("There are 87 oranges") and found[0].prompt.endswith("How big is each group of bananas?")
         assert found[0].check["answer"] == "145"

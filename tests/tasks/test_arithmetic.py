@@ -11,7 +11,7 @@ from fromnoise.tasks.arithmetic import MAX_CHARS, NotArithmetic, calculate, equa
 
 @pytest.mark.parametrize("text, value", [
     ("12*7", 84), ("2+3*4", 14), ("(2+3)*4", 20), ("10-2-3", 5), ("24/4/2", 3), ("-3+5", 2), ("2*-3", -6), ("0.5*4", 2), ("1/3*3", 1), ("7 × 6 ÷ 2", 21),
-    ("--4", 4), ("((((1))))", 1), ("$12*2", 24),
+    ("--4", 4), ("((((1))))", 1), ("$12*2", 24), (".5*10", 5), ("5*.2", 1), ("(.5)", Fraction(1, 2)), ("-.5+1", Fraction(1, 2)),
 ])
 def test_values(text, value):
     assert calculate(text) == value
@@ -38,9 +38,9 @@ def test_against_fractions_on_random_expressions():
 
 @pytest.mark.parametrize("text", [
     "", " ", "1+", "(1", "1)", "1 2 +", "()", "*3", "1//2", "2**9", "9**9**9", "1/0", "1/(2-2)", "abs(1)", "__import__('os').system('true')", "1;2", "1\n+1",
-    "0x10", "1e9", "1_000", "x", "len", "1+1#", "[1]", "1,2", "lambda:1", "1 if 1 else 2", "1=1", "٣+٤", "²", "1.", ".5", "1..2", "9" * 40, "9" * 13,
+    "0x10", "1e9", "1_000", "x", "len", "1+1#", "[1]", "1,2", "lambda:1", "1 if 1 else 2", "1=1", "٣+٤", "²", "1.", ".", "1..2", "..5", "9" * 40, "9" * 13,
     "999999999999*999999999999", "(" * 40 + "1" + ")" * 20, "-" * 30 + "1", "1" + "+1" * 40, "\x00", "1\u202e+1", "<<1+1", "3%",
-    "nan", "inf", "1e400",
+    "nan", "inf", "1e400", "1.5.5", "5.+1",
 ])
 def test_hostile_input_is_refused_quickly(text):
     start = time.perf_counter()
@@ -66,9 +66,22 @@ def test_random_bytes_never_do_anything_but_a_number_or_a_refusal():
     ("12 4+8=12", [False]),
     ("x=3", []), ("x+2=5", []), ("48/2 = <<48/2=24>>24", [True, True]),
     ("So 3+4=8", [False]), ("48/2=24>>24", [True]), ("2+2=", [False]), ("2 + 2 = 4. 3 + 3 = 7.", [True, False]), ("1/0=1", [False]),
+    (".5*10=5", [True]), ("5*.2=1", [True]), ("1/3=.33", [True]), ("1/3=.34", [False]), ("<<.5*10=5>>5", [True]), ("At the end.5+3=8", [True]),
+    ("2 x 3 = 6", [True]), ("2 x 3 = 7", [False]), ("4x4=16", [True]), ("$4 x 50/100 = $2", [True]), ("2(3+4)=14", [True]), ("2(3+4)=15", [False]),
+    ("3/8=37.5%", [True]), ("3/4*100=75%", [True]), ("3/8=38%", [False]),
+    ("40% of 50 = 20", []), ("15 pages x 1/3 = 5", []), ("6Y - 35 = 37", []), ("9x-21=339", []), ("3 times 4 = 12", []), ("Mix 3 = 4", []),
+    ("12 (5+7=12) apples", [True]), ("12 (for 5+7=13)", [False]), ("3+4=7 (apples)", [True]), ("60/15=4 (15 minutes)", [True]), ("30+30 = 60-minute", [True]),
+    ("- 3+4=7\n* 3+4=8", [True, False]), ("-5+3=-2", [True]), ("So -5+3=-3", [False]),
 ])
 def test_equations(text, found):
     assert [true for _, true in equations(text)] == found
+
+
+def test_a_long_answer_is_read_at_once():
+    start = time.perf_counter()
+    for text in ("-" * 50_000, "(" * 50_000, "x " * 50_000, "1+" * 50_000 + "=", "1(" * 50_000, "( = " * 50_000, " \t" * 50_000 + "="):
+        equations(text)
+    assert time.perf_counter() - start < 5
 
 
 @pytest.mark.parametrize("text, number", [

@@ -15,9 +15,14 @@ MAX_DEPTH = 8
 MAX_VALUE = 10**12  # of every number on the way; with MAX_CHARS it bounds denominators too
 MAX_DECIMALS = 4  # a result that never ends is cut here
 
-_TOKEN = re.compile(r"\d+(?:\.\d+)?|[()+\-*/]", re.ASCII)
+_FIGURE = r"(?:\d+(?:\.\d+)?|(?<![\w.])\.\d+)"  # ".5"; but "the end.5" is a 5
+_TOKEN = re.compile(rf"{_FIGURE}|[()+\-*/]", re.ASCII)
 _SIGNS = str.maketrans({"×": "*", "·": "*", "÷": "/", "−": "-", "–": "-", "$": None, "€": None, "£": None})
-_RUN = re.compile(r"(?:\d+(?:\.\d+)?|[()+\-*/=]|[ \t](?=[\d()+\-*/=]))+", re.ASCII)
+_RUN = re.compile(rf"(?:{_FIGURE}|[()+*/=]|(?<![A-Za-z])-|[ \t](?=[.\d()+\-*/=]))+", re.ASCII)
+_TIMES = re.compile(r"(?<![A-Za-z])[xX](?=[ \t]*[.\d(])|(?<=[\d)])(?=\()", re.ASCII)  # "2 x 3", "2(3+4)"
+_REMARK = re.compile(r"\(([^()]*=[^()]*)\)")  # "12 (for 5+7=12) apples"
+_BULLET = re.compile(r"^[ \t]*[-*+][ \t]+", re.MULTILINE)  # of a list; "-5+3" is a sum
+_OPENED = re.compile(r"\([^()]*$")  # the beginning of one: "12 (15 minutes)"
 _CALL = re.compile(r"<<([^<>]*)>>")
 _THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))", re.ASCII)
 
@@ -75,7 +80,7 @@ def _atom(tokens: list[str], at: int, depth: int) -> tuple[Fraction, int]:
         if at >= len(tokens) or tokens[at] != ")":
             raise NotArithmetic("a bracket is not closed")
         return value, at + 1
-    if not token[0].isdigit():
+    if token[-1] in "()+-*/":
         raise NotArithmetic(f"{token!r} stands where a number should")
     return _limited(Fraction(token)), at + 1
 
@@ -107,29 +112,34 @@ def equations(text: str) -> list[tuple[str, bool]]:
     """Every equation that the text states in figures, as written, and whether it is true.
 
     A chain "3+4=7=7" is one equation. A side that cannot be worked out makes it false. A rounded result is true when
-    it is the value rounded to the decimals given. A run without "=" states nothing.
+    it is the value rounded to the decimals given; one in percent may be a hundredth of what it says. A run without "=" states
+    nothing, nor does the end of a sum that begins in words or letters ("of 50 = 20", "6Y - 35 = 37"): it cannot be checked.
     """
     found = []
     calls = _CALL.findall(text)  # "48/2 = <<48/2=24>>24" states the same thing twice
     plain = _THOUSANDS.sub("", "\n".join([without_calls(text), *calls]).translate(_SIGNS))
+    plain = _REMARK.sub(r"\n\1\n", _TIMES.sub("*", _BULLET.sub("", plain)))
     for match in _RUN.finditer(plain):
-        run = match.group().strip()
-        sides = [side.strip() for side in run.split("=")]
-        if len(sides) < 2 or run[0] in "=+*/)":  # "x+2=5": algebra, not figures
+        run = _OPENED.sub("", match.group().strip()).rstrip("+-*/ \t")  # the dash of "30+30 = 60-minute" is none of its signs
+        if "=" not in run or run.startswith(("=", "+", "*", "/", ")", "- ")) or not set(run) & set("+-*/"):
             continue
-        try:
-            values = [calculate(side) for side in sides]
-        except NotArithmetic:
-            found.append((run, False))
-            continue
-        found.append((run, all(_same(value, values[0], side) for value, side in zip(values[1:], sides[1:], strict=True))))
+        found.append((run, _holds(run) or (plain[match.end() : match.end() + 1] == "%" and _holds(f"{run}/100"))))
     return found
+
+
+def _holds(run: str) -> bool:
+    sides = [side.strip() for side in run.split("=")]
+    try:
+        values = [calculate(side) for side in sides]
+    except NotArithmetic:
+        return False
+    return all(_same(value, values[0], side) for value, side in zip(values[1:], sides[1:], strict=True))
 
 
 def _same(stated: Fraction, true: Fraction, written: str) -> bool:
     if stated == true:
         return True
-    decimals = re.fullmatch(r"-?\d+\.(\d+)", written)
+    decimals = re.fullmatch(r"-?\d*\.(\d+)", written)
     return decimals is not None and abs(stated - true) <= Fraction(1, 2 * 10 ** len(decimals.group(1)))
 
 
