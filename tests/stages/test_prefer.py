@@ -170,6 +170,15 @@ def test_prompts_without_room_for_an_answer_are_an_error_that_names_the_settings
         small_run.do(small_run.make(tmp_path / "run"), "prefer", settings)
 
 
+def test_a_files_prompts_without_room_are_one_too(tmp_path):
+    """Nothing could say what the reward model's scores are worth: its mean and deviation would be taken over no answer."""
+    settings = small_run.recipe(
+        data={"world": False, "preferences": hh_file(tmp_path / "hh.jsonl")}, prefer={**small_run.RECIPE["prefer"], "sampling": {"max_new_tokens": 64}}
+    )
+    with pytest.raises(UserError, match=r"none of \d+ prompts .* prefer\.sampling\.max_new_tokens = 64"):
+        small_run.do(small_run.make(tmp_path / "run"), "prefer", settings)
+
+
 PEOPLE = {**small_run.RECIPE["prefer"], "raters": "people", "num_pairs": 10}
 
 

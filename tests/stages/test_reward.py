@@ -14,7 +14,8 @@ from fromnoise.data.preferences import read_preferences, votes_of
 from fromnoise.evaluate.records import read_jsonl, write_jsonl
 from fromnoise.generate.rollout import RowShape
 from fromnoise.model.hf import load_reward, load_scorer
-from fromnoise.run.errors import UserError
+from fromnoise.run.errors import Interrupted, UserError
+from fromnoise.stages import reward
 from fromnoise.stages.reward import (
     answer_means,
     batch_of,
@@ -302,6 +303,33 @@ def test_an_interrupted_ensemble_ends_in_the_same_bytes(optional, tmp_path):
     again = again_from(run, tmp_path / "run")
     resumed = small_run.do(again, "reward", settings, stop_after=done.summary["reward_num_steps"] + 3)  # in the second member
     assert resumed.outputs == done.outputs
+
+
+def test_an_ensemble_cut_off_between_its_two_scales_ends_in_the_same_bytes(optional, tmp_path, monkeypatch):
+    run, settings, done = optional
+    again, join, calls = again_from(run, tmp_path / "run"), reward.join_members, []
+
+    def once(*args):
+        calls.append(args)
+        if len(calls) == 2:
+            raise Interrupted("a power cut")
+        return join(*args)
+
+    monkeypatch.setattr(reward, "join_members", once)
+    with pytest.raises(Interrupted):
+        small_run.do(again, "reward", settings)
+    resumed = small_run.do(again, "reward", settings)
+    assert len(calls) == 4 and resumed.outputs == done.outputs and resumed.summary == done.summary
+
+
+def test_a_reward_without_answers_to_measure_it_by_is_refused(made, tmp_path):
+    """Its mean and deviation would be no numbers."""
+    run, settings, _ = made
+    again = again_from(run, tmp_path / "run")
+    write_jsonl(again.path / "prefer" / "prompts.jsonl", read_jsonl(run.path / "prefer" / "prompts.jsonl")[:1])
+    changed = settings.model_copy(update={"data": settings.data.model_copy(update={"preferences": "pairs.jsonl"})})
+    with pytest.raises(UserError, match=r"at least two answers .* reward\.row_tokens = 64"):
+        small_run.do(again, "reward", changed)
 
 
 def test_length_coefficient_finds_what_was_put_in():

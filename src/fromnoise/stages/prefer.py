@@ -46,11 +46,12 @@ def run(ctx) -> None:
         pairs, prompts = pairs_from_file(ctx, tokenizer, counts)
     else:
         prompts = fitted(load_prompts(ctx), tokenizer, settings.row_tokens - settings.sampling.max_new_tokens, counts)
-        if not prompts:
-            raise UserError(
-                f"none of {counts['prompts_set_aside']:,} prompts leaves room for an answer of prefer.sampling.max_new_tokens = "
-                f"{settings.sampling.max_new_tokens} in rows of prefer.row_tokens = {settings.row_tokens}: raise the second or lower the first"
-            )
+    if not prompts:
+        raise UserError(
+            f"none of {counts['prompts_set_aside']:,} prompts leaves room for an answer of prefer.sampling.max_new_tokens = "
+            f"{settings.sampling.max_new_tokens} in rows of prefer.row_tokens = {settings.row_tokens}: raise the second or lower the first"
+        )
+    if not data.preferences:
         sampled = sample_pairs(ctx, tokenizer, prompts, counts)
         if settings.raters == "people":
             pairs, by_people = choose_by_people(ctx, sampled, counts)

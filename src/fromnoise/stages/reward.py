@@ -230,6 +230,8 @@ def train(ctx, plan: Plan, tokenizer, first: int, saved, guard, summaries: dict,
 def join_members(ctx, plan: Plan, tokenizer, step: int) -> dict:
     """Give an ensemble's members one scale, that of their mean; what the mean is worth on the held-out pairs."""
     ensemble, answers = load_scorer(plan.folder).to(ctx.machine.device), own_answers(ctx, plan, tokenizer)
+    for member in ensemble.members:
+        member.mean, member.std = 0.0, 1.0  # raw to the last bit, whichever normalisation a try that was cut off had written already
     raw = torch.stack([raw_scores(ctx, member, answers) for member in ensemble.members])  # (members, S)
     _, std = normalisation(raw.mean(dim=0))
     for folder, scores in zip(member_folders(plan.folder), raw, strict=True):
@@ -366,6 +368,9 @@ def own_answers(ctx, plan: Plan, tokenizer) -> Answers:
         pairs = plan.train[: settings.num_normalise_answers]
         prompts, answer_ids = [pair["prompt_ids"] for pair in pairs], [pair["answers"][0]["token_ids"] for pair in pairs]
     kept = [i for i in range(len(prompts)) if len(prompts[i]) + len(answer_ids[i]) <= settings.row_tokens]
+    if len(kept) < 2:
+        raise UserError(f"a reward's scale needs at least two answers of the SFT model, and {len(kept)} of {len(prompts)} fit rows of reward.row_tokens = "
+                        f"{settings.row_tokens}; raise that, lower prefer.sampling.max_new_tokens, or give more prompts (data.prompts)")  # fmt: skip
     return Answers([prompts[i] for i in kept], [answer_ids[i] for i in kept], plan.shape)
 
 
