@@ -77,6 +77,8 @@ def test_with_a_calculator_an_answer_is_credited_as_a_whole():
 class Pen:
     """An engine that goes on with the next of the prepared texts, whatever it is asked, and keeps what it was asked."""
 
+    context_tokens = 512
+
     def __init__(self, *texts: str):
         self.texts, self.asked = list(texts), []
 
@@ -113,6 +115,18 @@ def test_a_wrong_answer_is_gone_on_with_from_its_last_right_step():
 def test_retries_end():
     pen, found = led(["347+285: 7+5=13."], "7+5=11.", "7+5=14.", retries=2)
     assert found == [] and pen.asked == ["Q: "] * 2
+
+
+def test_an_answer_that_fills_the_context_is_not_gone_on_with():
+    """Cut off at the limit, right behind its last right step: there is no room left, and the engine would refuse the prompt."""
+    problem = sums.make(random.Random(0), 347, "+", 285, "Ada", "eggs", told=False)
+    prompt, said = TOKENIZER.encode("Q: "), TOKENIZER.encode("347+285: 7+5=12, 4+8+1=13")
+    written = [Written(said, [True] * len(said), [], False)] * 2
+    settings = SimpleNamespace(calculator=False, retries=2, sampling=SamplingSection(max_new_tokens=20))
+    for spare in (0, 1):
+        engine = Engine(random_model(vocab_size=TOKENIZER.vocab_size, context_tokens=len(prompt) + len(said) + spare))
+        assert led_to_right(engine, TOKENIZER, [problem], [prompt] * 2, written, grade_all(TOKENIZER, [problem], written), settings, 0) == []
+        assert (engine.num_tokens > 0) == bool(spare)
 
 
 @pytest.mark.parametrize("text, inserted", [

@@ -151,6 +151,7 @@ def led_to_right(
         look_at(p, written[p * size : (p + 1) * size], grades[p * size : (p + 1) * size])
     for attempt in range(0 if settings.calculator else settings.retries):
         left = [p for p in range(len(problems)) if p not in found and problems[p].check.get("steps")]
+        left = [p for p in left if len(prompts[p * size]) + len(best.get(p, (0, []))[1]) < engine.context_tokens]
         if not left:
             break
         begun = [best.get(p, (0, []))[1] for p in left for _ in range(size)]
