@@ -335,6 +335,24 @@ def test_practice_in_groups_of_one_answer_is_refused_where_there_is_any(tmp_path
     check_recipe(load_recipe("text", [f"data.path={tmp_path}", "reason.group_size=1"]), None)  # which ends with the base model
 
 
+@pytest.mark.parametrize(("settings", "verb", "message"), [
+    (["rlhf.sampling.max_new_tokens=256"], "rlhf", r"rlhf\.sampling\.max_new_tokens = 256.* rlhf\.row_tokens = 256"),
+    (["prefer.sampling.max_new_tokens=300"], "prefer", r"prefer\.sampling\.max_new_tokens = 300.* prefer\.row_tokens = 256"),
+    (["reason.row_tokens=72"], "reason", r"reason\.sampling\.max_new_tokens = 72.* reason\.row_tokens = 72"),
+    (["reason.row_tokens=128", "rlhf.sampling.max_new_tokens=128"], "reason", r"rlhf\.sampling\.max_new_tokens = 128.* anchors .* reason\.row_tokens = 128"),
+    (["evaluate.sampling.max_new_tokens=512"], "evaluate", r"evaluate\.sampling\.max_new_tokens = 512.* model\.context_tokens = 512"),
+    (["rlhf.kl_coef=0", "rlhf.kl_target_nats=6"], "rlhf", r"rlhf\.kl_target_nats = 6\.0 .* rlhf\.kl_coef = 0"),
+    (["reward.text_coef=1", "model.tie_embeddings=false"], "reward", r"reward\.text_coef = 1\.0 .* model\.tie_embeddings"),
+    (["reason.levels=[]"], "reason", r"reason\.levels is empty"),
+])  # fmt: skip
+def test_what_a_late_stage_could_not_work_with_is_refused_before_any_work(settings, verb, message, tmp_path):
+    for asked in (None, verb):
+        with pytest.raises(UserError, match=message):
+            check_recipe(load_recipe("world", settings), asked)
+    check_recipe(load_recipe("world", settings), "pretrain")
+    check_recipe(load_recipe("text", [f"data.path={tmp_path}", *settings]), None)  # which ends with the base model
+
+
 @pytest.mark.parametrize("key", ["prefer.audit_frac", "prefer.held_out_frac", "reward.validation_frac"])
 def test_splits_with_an_empty_side_are_refused_before_any_work(key, tmp_path):
     for frac in ("0", "1"):

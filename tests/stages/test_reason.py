@@ -175,3 +175,10 @@ def test_anchors_are_what_the_reference_says(parents, tmp_path):
     assert anchors and all(len(anchor.ref_hidden) == anchor.batch.num_targets for anchor in anchors)
     again = reason.make_anchors(ctx, Engine(reference), reference, tokenizer, shape)
     assert all(torch.equal(a.ref_hidden, b.ref_hidden) for a, b in zip(anchors, again, strict=True))  # a resumed stage makes the same
+
+
+def test_prompts_without_room_for_an_anchor_are_an_error_not_a_run_without_anchors(parents, tmp_path):
+    ctx = small_run.context(copy_of(parents, tmp_path / "run"), "reason", settings())
+    tokenizer, reference = Tokenizer.load(parents.path / "rlhf"), load_model(parents.path / "rlhf")
+    with pytest.raises(UserError, match=r"none of 6 prompts .* rlhf\.sampling\.max_new_tokens = 8 .* reason\.row_tokens"):
+        reason.make_anchors(ctx, Engine(reference), reference, tokenizer, RowShape(12, 4, tokenizer.pad_id))

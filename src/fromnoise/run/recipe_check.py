@@ -46,6 +46,16 @@ def check_learnable(recipe: Recipe, verb: str | None) -> None:
             f"rlhf.group_size = {recipe.rlhf.group_size}: {recipe.rlhf.method} compares answers to the same prompt, so that it needs at least 2; "
             f"raise rlhf.group_size, or set rlhf.method=ppo"
         )
+    if "rlhf" in todo and recipe.rlhf.kl_target_nats is not None and recipe.rlhf.kl_coef == 0:
+        raise UserError(
+            f"rlhf.kl_target_nats = {recipe.rlhf.kl_target_nats} steers a coefficient that begins at rlhf.kl_coef = 0 and, multiplied, would stay there; "
+            f"give rlhf.kl_coef a value to begin at, or leave the target out"
+        )
+    if "reward" in todo and "pretrain" in made and recipe.reward.text_coef and not recipe.model.tie_embeddings:
+        raise UserError(f"reward.text_coef = {recipe.reward.text_coef} needs a head that is the embedding; set model.tie_embeddings=true, or text_coef=0")
+    if "reason" in todo and recipe.data.world and not recipe.reason.levels and recipe.reason.problems is None:
+        raise UserError("reason.levels is empty and reason.problems names no file: there is nothing to practise; give levels of the world's (docs/reason.md)")
+    check_room(recipe, todo, made)
     if "reason" in todo and recipe.reason.group_size < 2:
         raise UserError(
             f"reason.group_size = {recipe.reason.group_size}: GRPO compares answers to the same problem, so that it needs at least 2; raise reason.group_size"
@@ -57,6 +67,21 @@ def check_learnable(recipe: Recipe, verb: str | None) -> None:
             raise UserError(
                 f"{key} = {frac}: reward needs pairs on both sides of every split (reward and audit model, trained and held out or validated); "
                 f"give a fraction between 0 and 1, neither of them"
+            )
+
+
+def check_room(recipe: Recipe, todo: set[str], made: set[str]) -> None:
+    """A prompt must leave room for a whole answer: where an answer alone takes as much as there is, no prompt does, and the stage would find none."""
+    rooms = [(name, f"{name}.row_tokens", getattr(recipe, name).row_tokens, "") for name in ("prefer", "rlhf", "reason") if name in todo]
+    if "reason" in todo and recipe.reason.anchor_coef:
+        rooms.append(("rlhf", "reason.row_tokens", recipe.reason.row_tokens, "to the prompts of reason's anchors "))
+    if "evaluate" in todo and "pretrain" in made:
+        rooms.append(("evaluate", "model.context_tokens", recipe.model.context_tokens, ""))
+    for name, key, room, of in rooms:
+        if (longest := getattr(recipe, name).sampling.max_new_tokens) >= room:
+            raise UserError(
+                f"{name}.sampling.max_new_tokens = {longest}: an answer of that length {of}leaves no room for a prompt in {key} = {room}; "
+                f"raise {key}, or lower {name}.sampling.max_new_tokens"
             )
 
 

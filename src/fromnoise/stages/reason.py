@@ -267,6 +267,9 @@ def make_anchors(ctx, engine: Engine, reference, tokenizer: Tokenizer, shape: Ro
     sampling = ctx.recipe.rlhf.sampling
     fits = [fit_prompt(tokenizer, record["messages"], shape.row_tokens - sampling.max_new_tokens) for record in records[: settings.anchor_prompts]]
     prompts = [fit[0] for fit in fits if fit is not None]
+    if fits and not prompts:
+        raise UserError(f"reason.anchor_coef = {settings.anchor_coef}: none of {len(fits)} prompts leaves room for an answer of rlhf.sampling.max_new_tokens = "
+                        f"{sampling.max_new_tokens} in rows of reason.row_tokens = {shape.row_tokens}; raise that, or set reason.anchor_coef=0")  # fmt: skip
     if not prompts:
         return []
     written = grouped.write_answers(engine, tokenizer, prompts, sampling, seed_from(ctx.seed, "anchor answers"), calculator=False)
