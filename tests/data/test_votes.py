@@ -67,3 +67,16 @@ def test_text_that_is_none_costs_no_other_vote(tmp_path):
     votes, bad = imported(tmp_path, *changes)
     assert [record.line for record in bad] == [2, 3] and all("is no key" in record.reason for record in bad)
     assert [(vote.reason, vote.cast_at[:5]) for vote in votes[1:]] == [("so ?", votes[0].cast_at[:5]), (None, "?2026"[:5])]
+
+
+def test_half_a_character_changes_neither_pair_nor_vote(tmp_path):
+    """What a file holds in its place is a question mark: the same pair read from the export is the same, and the chosen answer stays it."""
+    pairs = [{"prompt": "Which?", "chosen": "\ud83d", "rejected": "x"}, {"prompt": "Which? \ud83d", "chosen": "y", "rejected": "x"}]
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
+    store, other = VoteStore(tmp_path / FILE), VoteStore(tmp_path / "other.sqlite")
+    import_votes(store, tmp_path / "pairs.jsonl", pytest.fail)
+    write_jsonl(tmp_path / "votes.jsonl", export_rows(store.pairs(), store.votes()))
+    import_votes(other, tmp_path / "votes.jsonl", pytest.fail)
+    assert [(vote.pair, vote.choice) for vote in store.votes()] == [(vote.pair, vote.choice) for vote in other.votes()]
+    assert [vote.choice for vote in store.votes()] == ["first", "second"]  # "?" stands before "x", and "x" before "y"
+    store.close(), other.close()

@@ -228,6 +228,19 @@ def test_fewer_labelled_pairs_than_sampled_may_do(tmp_path):
     assert [pair["id"] for pair in read_jsonl(done.folder / "pairs.jsonl")] == [f"{pair['id']}-0" for pair in pairs[2:6]]
 
 
+def test_votes_on_a_prompt_with_half_a_character_are_found_again(tmp_path):
+    """JSON can spell half a surrogate pair; a file has a question mark in its place, and the page shows what the file has."""
+    (tmp_path / "prompts.jsonl").write_text("".join(f'{{"prompt": "What is {n} + 1? \\ud83d"}}\n' for n in range(20)))
+    run = small_run.make(tmp_path / "run")
+    settings = small_run.recipe(data={"world": False, "prompts": str(tmp_path / "prompts.jsonl")}, prefer=PEOPLE)
+    with pytest.raises(Waiting):
+        small_run.do(run, "prefer", settings)
+    pairs = read_jsonl(run.path / "prefer" / "unlabelled.jsonl")
+    assert pairs[0]["messages"][0]["content"].endswith("1? ?")
+    cast(run, pairs, [0] * len(pairs))
+    assert small_run.do(run, "prefer", settings).summary["pairs"] == len(pairs) > 5
+
+
 def test_pairs_that_people_cannot_tell_apart_are_not_shown():
     def pair(number, *texts):
         return {"id": number, "messages": [{"role": "user", "content": "Q?"}], "answers": [{"text": text} for text in texts]}

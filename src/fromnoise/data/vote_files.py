@@ -77,7 +77,7 @@ def own_vote(record: dict) -> tuple[ComparedPair, Vote]:
     answers = [messages_of(record[name]) for name in ("chosen", "rejected")]
     if any(len(messages) != 1 or messages[0]["role"] != "assistant" for messages in answers):
         raise ValueError("`chosen` and `rejected` must each be one message of the assistant")
-    chosen, rejected = (messages[0]["content"] for messages in answers)
+    chosen, rejected = (storable(messages[0]["content"]) for messages in answers)
     pair = compared_pair(messages_of(record["prompt"]), [chosen, rejected])
     if pair.first == pair.second:
         raise ValueError("the two answers are the same")
@@ -105,7 +105,7 @@ def foreign_votes(record: dict, source: str, seen: Counter) -> list[tuple[Compar
     for read in pairs_of(record, source):
         pair = compared_pair(read.prompt, [read.chosen, read.rejected])
         rater = rater_name(read.rater or Path(source).name[:MAX_NAME])
-        choice = "tie" if read.tie else "first" if read.chosen.strip() == pair.first else "second"
+        choice = "tie" if read.tie else "first" if storable(read.chosen.strip()) == pair.first else "second"
         seen[rater, pair.key] += 1
         said = "\0".join((rater, pair.key, choice, str(seen[rater, pair.key])))
         key = f"file-{hashlib.sha256(said.encode()).hexdigest()[:24]}"

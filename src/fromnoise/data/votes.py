@@ -84,9 +84,12 @@ class Vote:
 
 
 def compared_pair(messages: Sequence[Message], answers: Sequence[str]) -> ComparedPair:
-    """The pair of a prompt and two answers; its key is made of its content, so the same pair sampled or read again keeps its votes."""
-    plain = [{"role": message["role"], "content": message["content"].strip()} for message in messages]
-    first, second = sorted(answer.strip() for answer in answers)
+    """The pair of a prompt and two answers; its key is made of its content, so the same pair sampled or read again keeps its votes.
+
+    Texts are as a file gives them back, half a surrogate pair being a question mark there: else a pair and its line in a file were two.
+    """
+    plain = [{"role": message["role"], "content": storable(message["content"].strip())} for message in messages]
+    first, second = sorted(storable(answer.strip()) for answer in answers)
     content = json.dumps([[[message["role"], message["content"]] for message in plain], first, second])
     return ComparedPair(hashlib.sha256(content.encode()).hexdigest()[:20], plain, first, second)
 
