@@ -6,6 +6,7 @@ import pytest
 
 from fromnoise.data.pairs import batch_of, pack_pairs, positions_of, sequences_of
 from fromnoise.generate.rollout import RowShape
+from fromnoise.run.errors import UserError
 
 
 def pair(rng: random.Random, prompt: list[int], longest: int = 60) -> dict:
@@ -34,3 +35,12 @@ def test_pairs_that_share_a_prompt_fit_the_rows_they_were_given(num_prompts, eac
             assert sorted(batch.sequence_ids.tolist()) == list(range(len(sequences)))
             for index, last in zip(batch.sequence_ids.tolist(), batch.last_index.tolist(), strict=True):
                 assert ids[last + 1 - len(answers[index]) : last + 1].tolist() == answers[index]
+
+
+def test_a_pair_that_needs_two_rows_where_there_is_one_is_refused_when_it_is_planned():
+    short, long = ({"prompt_ids": [5] * 6, "answers": [{"token_ids": [7] * n}, {"token_ids": [8] * n}]} for n in (3, 9))
+    batch_of([short], RowShape(16, 1, 0))
+    with pytest.raises(UserError, match=r"micro_batch_rows = 1: .* 9 and 9 tokens .* one row of 16"):
+        for group in pack_pairs([short, long], RowShape(16, 1, 0), range(2)):
+            batch_of([(short, long)[i] for i in group], RowShape(16, 1, 0))
+    assert pack_pairs([short, long], RowShape(16, 2, 0), range(2)) == [[0], [1]]

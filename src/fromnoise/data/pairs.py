@@ -9,6 +9,7 @@ import torch
 
 from fromnoise.data.packing import Batch, chunk_lengths, collate, pack_chunks, pack_sequences
 from fromnoise.data.preferences import FOR_FIRST, rater_weights, votes_of
+from fromnoise.run.errors import UserError
 
 
 class Shape(Protocol):
@@ -70,13 +71,19 @@ def positions_of(pair: dict, row_tokens: int) -> int:
 def pack_pairs(pairs: Sequence[dict], shape: Shape, names: Sequence[int]) -> list[list[int]]:
     """Pairs in their order, cut into micro-batches as full as they get; each a list of `names`.
 
-    The two answers of a pair are always in one micro-batch; not always in one row.
+    The two answers of a pair are always in one micro-batch; not always in one row: UserError where there is only one.
     """
     groups: list[list[int]] = []
     group: list[int] = []
     lengths: list[int] = []
     for pair, name in zip(pairs, names, strict=True):
         more = [positions for _, positions in chunks_of(pair, shape.row_tokens)]
+        if len(more) > shape.num_rows:
+            sizes = " and ".join(str(len(answer["token_ids"])) for answer in pair["answers"])
+            raise UserError(
+                f"micro_batch_rows = {shape.num_rows}: a pair of answers of {sizes} tokens does not fit one row of {shape.row_tokens} with its prompt, "
+                f"and its loss needs both at once; set micro_batch_rows to 2 or more, or raise row_tokens"
+            )
         full = sum(lengths) + sum(more) > shape.num_rows * shape.row_tokens
         if group and (full or len(pack_sequences([*lengths, *more], shape.row_tokens)) > shape.num_rows):
             groups.append(group)
