@@ -20,7 +20,7 @@ POSITIVE = frozenset(
     "tokens batch_tokens row_tokens context_tokens micro_batch_rows batch_pairs batch_prompts rollouts_per_iteration minibatches ppo_epochs "
     "max_new_tokens num_layers width num_heads num_kv_heads head_size ffn_width num_threads num_pairs num_labelled best_of_n max_chars ensemble group_size n "
     "answers_per_prompt prompts_per_iteration groups_per_update anchor_prompts validate_every validation_problems "
-    "beta kl_target_nats audit_every audit_prompts num_evaluations".split()
+    "beta kl_target_nats audit_every audit_prompts num_evaluations pass_k".split()
 )
 
 
@@ -229,7 +229,7 @@ class RewardSection(Section):
     batch_pairs: int = 32  # about: a step is whole micro-batches
     validation_frac: float = 0.08  # of the training pairs, by prompt: chooses the weights, reported nowhere
     num_evaluations: int = 4
-    num_normalise_answers: int = 512  # answers of the SFT model whose scores set the mean and std
+    num_normalise_answers: int = Field(512, ge=2)  # answers of the SFT model whose scores set the mean and std
     rater_weights: Literal["as_given", "agreement"] = "as_given"  # agreement: votes count by how far a rater agrees with the others
     every_token_coef: float = 0.0  # of the same loss on the mean score of an answer's tokens, beside the last one's
     text_coef: float = 0.0  # of the likelihood of chosen answers beside the preference loss, so that what the model knows stays
@@ -257,7 +257,7 @@ class BestOfSection(Section):
     """`rlhf.method = "best_of_n"`: the SFT model is tuned on the best of its own answers by the reward model."""
 
     n: int = 8
-    num_prompts: int = 960
+    num_prompts: int = Field(960, ge=1)
     epochs: float = 2.0
     batch_tokens: int = 2_048
     optimizer: OptimizerSection = OptimizerSection(muon_lr=0.002, adamw_lr=0.0003, warmup_frac=0.1, decay_frac=0.5, final_lr_frac=0.1)
