@@ -12,7 +12,7 @@ pytest.importorskip("starlette")
 from fromnoise.cli import main
 from fromnoise.data.preferences import read_preferences
 from fromnoise.data.vote_files import export_rows, import_votes
-from fromnoise.data.votes import FILE, VoteStore, compared_pair, rater_name
+from fromnoise.data.votes import FILE, Vote, VoteStore, compared_pair, rater_name
 from fromnoise.evaluate.records import read_jsonl, write_jsonl
 from fromnoise.run.errors import UserError
 from fromnoise.stages.label import compared_of, pairs_of_run
@@ -266,6 +266,19 @@ def test_undo_shows_the_pair_again_and_the_next_after_it(store):
     after = page.vote("ann", "a-key-0002", first["id"], "right")[1]
     assert after["showing"] == second["showing"] and [vote.key for vote in store.votes()] == ["a-key-0002"]
     assert page.ask("/api/undo", {"rater": "ben", "key": "a-key-0002"})[0] == 404 and len(store.votes()) == 1  # not ben's to undo
+
+
+def test_undo_stops_at_votes_on_pairs_that_could_not_be_shown_again(store):
+    """Imported ones, or of an earlier sampling: taken back, there would be no place to give them again."""
+    foreign = compared_pair([{"role": "user", "content": "Of another run?"}], ["yes", "no"])
+    store.add_pairs([foreign])
+    store.add_votes([Vote("a-key-elsewhere", foreign.key, "ann", "first", None, False, None, None, "2026-01-01T00:00:00Z")])
+    page = client(store)
+    state = page.state("ann")
+    assert state["undo"] is None and state["progress"]["mine"] == 1
+    assert page.vote("ann", "a-key-0001", state["showing"]["id"], "left")[1]["undo"] == "a-key-0001"
+    assert page.ask("/api/undo", {"rater": "ann", "key": "a-key-0001"})[1]["undo"] is None
+    assert [vote.key for vote in store.votes()] == ["a-key-elsewhere"]
 
 
 def test_skipped_pairs_count_for_nothing_and_can_be_looked_at_again(store):

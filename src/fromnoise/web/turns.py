@@ -69,12 +69,13 @@ class Turns:
             counts = self._counts(db)
             showing = self._open(db, rater) or self._next(db, rater, counts)
             mine = db.execute(
-                "SELECT v.key, v.choice FROM votes v JOIN showings s ON s.id = v.showing WHERE s.rater = ? AND v.undone = 0 ORDER BY v.number", (rater,)
+                "SELECT v.key, v.choice, s.pair FROM votes v JOIN showings s ON s.id = v.showing WHERE s.rater = ? AND v.undone = 0 ORDER BY v.number", (rater,)
             ).fetchall()
         return {
-            "rater": rater, "run": self.run_id, "showing": showing.to_json() if showing else None, "undo": mine[-1][0] if mine else None,
-            "progress": {"labelled": len(counts), "wanted": self.settings.wanted, "mine": sum(choice != "skip" for _, choice in mine),
-                         "skipped": sum(choice == "skip" for _, choice in mine)},
+            "rater": rater, "run": self.run_id, "showing": showing.to_json() if showing else None,
+            "undo": next((key for key, _, pair in reversed(mine) if pair in self.pairs), None),  # of others nothing could be shown again
+            "progress": {"labelled": len(counts), "wanted": self.settings.wanted, "mine": sum(choice != "skip" for _, choice, _ in mine),
+                         "skipped": sum(choice == "skip" for _, choice, _ in mine)},
         }  # fmt: skip
 
     def _counts(self, db: sqlite3.Connection) -> dict[str, int]:
