@@ -134,6 +134,21 @@ def test_problems_from_a_file(parents, tmp_path):
         reason.Problems(small_run.context(copy_of(parents, tmp_path / "other"), "reason", too_long), Tokenizer.load(parents.path / "rlhf"))
 
 
+@pytest.mark.parametrize("count", [60, 1000])
+def test_most_of_a_small_file_is_left_to_practise(parents, tmp_path, count):
+    path = tmp_path / "problems.jsonl"
+    path.write_text("".join(json.dumps({"question": f"How much is {n} and {n}?", "answer": str(2 * n)}) + "\n" for n in range(count)))
+    changed = small_run.recipe(data={"world": False}, reason={**REASON, "problems": str(path)})
+    problems = reason.Problems(small_run.context(copy_of(parents, tmp_path / "run"), "reason", changed), Tokenizer.load(parents.path / "rlhf"))
+    aside = {one.prompt for one in problems.set_aside(96)}
+    for own in problems.from_file.values():
+        taken = sum(one.prompt in aside for one in own)
+        assert 1 <= taken <= len(own) // 5
+    drawn = {one.prompt for number in range(20) for one in problems.draw([101, 102, 103], "practice", number)}
+    assert not aside & drawn and len(drawn) > 20
+    assert (len(aside) > 90) == (count == 1000)
+
+
 def test_a_level_without_room_for_an_answer_is_refused_at_the_start(parents, tmp_path):
     tight = settings(row_tokens=24, sampling={"max_new_tokens": 20})
     with pytest.raises(UserError, match=r"problems of level 1 take up to \d+ tokens.*rows of 24; raise reason\.row_tokens"):

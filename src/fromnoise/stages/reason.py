@@ -231,9 +231,13 @@ class Problems:
                                 f"lower reason.sampling.max_new_tokens, or leave the level out")  # fmt: skip
 
     def set_aside(self, count: int) -> list[Example]:
-        """`count` problems over all levels that `draw` will not give."""
-        found = self.draw([self.levels[i % len(self.levels)] for i in range(count)], "validation", 0)
-        self.taken = {problem.prompt for problem in found}
+        """At most `count` problems over all levels that `draw` will not give. Of a file's level at most a fifth: a small one would be used up."""
+        levels, found = [self.levels[i % len(self.levels)] for i in range(count)], []
+        for level, problem in zip(levels, self.draw(levels, "validation", 0), strict=True):
+            of_file = {one.prompt for one in self.from_file.get(level, ())}
+            if problem.prompt in self.taken or not of_file or len(of_file & self.taken) < max(1, len(of_file) // 5):
+                found.append(problem)
+                self.taken.add(problem.prompt)
         return found
 
     def draw(self, levels, purpose: str, number: int) -> list[Example]:
