@@ -77,6 +77,16 @@ def test_equations(text, found):
     assert [true for _, true in equations(text)] == found
 
 
+def test_what_the_calculator_writes_is_never_false():
+    rng = random.Random(2)
+    texts = ["33.33333*3", "1/30000", "-1/30000", "5.00001*1", "2/3", "10/40000"]
+    for _ in range(500):
+        a, b = (rng.choice((rng.randrange(1, 100), rng.randrange(1, 10**6), rng.randrange(1, 10**7) / 10**5)) for _ in range(2))
+        texts.append(f"{a:.5f}{rng.choice('*/-+')}{b}" if isinstance(a, float) and a < 90 else f"{a}{rng.choice('*/-+')}{b}")
+    for text in texts:
+        assert equations(f"<<{text}={write(calculate(text))}>>") == [(f"{text}={write(calculate(text))}", True)], text
+
+
 def test_a_long_answer_is_read_at_once():
     start = time.perf_counter()
     for text in ("-" * 50_000, "(" * 50_000, "x " * 50_000, "1+" * 50_000 + "=", "1(" * 50_000, "( = " * 50_000, " \t" * 50_000 + "="):

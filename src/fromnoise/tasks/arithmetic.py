@@ -137,7 +137,7 @@ def _holds(run: str) -> bool:
 
 
 def _same(stated: Fraction, true: Fraction, written: str) -> bool:
-    if stated == true:
+    if stated == true or written == write(true):  # the calculator's own cut: 33.33333*3=100
         return True
     decimals = re.fullmatch(r"-?\d*\.(\d+)", written)
     return decimals is not None and abs(stated - true) <= Fraction(1, 2 * 10 ** len(decimals.group(1)))
