@@ -283,6 +283,17 @@ def test_characters_are_not_cut_at_block_ends(tmp_path):
     assert bad == [] and "".join(document.text for document in documents) == text
 
 
+def test_a_json_document_with_a_list_of_records_beside_its_text_keeps_the_text(tmp_path):
+    """A paper and its authors is one document; {"data": [...]} is a list of them."""
+    authors = [{"name": "Jane", "bio": "Jane lives at the sea."}]
+    (tmp_path / "paper.json").write_text(json.dumps({"title": "Salt", "text": TEXT, "authors": authors}))
+    assert texts(tmp_path / "paper.json") == [TEXT]
+    (tmp_path / "named.json").write_text(json.dumps({"abstract": TEXT, "authors": authors}))
+    assert [document.text for document in read(tmp_path / "named.json", text_field="abstract")[0]] == [TEXT]
+    (tmp_path / "list.json").write_text(json.dumps({"version": "1.1", "data": [{"text": TEXT}, {"text": "short"}]}))
+    assert texts(tmp_path / "list.json") == [TEXT, "short"]
+
+
 def test_line_ends_inside_json_strings_do_not_cut_records(tmp_path):
     text = "one\u2028two\u0085three"
     (tmp_path / "odd.jsonl").write_text(json.dumps({"text": text}, ensure_ascii=False) + "\r\n", encoding="utf-8")

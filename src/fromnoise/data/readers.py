@@ -29,6 +29,7 @@ __all__ = ["BadRecord", "OnBad", "parse_date", "read_documents", "read_records"]
 DOCUMENT_END = "<|endoftext|>"  # alone on a line of a text file: the separator of documents (TinyStories, many GPT-2 era corpora)
 END_OF_LINE = re.compile(re.escape(DOCUMENT_END) + r"[ \t\r]*$", re.MULTILINE)
 TEXT_FIELDS = ("text", "content", "body", "article", "document", "story", "code", "markdown", "page_content", "raw_content")
+TURN_KEYS = ("messages", "conversations", "conversation")  # under which a conversation's turns stand
 MAX_WHOLE_BYTES = 512 << 20  # html, json and packed parquet are held whole
 BYTE_ORDER_MARKS = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 # A declaration that could be read in ASCII is not true of the first of these, whatever it says, and no page is in the others.
@@ -164,7 +165,7 @@ def _declared_text(file: DataFile, on_bad: OnBad) -> str | None:
 
 def _record_documents(file: DataFile, source: SourceSection, on_bad: OnBad, max_chars: int) -> Found:
     checked = file.kind not in ("csv", "parquet")  # these have one set of columns: wrong ones are the user's to name
-    for record, line in _records(file, on_bad, partial(_needed, source)):
+    for record, line in _records(file, on_bad, partial(_needed, source), source.text_field):
         if not checked:
             _require_columns(file, source, list(record))
             checked = True
@@ -245,13 +246,14 @@ def read_records(path: str, on_bad: OnBad) -> Iterator[tuple[dict, str, int]]:
             on_bad(BadRecord(str(file.path), None, "no records in the file", kind="file"))
 
 
-def _records(file: DataFile, on_bad: OnBad, needed: Needed | None) -> Iterator[tuple[dict | str, int]]:
-    """(record, line): a dict, or a string where a list or a line is only that. `needed` limits what parquet reads."""
+def _records(file: DataFile, on_bad: OnBad, needed: Needed | None, named: str | None = None) -> Iterator[tuple[dict | str, int]]:
+    """(record, line): a dict, or a string where a list or a line is only that. `needed` limits what parquet reads; `named` is the field
+    that was said to hold the text."""
     if file.kind == "csv":
         return csv_records(file, on_bad)
     if file.kind == "parquet":
         return parquet_records(file, _whole(file, on_bad) if file.packing else None, on_bad, needed)
-    return _json_records(file, on_bad) if file.kind == "json" else _jsonl_records(file, on_bad)
+    return _json_records(file, on_bad, named) if file.kind == "json" else _jsonl_records(file, on_bad)
 
 
 def _jsonl_records(file: DataFile, on_bad: OnBad) -> Iterator[tuple[dict | str, int]]:
@@ -270,7 +272,7 @@ def _jsonl_records(file: DataFile, on_bad: OnBad) -> Iterator[tuple[dict | str, 
             on_bad(BadRecord(str(file.path), number, f"a JSON {type(record).__name__}, not an object", line[:EXCERPT_CHARS]))
 
 
-def _json_records(file: DataFile, on_bad: OnBad) -> Iterator[tuple[dict | str, int]]:
+def _json_records(file: DataFile, on_bad: OnBad, named: str | None) -> Iterator[tuple[dict | str, int]]:
     text = _whole_text(file, on_bad)
     if not text.strip():
         return
@@ -287,7 +289,7 @@ def _json_records(file: DataFile, on_bad: OnBad) -> Iterator[tuple[dict | str, i
     except RecursionError:
         on_bad(BadRecord(str(file.path), None, "malformed JSON: nested too deep", kind="file"))
         return
-    if isinstance(value, dict) and len(value) <= 3:  # {"data": [...]} and its like
+    if isinstance(value, dict) and len(value) <= 3 and not _is_record(value, named):  # {"data": [...]} and its like
         lists = [inner for inner in value.values() if isinstance(inner, list) and inner and isinstance(inner[0], dict)]
         value = lists[0] if len(lists) == 1 else value
     for number, record in enumerate(value if isinstance(value, list) else [value], start=1):
@@ -295,6 +297,14 @@ def _json_records(file: DataFile, on_bad: OnBad) -> Iterator[tuple[dict | str, i
             yield record, number
         else:
             on_bad(BadRecord(str(file.path), number, f"a JSON {type(record).__name__}, not an object", repr(record)[:EXCERPT_CHARS]))
+
+
+def _is_record(value: dict, named: str | None) -> bool:
+    """Whether an object is a text with lists beside it (its authors), or a conversation: what it says would be lost with all but a list."""
+    if text_field(value, named) is not None:
+        return True
+    turns = [value[key][0] for key in TURN_KEYS if isinstance(value.get(key), list) and value[key]]
+    return any(isinstance(turn, dict) and ("role" in turn or {"from", "value"} <= turn.keys()) for turn in turns)
 
 
 def _loads(text: str) -> Any:
