@@ -39,6 +39,50 @@ def test_system_message_is_kept_first():
     assert [m["role"] for m in messages] == ["system", "user", "assistant"]
 
 
+@pytest.mark.parametrize("turns", [{"conversations": [{"from": "human", "value": "Hello?"}, {"from": "gpt", "value": "Hi."}]}, {"messages": HELLO}])
+def test_a_system_message_beside_the_turns_is_not_lost(turns):
+    """LLaMA-Factory's and Axolotl's ShareGPT have it there."""
+    assert conversations_of({**turns, "system": "Be brief."}) == [[{"role": "system", "content": "Be brief."}, *HELLO]]
+    own = [{"role": "system", "content": "Be kind."}, *HELLO]
+    assert conversations_of({"messages": own, "system": "Be brief."}) == [own]
+
+
+def test_the_turns_before_an_instruction_are_not_lost():
+    record = {"instruction": "And you?", "output": "Well.", "history": [["Hello?", " Hi."]], "system": "Be brief."}
+    [messages] = conversations_of(record)
+    assert [m["content"] for m in messages] == ["Be brief.", "Hello?", "Hi.", "And you?", "Well."]
+    assert conversations_of({"instruction": "Hello?", "output": "Hi.", "history": []}) == [HELLO]
+    with pytest.raises(ValueError, match="no list of pairs"):
+        conversations_of({**record, "history": ["Hello?", "Hi."]})
+
+
+def test_an_instruction_is_taken_rather_than_the_frame_that_holds_it_and_its_answer():
+    frame = "Below is an instruction.\n### Instruction:\nDouble it.\n### Input:\n2\n### Response:\n4"
+    [messages] = conversations_of({"instruction": "Double it.", "input": "2", "output": "4", "prompt": frame})
+    assert [m["content"] for m in messages] == ["Double it.\n\n2", "4"]
+    assert conversations_of({"instruction": "Be brief.", "prompt": "Hello?", "response": "Hi."}) == [HELLO]
+
+
+def test_turns_marked_as_context_are_known_by_their_number(tmp_path):
+    def marked(**marks):
+        return json.dumps({"messages": [*HELLO, HELLO[0], {**HELLO[1], **marks}]})
+
+    lines = [marked(), marked(weight=0), marked(weight=1), marked(train=False), marked(training=False), marked(weight=None), marked(weight=0.5)]
+    (tmp_path / "a.jsonl").write_text("\n".join(lines))
+    bad = []
+    found = read_conversations([tmp_path / "a.jsonl"], bad.append)
+    assert [set(c.unlearnt) for c in found] == [set(), {1}, set(), {1}, {1}, set()]
+    assert [(b.line, "weight 0.5" in b.reason) for b in bad] == [(7, True)]
+
+
+def test_a_file_that_is_one_conversation_is_one_record(tmp_path):
+    (tmp_path / "a.json").write_text(json.dumps({"id": "x", "messages": HELLO}))
+    (tmp_path / "b.json").write_text(json.dumps({"conversations": [{"from": "human", "value": "Hello?"}, {"from": "gpt", "value": "Hi."}]}))
+    (tmp_path / "c.json").write_text(json.dumps({"conversations": [{"messages": HELLO}]}))
+    bad = []
+    assert [c.messages for c in read_conversations([tmp_path], bad.append)] == [HELLO] * 3 and not bad
+
+
 def test_one_conversation_an_instance():
     found = conversations_of({"instruction": "Double it.", "instances": [{"input": "2", "output": "4"}, {"input": "3", "output": "6"}]})
     assert [m[0]["content"] for m in found] == ["Double it.\n\n2", "Double it.\n\n3"]
@@ -56,6 +100,7 @@ def test_one_conversation_an_instance():
         ({"messages": [HELLO[0], {"role": "assistant", "content": " "}]}, "empty"),
         ({"messages": [HELLO[0], {"role": "tool", "content": "4"}, HELLO[1]]}, "role 'tool'"),
         ({"messages": [HELLO[0], {"role": "assistant", "content": [{"type": "image_url"}]}]}, "not text"),
+        ({"messages": [HELLO[0], {**HELLO[1], "tool_calls": [{"id": "1"}]}]}, "calls a tool"),
         ({"messages": ["Hello?"]}, "not an object"),
         ({"messages": [HELLO[0], {"role": "assistant", "content": None}]}, "no text"),
     ],

@@ -201,3 +201,12 @@ def test_real_preference_files():
     assert {p.rater for p in pandalm} == {"annotator1", "annotator2", "annotator3"} and any(p.tie for p in pandalm)
     assert len(read_preferences(root / "hhh" / "hhh_pairs.jsonl", bad.append)) == 221
     assert len(read_preferences(root / "llmbar", bad.append)) == 419
+
+
+def test_a_system_message_beside_the_prompt_is_not_lost(tmp_path):
+    record = {"system": "Be brief.", "prompt": "Hello?"}
+    opened = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hello?"}]
+    for answers in ({"chosen": "Hi.", "rejected": "Go."}, {"response_a": "Hi.", "response_b": "Go.", "winner": "a"}):
+        assert pairs_of({**record, **answers}, "here")[0].prompt == opened
+    (tmp_path / "prompts.jsonl").write_text(json.dumps(record))
+    assert read_prompts(str(tmp_path / "prompts.jsonl"), lambda bad: None)[0]["messages"] == opened

@@ -1,5 +1,7 @@
 """Which conversations train, which validate, and what becomes of those that are too long."""
 
+from dataclasses import replace
+
 import pytest
 
 from fromnoise.data.conversation import Conversation
@@ -55,6 +57,25 @@ def test_the_stop_token_is_a_target_and_the_prompt_is_not():
     counted = [token for token, counts in zip(ids, mask, strict=True) if counts]
     assert counted[-1] == tok.im_end_id and tok.im_start_id not in counted
     assert tok.decode(counted).strip() in ("three", "five")
+
+
+def test_an_answer_marked_as_context_is_read_and_not_learnt():
+    tok = tokenizer()
+    plain = talk("one two", "three", "four", "five")
+    found = [plain, replace(plain, unlearnt=frozenset({0})), replace(plain, unlearnt=frozenset({1})), replace(plain, unlearnt=frozenset({0, 1}))]
+    train, validation, counts = encode(found, tok, row_tokens=64, validation_frac=0.0, seed=0)
+    ids, masks = train[0] + validation[0], train[1] + validation[1]
+    assert counts["set_aside"] == 1 and len({tuple(one) for one in ids}) == 1  # the last has nothing to learn
+    said = [tok.decode(one[mask].tolist(), skip_special=False) for one, mask in zip(ids, masks, strict=True)]
+    assert said == [" three<|im_end|> five<|im_end|>", " five<|im_end|>", " three<|im_end|>"]
+
+
+def test_turns_that_a_template_writes_in_pieces_cannot_be_left_out():
+    tok = tokenizer()
+    real = tok.encode_messages
+    tok.encode_messages = lambda messages: (real(messages)[0], [at % 2 == 0 for at in range(len(real(messages)[0]))])
+    with pytest.raises(UserError, match="in one piece"):
+        encode([replace(talk("one", "two"), unlearnt=frozenset({0}))], tok, row_tokens=64, validation_frac=0.0, seed=0)
 
 
 def test_one_prompt_never_stands_on_both_sides():

@@ -4,9 +4,12 @@
 | --- | --- |
 | OpenAI | `messages`: a list of role and content |
 | ShareGPT | `conversations` (or `conversation`): a list of `from` (human, gpt, system) and `value` |
-| Alpaca, dolly | `instruction`, optionally `input` or `context`, and `output` or `response` |
+| Alpaca, dolly | `instruction`, optionally `input` or `context`, and `output` or `response`; earlier turns as pairs in `history` |
 | self-instruct | `instruction` and `instances`: a list of `input` and `output`; one conversation each |
 | columns | `prompt` (or `question`, `query`) and `response` (or `completion`, `answer`, `output`) |
+
+A `system` or `system_prompt` beside any of them is the system message, unless the turns begin with one. An assistant's turn with `weight`
+0 (OpenAI) or `train` or `training` false is context: nothing is learnt from it. A turn that calls tools is refused, since the calls would be lost.
 
 Text is taken as it is, only stripped of space at its ends: what was typed as a special token stays text.
 """
@@ -17,7 +20,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from fromnoise.data.readers import BadRecord, OnBad, read_records
+from fromnoise.data.readers import TURN_KEYS, BadRecord, OnBad, read_records
 from fromnoise.run.errors import UserError
 
 Message = dict[str, str]
@@ -37,6 +40,7 @@ class Conversation:
     messages: list[Message]  # roles system (first or absent), then user and assistant by turns, ends with assistant
     source: str  # the file it came from
     kind: str | None = None  # the record's `kind` or `category`, where it has one
+    unlearnt: frozenset[int] = frozenset()  # the assistant's turns, counted from 0, that are marked as context alone
 
 
 def read_conversations(paths: Iterable[str | Path], on_bad: OnBad) -> list[Conversation]:
@@ -49,11 +53,11 @@ def read_conversations(paths: Iterable[str | Path], on_bad: OnBad) -> list[Conve
     for path in paths:
         for record, file, line in read_records(path, on_bad):
             try:
-                found = conversations_of(record)
+                found, unlearnt = conversations_of(record), unlearnt_turns(record)
             except ValueError as error:
                 on_bad(BadRecord(str(file), line, str(error), repr(record)[:200]))
                 continue
-            conversations += [Conversation(messages, str(file), kind_of(record)) for messages in found]
+            conversations += [Conversation(messages, str(file), kind_of(record), unlearnt) for messages in found]
     if not conversations:
         raise UserError(
             f"no conversation found in {', '.join(paths)}. Known forms: a `messages` list, ShareGPT `conversations`, "
@@ -64,27 +68,71 @@ def read_conversations(paths: Iterable[str | Path], on_bad: OnBad) -> list[Conve
 
 def conversations_of(record: dict) -> list[list[Message]]:
     """The conversations of one record, each a checked list of messages. ValueError says what is missing."""
-    for key in ("messages", "conversations", "conversation"):
-        if isinstance(record.get(key), list):
-            return [checked(messages_of(record[key]))]
-    prompt = first_text(record, PROMPT_KEYS)
+    turns = turns_of(record)
+    if turns is not None:
+        return [checked(with_system(record, messages_of(turns)))]
+    prompt = prompt_of(record)
     if prompt is None:
         raise ValueError(f"no conversation: keys {sorted(map(str, record))[:8]}")
     if isinstance(record.get("instances"), list):
         pairs = [(first_text(one, CONTEXT_KEYS), first_text(one, ANSWER_KEYS)) for one in record["instances"] if isinstance(one, dict)]
     else:
         pairs = [(first_text(record, CONTEXT_KEYS), first_text(record, ANSWER_KEYS))]
-    system = first_text(record, ("system", "system_prompt"))
+    earlier = history_of(record)
     found = []
     for context, answer in pairs:
         if answer is None:
             raise ValueError(f"a prompt without an answer: none of {', '.join(ANSWER_KEYS)} holds text")
-        messages = [{"role": "system", "content": system}] if system else []
         asked = f"{prompt}\n\n{context}" if context else prompt
-        found.append(checked([*messages, {"role": "user", "content": asked}, {"role": "assistant", "content": answer}]))
+        messages = [*earlier, {"role": "user", "content": asked}, {"role": "assistant", "content": answer}]
+        found.append(checked(with_system(record, messages)))
     if not found:
         raise ValueError("`instances` is empty")
     return found
+
+
+def turns_of(record: dict) -> list | None:
+    """The list of turns of a record that has one."""
+    return next((record[key] for key in TURN_KEYS if isinstance(record.get(key), list)), None)
+
+
+def prompt_of(record: dict) -> str | None:
+    """What a record asks. Some have the `instruction` and, as `prompt`, all of it in a frame ("### Input: ... ### Response: ..."): the former."""
+    prompt, instruction = first_text(record, PROMPT_KEYS), first_text(record, ("instruction",))
+    return instruction if instruction and prompt and instruction in prompt else prompt
+
+
+def with_system(record: dict, messages: list[Message]) -> list[Message]:
+    """The messages with the record's system message before them, where it has one beside them and they do not begin with one."""
+    system = first_text(record, ("system", "system_prompt"))
+    begun = bool(messages) and messages[0]["role"] == "system"
+    return [{"role": "system", "content": system}, *messages] if system and not begun else messages
+
+
+def history_of(record: dict) -> list[Message]:
+    """Earlier turns beside a prompt: `history`, a list of pairs of prompt and answer. ValueError for what is no such list."""
+    messages = []
+    for pair in record.get("history") or []:
+        if not isinstance(pair, (list, tuple)) or len(pair) != 2 or not all(isinstance(text, str) for text in pair):
+            raise ValueError("`history` is no list of pairs of prompt and answer")
+        messages += [{"role": role, "content": text.strip()} for role, text in zip(("user", "assistant"), pair, strict=True)]
+    return messages
+
+
+def unlearnt_turns(record: dict) -> frozenset[int]:
+    """The assistant's turns, counted from 0, that are marked as no example. `conversations_of` has read the record. ValueError for a
+    mark that is neither yes nor no."""
+    found, count = set(), 0
+    for number, turn in enumerate(turns_of(record) or [], start=1):
+        if ROLES[str(turn.get("role", turn.get("from"))).lower()] != "assistant":
+            continue
+        for mark in ("weight", "train", "training"):
+            if turn.get(mark) not in (None, 0, 1):  # False and True are among them
+                raise ValueError(f"turn {number} has {mark} {turn[mark]!r}; a turn is learnt from (1, true) or not (0, false)")
+            if turn.get(mark) == 0:
+                found.add(count)
+        count += 1
+    return frozenset(found)
 
 
 def first_text(record: dict, keys: tuple[str, ...]) -> str | None:
@@ -120,6 +168,8 @@ def messages_of(turns: list) -> list[Message]:
             content = "".join(parts)
         if str(role).lower() not in ROLES:
             raise ValueError(f"turn {number} has role {role!r}; known are {', '.join(ROLES)}")
+        if turn.get("tool_calls") or turn.get("function_call"):
+            raise ValueError(f"turn {number} calls a tool; only text can be learnt from")
         if not isinstance(content, str):
             raise ValueError(f"turn {number} has no text")
         messages.append({"role": ROLES[str(role).lower()], "content": content.strip()})

@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fromnoise.data.conversation import Message, checked, first_text, fit_prompt, kind_of, messages_of, plain_text
+from fromnoise.data.conversation import Message, checked, first_text, fit_prompt, kind_of, messages_of, plain_text, with_system
 from fromnoise.data.readers import BadRecord, OnBad, read_records
 from fromnoise.run.errors import UserError
 from fromnoise.run.seeds import seed_from
@@ -108,7 +108,7 @@ def pairs_of(record: dict, source: str) -> list[Pair]:
         prompt, chosen, rejected = chosen_rejected(record)
         if chosen == rejected:
             raise ValueError("the two answers are the same")
-        return [Pair(prompt, chosen, rejected, weight, yes_or_no("tie", record.get("tie")), rater, source, meta)]
+        return [Pair(with_system(record, prompt), chosen, rejected, weight, yes_or_no("tie", record.get("tie")), rater, source, meta)]
     for first_key, second_key in ANSWERS:
         if first_key in record and second_key in record:
             return rated(record, first_key, second_key, weight, rater, source, meta)
@@ -211,7 +211,7 @@ def rated(record: dict, first_key: str, second_key: str, weight: float, rater: s
     asked, given = first_text(record, ("instruction", "prompt", "question", "input")), first_text(record, ("input", "context"))
     if asked is None:
         raise ValueError("no prompt: none of instruction, prompt, question, input holds text")
-    prompt = [{"role": "user", "content": f"{asked}\n\n{given}" if given and given != asked else asked}]
+    prompt = with_system(record, [{"role": "user", "content": f"{asked}\n\n{given}" if given and given != asked else asked}])
     votes = {key: record[key] for key in sorted(record) if re.fullmatch(r"(annotator|rater)_?\d+", str(key))}
     if not votes:
         votes = {rater or "": record.get("label", record.get("winner", record.get("preference")))}

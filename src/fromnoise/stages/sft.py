@@ -12,6 +12,7 @@ is set aside and counted.
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -197,7 +198,8 @@ def encode(conversations: list[Conversation], tokenizer: Tokenizer, row_tokens: 
                 messages.pop()
             if not messages:  # the first exchange alone is too long; some templates fail on no message at all
                 break
-        if not messages or len(ids) > row_tokens or not any(mask):
+        mask = learnt(mask, messages, conversation.unlearnt) if messages and len(ids) <= row_tokens else []
+        if not any(mask):
             counts["set_aside"] += 1
             continue
         counts["cut"] += len(messages) < len(conversation.messages)
@@ -216,6 +218,20 @@ def encode(conversations: list[Conversation], tokenizer: Tokenizer, row_tokens: 
         for column in (0, 1):
             sides[True][column].append(sides[False][column].pop())
     return sides[False], sides[True], counts
+
+
+def learnt(mask: Sequence[bool], messages: Sequence[dict], unlearnt: frozenset[int]) -> Sequence[bool]:
+    """The mask of what the assistant says without its turns of these numbers, counted from 0: each turn is one run of the mask.
+
+    Raises UserError where a chat template of the Hub writes turns in another way.
+    """
+    if not unlearnt:
+        return mask
+    spoken = np.array(mask, dtype=bool)
+    begins = np.diff(spoken, prepend=False) & spoken
+    if begins.sum() != sum(message["role"] == "assistant" for message in messages):
+        raise UserError("this model's chat template does not write each turn in one piece: take turns of `weight` 0 or `train` false out of the conversations")
+    return spoken & ~np.isin(np.cumsum(begins) - 1, list(unlearnt))
 
 
 def replay_stream(ctx, tokenizer: Tokenizer) -> PretrainStream:
