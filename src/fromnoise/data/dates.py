@@ -7,12 +7,13 @@ from contextlib import suppress
 from datetime import UTC, date, datetime
 from email.utils import parsedate_to_datetime
 
-DAY_FORMATS = ("%d-%b-%Y", "%d %B %Y", "%d %b %Y", "%B %d, %Y", "%b %d, %Y", "%B %d %Y", "%Y/%m/%d", "%d.%m.%Y")
-ISO_DATE = re.compile(r"(\d{4})(?:-(\d{2})(?:-(\d{2}))?)?(?=\D|$)")
+DAY_FORMATS = ("%d-%b-%Y", "%d %B %Y", "%d %b %Y", "%B %d, %Y", "%b %d, %Y", "%B %d %Y", "%d.%m.%Y")
+YEAR_FIRST = re.compile(r"([0-9]{4})(?:([-/.])([0-9]{1,2})\2([0-9]{1,2})|-([0-9]{2}))?(?![0-9])")  # 2001, 2001-07, 2001-07-05, 2001/7/5
+EARLIEST_S = 1e7  # Unix times of 1970's first months are numbers that mean something else, mostly "none" (0, -1)
 
 
 def parse_date(value: object) -> str | None:
-    """ISO date of what a date field holds: a date or datetime, an ISO string, "05-Jul-2001", a year,
+    """ISO date of what a date field holds: a date or datetime, an ISO string, "2001/7/5", "05-Jul-2001", a year,
     20010705, a Unix time in s or ms.
 
     Of several dates separated by commas the first counts. None where nothing is recognised.
@@ -28,17 +29,19 @@ def parse_date(value: object) -> str | None:
             return day
         try:
             seconds = value / 1000 if abs(value) > 1e11 else value
+            if abs(seconds) < EARLIEST_S:
+                return None
             return datetime.fromtimestamp(seconds, UTC).date().isoformat()
         except (ValueError, OverflowError, OSError):
             return None
     text = str(value).strip().strip("[]'\"")
     if day := _day_of_digits(text):
         return day
-    if match := ISO_DATE.match(text):
-        year, month, day = (int(part or 1) for part in match.groups())
+    if match := YEAR_FIRST.match(text):
+        parts = [part for part in (match[1], match[3] or match[5], match[4]) if part]
         with suppress(ValueError):  # 2001-99-99 is no date
-            date(year, month, day)
-            return "-".join(part for part in match.groups() if part)
+            date(*(map(int, [*parts, 1, 1][:3])))
+            return "-".join(part.zfill(2) for part in parts)
     for candidate in (text, text.split(",")[0].strip(), text.split(" at ")[0]):
         for day_format in DAY_FORMATS:
             try:
