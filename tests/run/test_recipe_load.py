@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fromnoise.data.files import files_named
 from fromnoise.run.budget import SHARES, parse_budget, share_s
 from fromnoise.run.errors import UserError
 from fromnoise.run.recipe import Recipe
@@ -87,6 +88,21 @@ def test_paths_are_relative_to_where_they_are_written(tmp_path, monkeypatch):
     assert (data.path, data.conversations, data.sources[0].path) == (f"{tmp_path}/deep/books", (f"{tmp_path}/deep/a.jsonl",), f"{tmp_path}/web")
     assert load_recipe(path, ["data.path=books"]).data.path == f"{tmp_path}/books"
     assert load_recipe(path, ["data.path=~/books"]).data.path.startswith("/")
+
+
+def test_a_pattern_is_found_in_a_folder_whose_name_looks_like_one(tmp_path, monkeypatch):
+    folder = tmp_path / "texts [2024]"
+    (folder / "a").mkdir(parents=True)
+    (folder / "a" / "b.txt").write_text("text")
+    (folder / "c[1].txt").write_text("text")
+    (folder / "mine.toml").write_text('[data]\npath = "a/*.txt"\nconversations = ["c[1].txt"]\n')
+    recipe = load_recipe(folder / "mine.toml")
+    assert files_named(recipe.data.path)[1] == [folder / "a" / "b.txt"]
+    assert recipe.data.conversations == (str(folder / "c[1].txt"),)
+    monkeypatch.chdir(folder)
+    assert files_named(load_recipe(None, ["data.path=a/*.txt"]).data.path)[1] == [folder / "a" / "b.txt"]
+    again = load_recipe(None, [("data.path", recipe.data.path)])  # as a run's own recipe gives it
+    assert again.data.path == recipe.data.path
 
 
 @pytest.mark.parametrize("key", ["data.path", "data.conversations", "data.preferences", "reason.problems", "from"])

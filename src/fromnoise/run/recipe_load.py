@@ -6,6 +6,7 @@ Every complaint names where the value came from (file and line, or the command l
 from __future__ import annotations
 
 import difflib
+import glob
 import os
 import re
 import tomllib
@@ -308,6 +309,8 @@ def _resolve_paths(tree: dict, base: Path, where) -> None:
         if not expanded.strip():  # joined to the folder it would be all of it
             raise UserError(f"{where(key)}: {key} = {value!r} names nothing; write a file or a folder (. for all of this one), or leave the key out")
         found = expanded if "://" in expanded else os.path.normpath(os.path.join(base.absolute(), expanded))
+        if glob.has_magic(expanded) and found != expanded and not os.path.exists(found):  # a pattern, but the folder it begins in is none
+            found = os.path.normpath(os.path.join(glob.escape(str(base.absolute())), expanded))
         if not _is_utf_8(found):
             raise UserError(f"{where(key)}: {key} = {value!r} lies in {found!r}, whose name is not UTF-8, as a recipe is; rename that folder")
         return found
