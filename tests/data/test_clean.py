@@ -83,11 +83,14 @@ def test_boilerplate_lines_go_and_prose_about_them_stays():
     prose = "The proposed extension to the Terms of Use, as expressed in the text below, is short.\n"
     prose += "A long paragraph on how a privacy policy is written. " * 5
     assert drop_boilerplate(prose) == (prose, 0)
+    story = 'Mom took the tray out.\n"Let us share our cookies with Tom," said Lily.\nTom smiled.'
+    assert drop_boilerplate(story) == (story, 0)
 
 
 @pytest.mark.parametrize(
     "text",
-    ["+44 20 7946 0958", "+1 (555) 123-4567", "+4930123456", "(202) 364-1200", "213-484-0480", "910.538.0115", "1-800-555-0199", "020 7946 0958",
+    ["+44 20 7946 0958", "+1 (555) 123-4567", "+4930123456", "+49 (0) 30 / 123456", "+49 30/123456",
+     "(202) 364-1200", "213-484-0480", "910.538.0115", "1-800-555-0199", "020 7946 0958",
      "07700 900123", "01632 960123", "call 555 0142", "Tel.: 555-0142", "phone number is 01 23 45 67 89"],
 )  # fmt: skip
 def test_phone_numbers_are_scrubbed(text):

@@ -95,7 +95,7 @@ def _may_be_meant(match: re.Match) -> bool:
 # paragraph that discusses them, and with the few other phrases that only footers use.
 BOILERPLATE = re.compile(
     r"(?:enable|requires?|turn on) javascript|javascript (?:is|must be|to be) (?:en|dis)abled"
-    r"|(?:uses?|use of|accept(?: all)?|our) cookies|cookie (?:policy|settings|preferences)"
+    r"|(?:uses?|use of|accept(?: all)?) cookies|cookie (?:policy|settings|preferences)"
     r"|privacy policy|^.{0,24}\bterms (?:of (?:use|service)|(?:and|&) conditions)\b.{0,24}$|all rights reserved|(?:skip|jump) to (?:main )?content|back to top"
     r"|share (?:this )?(?:on|via) (?:facebook|twitter|x|linkedin)|log ?in \| (?:register|sign up)"
     r"|subscribe to (?:our|the) (?:newsletter|mailing list)|sign up for our newsletter",
@@ -127,8 +127,8 @@ EMAIL_MARK, PHONE_MARK = "[email]", "[phone]"
 GAP = r"[ .\-\u2010\u2011\u2013]"
 # Three shapes that only telephone numbers have, and any groups of digits that a word announces.
 PHONES = (
-    # +44 20 7946 0958, +1 (555) 123-4567, +4930123456
-    re.compile(rf"(?<![\w+])(?P<number>\+[1-9]\d{{0,2}}(?:{GAP}?\(?\d{{1,5}}\)?){{1,6}})(?!\w)"),
+    # +44 20 7946 0958, +1 (555) 123-4567, +4930123456, +49 (0) 30 / 123456
+    re.compile(rf"(?<![\w+])(?P<number>\+[1-9]\d{{0,2}}(?:(?:{GAP}| ?/ ?)?\(?\d{{1,5}}\)?){{1,6}})(?!\w)"),
     # (555) 123-4567, 555-123-4567, 555.123.4567, 1-800-555-0199: area codes begin with 2 to 9
     re.compile(rf"(?<![\w.+/-])(?P<number>(?:1{GAP})?(?:\([2-9]\d\d\) ?\d{{3}}{GAP}|[2-9]\d\d([.\-])\d{{3}}\2|[2-9]\d\d \d{{3}}-)\d{{4}})(?!\w|[-.]\d)"),
     # 020 7946 0958, 01632 960123, 07700 900123: a trunk 0, then groups
@@ -141,7 +141,7 @@ PHONES = (
         re.IGNORECASE,
     ),
 )
-MAYBE_PHONE = re.compile(r"\d[\d .()\-\u2010\u2011\u2013]{5,}\d")
+MAYBE_PHONE = re.compile(r"\d[\d .()/\-\u2010\u2011\u2013]{5,}\d")
 NOT_PHONE = re.compile(  # dates, spans of years, ISBNs
     r"\d{4}[-./]\d{1,2}[-./]\d{1,2}|\d{1,2}[-./]\d{1,2}[-./]\d{2,4}|(?:1[0-9]|20)\d\d ?[-\u2013] ?(?:1[0-9]|20)?\d\d|97[89][- ].*"
 )
