@@ -96,7 +96,7 @@ def balanced(entry):
 def test_a_folder_of_stories(tmp_path):
     folder = write_stories(tmp_path / "stories")
     (folder / "copy.txt").write_text(story(3).upper() + "\n")
-    (folder / "near.txt").write_text(story(5).replace("miller", "brewer", 1) + " The end.")
+    (folder / "near.txt").write_text(story(5).replace("miller", "brewer", 1) + " The end, says c.d@example.org.")  # goes, and is not counted as scrubbed
     (folder / "short.txt").write_text("Too short.")
     (folder / "spam.txt").write_text("Buy the best lamps in town today\n" * 30)
     (folder / "contact.txt").write_text(story(99) + " Write to a.b@example.org or call +44 20 7946 0958 before 2001-07-05.")

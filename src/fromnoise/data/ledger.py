@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from fromnoise.data.document import Document
 from fromnoise.data.files import BadRecord
@@ -30,6 +30,15 @@ class Amount:
         self.bytes += num_bytes
 
 
+class Mended(NamedTuple):
+    """What cleaning changed in a document."""
+
+    emails: int = 0
+    phones: int = 0
+    repaired: int = 0  # characters
+    boilerplate_lines: int = 0
+
+
 @dataclass
 class Tally:
     """One source's entry in the ledger. In documents, `came_in` = `kept` + all of `removed`; pieces of a split document count.
@@ -47,10 +56,7 @@ class Tally:
     removed: dict[str, Amount] = field(default_factory=dict)
     licences: Counter = field(default_factory=Counter)
     exempt: int = 0
-    emails: int = 0
-    phones: int = 0
-    repaired: int = 0
-    boilerplate_lines: int = 0
+    mended: Mended = field(default_factory=Mended)  # in the documents kept
     dates: list[str] = field(default_factory=lambda: ["9999", ""])
     dated: int = 0
 
@@ -62,7 +68,8 @@ class Tally:
     def remove(self, reason: str, num_bytes: int) -> None:
         self.removed.setdefault(reason, Amount()).add(num_bytes)
 
-    def keep(self, document: Document, *, held_out: bool) -> None:
+    def keep(self, document: Document, mended: Mended, *, held_out: bool) -> None:
+        self.mended = Mended(*map(sum, zip(self.mended, mended, strict=True)))
         num_bytes = len(document.text.encode())
         self.kept.add(num_bytes)
         if held_out:
@@ -81,8 +88,8 @@ class Tally:
             "documents_kept": self.kept.documents, "bytes_kept": self.kept.bytes, "exempt_documents": self.exempt,
             "removed": {reason: {"documents": what.documents, "bytes": what.bytes} for reason, what in sorted(self.removed.items())},
             "validation_documents": self.validation.documents, "validation_bytes": self.validation.bytes,
-            "scrubbed": {"emails": self.emails, "phones": self.phones},
-            "repaired_characters": self.repaired, "boilerplate_lines": self.boilerplate_lines,
+            "scrubbed": {"emails": self.mended.emails, "phones": self.mended.phones},
+            "repaired_characters": self.mended.repaired, "boilerplate_lines": self.mended.boilerplate_lines,
             "dates": {"min": self.dates[0], "max": self.dates[1], "documents": self.dated} if self.dated else {"min": None, "max": None, "documents": 0},
             "bad_counts": bad.counts(self.name, *LOST), "repaired_counts": bad.counts(self.name, "repaired"), "bad": bad.examples.get(self.name, []),
         }  # fmt: skip

@@ -26,7 +26,7 @@ from fromnoise.data.clean import Measured, drop_boilerplate, normalise, repair_e
 from fromnoise.data.dedup import Shingler, exact_key, near_duplicates, signatures
 from fromnoise.data.document import Document, chapters_if_few, split_document
 from fromnoise.data.files import data_files
-from fromnoise.data.ledger import LOST, BadRecords, Tally
+from fromnoise.data.ledger import LOST, BadRecords, Mended, Tally
 from fromnoise.data.readers import read_documents
 from fromnoise.data.shards import SOURCE_NAME, DocumentWriter, read_document_ids, read_document_shards
 from fromnoise.run.errors import UserError
@@ -157,6 +157,7 @@ class Intake:
         self.signatures: dict[str, list[np.ndarray]] = {}
         self.draws: dict[str, list[float]] = {}  # in [0, 1), from the seed and the text: low ones are held out; 2: exempt
         self.sizes: dict[str, list[int]] = {}  # bytes as they came in
+        self.mended: dict[str, dict[int, Mended]] = {}  # of those in which cleaning changed something that is counted
 
     def add(self, document: Document) -> int:
         """Returns the document's size in bytes."""
@@ -165,7 +166,7 @@ class Intake:
         self.num_documents += 1
         tally.came_in.add(num_bytes)
         tally.licences[document.licence] += 1
-        original, counts = document, (0, 0, 0, 0)
+        original, counts = document, Mended()
         if not document.exempt:
             text, counts = clean(document.text, settings)
             document = replace(document, text=text)
@@ -181,8 +182,8 @@ class Intake:
             tally.remove(reason, num_bytes)
             return num_bytes
         self.seen.setdefault(key, f"{document.source}/{document.doc_id}")
-        tally.emails, tally.phones = tally.emails + counts[0], tally.phones + counts[1]
-        tally.repaired, tally.boilerplate_lines = tally.repaired + counts[2], tally.boilerplate_lines + counts[3]
+        if any(counts):
+            self.mended.setdefault(document.source, {})[len(self.sizes.get(document.source, ()))] = counts
         self.kept.write(document)
         draw = int.from_bytes(sha256(f"{self.seed}\n".encode() + key).digest()[:6], "big") / (1 << 48)
         self.draws.setdefault(document.source, []).append(2.0 if document.exempt else draw)
@@ -200,14 +201,14 @@ class Intake:
         self.pending, self.num_pending = {}, 0
 
 
-def clean(text: str, settings: PrepareSection) -> tuple[str, tuple[int, int, int, int]]:
-    """(cleaned text, (e-mail addresses, phone numbers, repaired characters, boilerplate lines))"""
+def clean(text: str, settings: PrepareSection) -> tuple[str, Mended]:
+    """(cleaned text, what was changed)"""
     text, repaired = repair_encoding(text)
     text, lines = drop_boilerplate(normalise(text))
     emails = phones = 0
     if settings.scrub_contacts:
         text, emails, phones = scrub_contacts(text)
-    return text, (emails, phones, repaired, lines)
+    return text, Mended(emails, phones, repaired, lines)
 
 
 def _split(intake: Intake, tallies: dict[str, Tally], settings: PrepareSection, staging: Path) -> None:
@@ -232,7 +233,7 @@ def _split(intake: Intake, tallies: dict[str, Tally], settings: PrepareSection, 
                     tally.remove("near_duplicate", intake.sizes[name][index])
                     removed.write(document, reason="near_duplicate", duplicate_of=ids[int(of[index])])
                     continue
-                tally.keep(document, held_out=bool(held_out[index]))
+                tally.keep(document, intake.mended.get(name, {}).get(index, Mended()), held_out=bool(held_out[index]))
                 (validation if held_out[index] else train).write(document)
     shutil.rmtree(staging / "kept")
 
