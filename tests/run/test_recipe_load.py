@@ -90,6 +90,14 @@ def test_paths_are_relative_to_where_they_are_written(tmp_path, monkeypatch):
     assert load_recipe(path, ["data.path=~/books"]).data.path.startswith("/")
 
 
+def test_a_weight_that_no_memory_holds_is_refused():
+    """Weights are relative, so someone may write numbers of tokens."""
+    source = {"name": "a", "path": "a.txt"}
+    assert load_recipe(None, [("data.sources", [{**source, "weight": 1000}])]).data.sources[0].weight == 1000
+    with pytest.raises(UserError, match=r"data\.sources\.0\.weight = 25000000\.0: must be at most 1000.*divide all weights"):
+        load_recipe(None, [("data.sources", [{**source, "weight": 25_000_000.0}])])
+
+
 def test_a_pattern_is_found_in_a_folder_whose_name_looks_like_one(tmp_path, monkeypatch):
     folder = tmp_path / "texts [2024]"
     (folder / "a").mkdir(parents=True)

@@ -23,6 +23,8 @@ POSITIVE = frozenset(
     "beta kl_target_nats audit_every audit_prompts num_evaluations pass_k".split()
 )
 
+MAX_WEIGHT = 1_000
+
 
 class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -59,10 +61,17 @@ class SourceSection(Section):
 
     name: str
     path: str  # file, folder or glob: txt, md, rst, html, jsonl, json, csv, parquet (plain, gz, zst)
-    weight: float = 1.0  # passes over this source relative to the others
+    weight: float = 1.0  # passes over this source relative to the others: how often a pass over all holds each of its documents
     licence: Literal["public", "licensed", "private", "synthetic"] = "private"
     text_field: str | None = None  # for records; guessed (text, content, body, ...) when absent
     date_field: str | None = None
+
+    @field_validator("weight")
+    @classmethod
+    def _fits_memory(cls, weight: float) -> float:
+        if weight > MAX_WEIGHT:  # the order of a pass is held in memory
+            raise ValueError(f"must be at most {MAX_WEIGHT}: a pass holds each of the source's documents so often; divide all weights by the same number")
+        return weight
 
 
 class DataSection(Section):
