@@ -249,6 +249,16 @@ def test_too_much_bad_ends_the_run_and_says_where(tmp_path):
     run(tmp_path / "few", data={"path": str(tmp_path / "few.jsonl")})
 
 
+def test_documents_that_are_files_of_malformed_json_count_as_records(tmp_path):
+    """One document a file is how exports come; four of five were set aside and the run went on with the fifth."""
+    (tmp_path / "pages").mkdir()
+    for number in range(50):
+        text = json.dumps({"title": "T", "text": story(number)})
+        (tmp_path / "pages" / f"{number}.json").write_text(text if number % 5 == 0 else text[:-1])
+    with pytest.raises(UserError, match=r"40 of 50 records.*malformed JSON.*1\.json"):
+        run(tmp_path / "run", data={"path": str(tmp_path / "pages")})
+
+
 def test_bad_records_do_not_hide_among_the_pieces_of_good_ones(tmp_path):
     """20 long articles are read, whatever number of chapters they are cut into, and whatever text lies beside them."""
     good = "".join(json.dumps({"text": "\n\n".join(story(100 * i + k) for k in range(25))}) + "\n" for i in range(20))

@@ -284,10 +284,10 @@ def _json_records(file: DataFile, on_bad: OnBad, named: str | None) -> Iterator[
             yield from _jsonl_records(file, on_bad)
             return
         excerpt = text[max(error.pos - 20, 0) : error.pos + 60]
-        on_bad(BadRecord(str(file.path), error.lineno, f"malformed JSON: {error.msg}", excerpt, "file"))
+        on_bad(BadRecord(str(file.path), error.lineno, f"malformed JSON: {error.msg}", excerpt))
         return
     except RecursionError:
-        on_bad(BadRecord(str(file.path), None, "malformed JSON: nested too deep", kind="file"))
+        on_bad(BadRecord(str(file.path), None, "malformed JSON: nested too deep"))
         return
     if isinstance(value, dict) and len(value) <= 3 and not _is_record(value, named):  # {"data": [...]} and its like
         lists = [inner for inner in value.values() if isinstance(inner, list) and inner and isinstance(inner[0], dict)]
