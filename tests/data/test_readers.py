@@ -294,6 +294,13 @@ def test_a_json_document_with_a_list_of_records_beside_its_text_keeps_the_text(t
     assert texts(tmp_path / "list.json") == [TEXT, "short"]
 
 
+def test_documents_behind_one_that_came_in_pieces_have_ids_of_their_own(tmp_path):
+    """The first was cut before the file was known to hold several."""
+    (tmp_path / "all.txt").write_text("\n\n".join(["word " * 30] * 9000) + "\n<|endoftext|>\nsecond text\n<|endoftext|>\nthird text")
+    documents, _ = read(tmp_path / "all.txt", max_chars=400_000)
+    assert [document.doc_id for document in documents] == [f"all.txt#{number}" for number in range(1, 7)]
+
+
 def test_line_ends_inside_json_strings_do_not_cut_records(tmp_path):
     text = "one\u2028two\u0085three"
     (tmp_path / "odd.jsonl").write_text(json.dumps({"text": text}, ensure_ascii=False) + "\r\n", encoding="utf-8")

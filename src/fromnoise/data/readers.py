@@ -78,17 +78,18 @@ Found = Iterator[tuple[str, str, str | None]]  # (text, doc_id, date)
 
 def _text_documents(file: DataFile, source: SourceSection, on_bad: OnBad, max_chars: int) -> Found:
     date_line = source.date_field and re.compile(rf"^[\s:*]*{re.escape(source.date_field)}\s*[:=]\s*(.+)$", re.IGNORECASE | re.MULTILINE)
-    rest, number, piece, date, several, begins_line = "", 0, 0, None, False, True
+    rest, number, piece, date, several, begins_line, which = "", 0, 0, None, False, True, ""
 
     def emit(text: str, is_piece: bool) -> Found:
-        nonlocal number, piece, date
+        nonlocal number, piece, date, which
         if piece == 0:
             number += 1
+            which = f"#{number}" if several else ""
             match = date_line and date_line.search("\n".join(text[:20_000].split("\n", HEAD_LINES)[:HEAD_LINES]))
             date = parse_date(match.group(1)) if match else None
         piece = piece + 1 if is_piece or piece else 0
         if text.strip():
-            yield text, file.name + (f"#{number}" if several else "") + (f"#{piece}" if piece else ""), date
+            yield text, file.name + which + (f"#{piece}" if piece else ""), date
 
     for block in chain(watched_blocks(file, on_bad), [None]):
         rest += block or ""
@@ -103,7 +104,7 @@ def _text_documents(file: DataFile, source: SourceSection, on_bad: OnBad, max_ch
                 yield from emit(text[:end], True)
                 text = text[end:]
             yield from emit(text, False)
-            piece = 0
+            number, piece = number if which else max(number, piece), 0  # "#2" may have been a piece, before there was a second document
         while len(rest) > max_chars + len(DOCUMENT_END):
             end = cut_point(rest[:max_chars], max_chars)
             begins_line = rest[end - 1] == "\n"
