@@ -122,7 +122,10 @@ def drop_boilerplate(text: str) -> tuple[str, int]:
 
 # -------------------------------------------------------------------------------------------------------- contacts
 
-EMAIL = re.compile(r"(?<![\w.+-])[\w.+-]{1,64}@(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,62})\.){1,8}[A-Za-z]{2,24}(?![\w@])")
+# Not what code writes so: git@github.com:a/b (nobody's), this@Main.text (Kotlin), q@k.transpose(0, 1) and w@x.shape[0], logo@2x.png
+EMAIL = re.compile(
+    r"(?<![\w.+-])(?!(?:git|this)@)[\w.+-]{1,64}@(?!\d(?:\.\d)?x\.)(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,62})\.){1,8}[A-Za-z]{2,24}(?![\w@(]|\[[-:\d])"
+)
 EMAIL_MARK, PHONE_MARK = "[email]", "[phone]"
 GAP = r"[ .\-\u2010\u2011\u2013]"
 # Three shapes that only telephone numbers have, and any groups of digits that a word announces.
