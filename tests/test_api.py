@@ -68,6 +68,10 @@ def test_arguments_that_make_no_sense_are_said(tmp_path):
     for seed in (None, "x", 1.5):
         with pytest.raises(ValueError, match=f"seed = {seed!r}: must be a whole number"):
             model.chat("Hello?", seed=seed)
+    for text in (None, b"the cat", 5):
+        for method in (model.encode, model.complete):
+            with pytest.raises(ValueError, match=f"text must be a string, not {text!r}"):
+                method(text)
     for ids, message in (
         ([], "at least one, not of shape"), ([[[1]]], r"not of shape \(1, 1, 1\)"), (3, r"not of shape \(\)"), ([1.7], "whole numbers, not float32"),
         ([True], "not bool"), ([size], f"no token {size}; the model's are 0 to {size - 1}"), ([-1], "no token -1"), ([2**70], "must be token ids"),

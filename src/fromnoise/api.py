@@ -133,8 +133,8 @@ class Model:
         self, text: str, *, max_new_tokens: int = 64, temperature: float = 0.7, top_k: int = 0, top_p: float = 1.0,
         repetition_penalty: float = 1.0, seed: int = 0,
     ) -> str:  # fmt: skip
-        """What the model goes on with after `text`, which it reads as the beginning of a document."""
-        prompt = [self.tokenizer.endoftext_id, *self.tokenizer.encode(text)]
+        """What the model goes on with after `text`, which it reads as the beginning of a document. Errors as in `chat`."""
+        prompt = [self.tokenizer.endoftext_id, *self.encode(text)]
         return self.tokenizer.decode(
             self._generate(
                 prompt, {self.tokenizer.endoftext_id}, seed,
@@ -160,7 +160,9 @@ class Model:
         return list(generation.token_ids)
 
     def encode(self, text: str) -> list[int]:
-        """Token ids of a text; never a control token, whatever the text spells."""
+        """Token ids of a text; never a control token, whatever the text spells. Raises ValueError for what is no text."""
+        if not isinstance(text, str):
+            raise ValueError(f"text must be a string, not {text!r:.80}")
         return self.tokenizer.encode(text)
 
     def decode(self, ids: Sequence[int]) -> str:
