@@ -8,6 +8,7 @@ from fromnoise.data.conversation import Conversation
 from fromnoise.data.tokenizer import Tokenizer
 from fromnoise.run.errors import UserError
 from fromnoise.run.folder import RunFolder
+from fromnoise.stages import sft
 from fromnoise.stages.sft import encode
 
 from . import small_run
@@ -87,6 +88,20 @@ def test_one_prompt_never_stands_on_both_sides():
         return {tuple(ids[: int(mask.argmax())]) for ids, mask in zip(*side, strict=True)}
 
     assert train[0] and validation[0] and not prompts(train) & prompts(validation)
+
+
+def test_files_that_hold_no_records_do_not_count_as_malformed_ones(tmp_path):
+    """A data set of the Hub lies beside its README and its licence."""
+    folder = tmp_path / "talks"
+    folder.mkdir()
+    (folder / "talks.jsonl").write_text('{"prompt": "one", "response": "two"}\n' * 5)
+    (folder / "README.md").write_text("Five talks.")
+    (folder / "LICENCE").write_text("None.")
+    ctx = small_run.context(RunFolder(tmp_path / "run"), "sft", small_run.recipe(data={"world": False, "conversations": [str(folder)]}))
+    assert len(sft.read(ctx)) == 5 and "0 of 5 records set aside, and 2 files not read" in ctx.console.lines[-1]
+    (folder / "more.jsonl").write_text("{}\n" * 2)
+    with pytest.raises(UserError, match="2 of 7 records are malformed"):
+        sft.read(ctx)
 
 
 def test_rows_beyond_the_context_of_a_model_from_elsewhere_are_refused(tmp_path):

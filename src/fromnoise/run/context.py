@@ -6,6 +6,7 @@ import dataclasses
 import json
 import shutil
 import time
+from collections import Counter
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -54,7 +55,8 @@ class StageContext:
         self.interrupts, self.allow_different_numerics = interrupts or Interrupts(), allow_different_numerics
         self.folder: Path = run.stage_dir(stage.writes[0])
         self.seed: int = seed_from(recipe.seed, stage.verb)
-        self.finished, self._machine, self._measured_again, self._num_bad = False, None, False, 0
+        self.finished, self._machine, self._measured_again = False, None, False
+        self._bad: Counter[str] = Counter()  # by kind, since the last check
         self._began = time.perf_counter()
         self._elapsed_before = 0.0
 
@@ -245,7 +247,7 @@ class StageContext:
 
     def on_bad(self, record: Any) -> None:
         """Note a `data.files.BadRecord`: written to bad.jsonl with file, line and reason, counted unless it was repaired."""
-        self._num_bad += getattr(record, "kind", "record") != "repaired"
+        self._bad[getattr(record, "kind", "record")] += 1
         if self.process.is_main:
             fields = {name: getattr(record, name) for name in ("file", "line", "reason", "excerpt", "kind") if hasattr(record, name)}
             with (self.folder / "bad.jsonl").open("a", encoding="utf-8") as file:
@@ -255,12 +257,14 @@ class StageContext:
         """Raise UserError when more records were malformed than `data.max_bad_frac` allows; say how many otherwise.
 
         Judges what was read since the last check: a bad file must not pass because another is large and good. path: named where
-        one file was read.
+        one file was read. Files that hold no records (a README beside them), or whose end is lost, do not count.
         """
-        num_bad, self._num_bad = self._num_bad, 0
+        num_bad, num_files = self._bad["record"], self._bad["file"]
+        self._bad.clear()
         said = f"{path + ': ' if path else ''}{num_bad:,} of {num_good + num_bad:,} records"
-        if num_bad:
-            self.info(f"{said} set aside, with reasons in {self.folder / 'bad.jsonl'}")
+        if num_bad or num_files:
+            files = f", and {num_files:,} file{'s' if num_files > 1 else ''} not read, or not to the end" if num_files else ""
+            self.info(f"{said} set aside{files}, with reasons in {self.folder / 'bad.jsonl'}")
         if num_bad > self.recipe.data.max_bad_frac * (num_good + num_bad):
             raise UserError(
                 f"{said} are malformed, more than data.max_bad_frac = {self.recipe.data.max_bad_frac} allows; "
