@@ -83,7 +83,7 @@ def test_grade_of_a_sum(answer, correct, steps):
 @pytest.mark.parametrize("answer, number", [
     ("She has 3 and 4 so 7.\n#### 42", "42"), ("#### $1,200", "1200"), ("It is 12, then 15.", "15"), ("#### none", None), ("no number", None),
     ("-3.50 in all", "-3.5"), (".5", "0.5"), ("It is $.50.", "0.5"), ("-.5", "-0.5"), ("version 1.2.3", "3"), ("in all...5", "5"),
-    ("the answer is 7, 8", "8"),
+    ("the answer is 7, 8", "8"), ("It is \u22125.", "-5"), ("#### \u2212$1,200", "-1200"),
 ])
 def test_final_number(answer, number):
     assert final_number(answer) == number
@@ -118,6 +118,7 @@ NOT_PARIS = (
     ("0.6666666667", ("0.6666666667", "2/3 = 0.6667", "The answer is 0.6667."), ("0.67", "0.6666", "0.7", "0", "1")),
     ("0.00001", ("0.00001",), ("0", "0.0001", "1")),
     (".5", (".5", "0.5", "The answer is .50."), ("5", "50", "0.05", "-0.5")),
+    ("\u22125", ("-5", "\u22125", "It is \u22125."), ("5", "\u22126", "")),
     ("145", ("145", "145.0", "$145", "145 plums"), ("144", "145.01", "-145", "1450", "", "plums")),
 ], ids=lambda value: value if isinstance(value, str) else "")  # fmt: skip
 def test_the_verifier_of_a_files_problems_rejects_each_wrong_answer(wanted, right, wrong):

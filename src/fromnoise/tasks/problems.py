@@ -18,10 +18,10 @@ from .arithmetic import equations, normal_number, num_worked, write
 from .example import Example, Verdict
 from .splits import all_on_side
 
-_NUMBER = re.compile(r"-?\$?(?:\d[\d,]*(?:\.\d+)?|(?<![\w.])\.\d+)")
+_NUMBER = re.compile(r"[-\u2212]?\$?(?:\d[\d,]*(?:\.\d+)?|(?<![\w.])\.\d+)")
 _MARKED = re.compile(r"####\s*([^\n]+)")
 _NAMED = re.compile(r"\banswer(?: is\b:?|:)", re.IGNORECASE)
-_QUANTITY = re.compile(r"[-+$€£(]*(?:\d[\d,]*)?(?:\.?\d+)\D*")  # a number with its unit behind it: "5km", "$5", "7%."
+_QUANTITY = re.compile(r"[-\u2212+$€£(]*(?:\d[\d,]*)?(?:\.?\d+)\D*")  # a number with its unit behind it: "5km", "$5", "7%."
 _EDGES = " \t\r\n.,;:!\"'“”‘’"  # no bracket: [1, 2) and (1, 2] are two answers; no "?": a question answers nothing
 MAX_TEXT_WORDS = 5  # of an answer that is no number; "short" as in Natural Questions' open form (Lee et al. 2019, arXiv 1906.00300)
 
