@@ -302,6 +302,31 @@ def test_audit_prompts_are_never_practised_on(parents):
     assert all(p["split"] != "train" for p in audit_prompts)  # none of a pair that trained a reward model, while others are left
 
 
+def test_prompts_that_are_one_once_their_beginnings_are_cut_stand_on_one_side(parents, tmp_path):
+    """Long conversations may all come down to "Go on.": what is kept apart of one must not be practised on as another."""
+    run = copy_of(parents, tmp_path / "run")
+    long = "What is 3 + 4? " * 20
+    turns = lambda n: [{"role": "user", "content": f"{n} {long}"}, {"role": "assistant", "content": long}, {"role": "user", "content": "Go on."}]  # noqa: E731
+    records = [{**record, "messages": turns(n)} if n < 12 else record for n, record in enumerate(read_jsonl(parents.path / "prefer" / "prompts.jsonl"))]
+    assert len({record["split"] for record in records[:12]}) > 1
+    write_jsonl(run.path / "prefer" / "prompts.jsonl", records)
+    practised, audited, counts = divide_prompts(small_run.context(run, "rlhf", small_run.recipe()), Tokenizer.load(parents.path / "sft"))
+    assert counts["prompts_cut"] == 12 and practised
+    assert not {tuple(one["ids"]) for one in practised} & {tuple(one["ids"]) for one in audited}
+
+
+def test_without_a_prompt_to_practise_on_it_is_said(parents, tmp_path):
+    run = copy_of(parents, tmp_path / "run")
+    records = [{**record, "split": "held_out"} for record in read_jsonl(parents.path / "prefer" / "prompts.jsonl")]
+    write_jsonl(run.path / "prefer" / "prompts.jsonl", records)
+    for method in ("ppo", "best_of_n"):
+        ctx = small_run.context(run, "rlhf", small_run.recipe(rlhf={**small_run.RECIPE["rlhf"], "method": method}))
+        with pytest.raises(UserError, match=r"no prompt is left to practise on: \d+ are kept for audits .* prefer\.held_out_frac"):
+            divide_prompts(ctx, Tokenizer.load(parents.path / "sft"))
+    dpo = small_run.recipe(rlhf={**small_run.RECIPE["rlhf"], "method": "dpo"})  # which learns from pairs
+    assert divide_prompts(small_run.context(run, "rlhf", dpo), Tokenizer.load(parents.path / "sft"))[0] == []
+
+
 def test_every_prompt_once_an_epoch():
     seen = [i for iteration in range(6) for i in prompt_order(15, iteration, 5, seed=3)]
     assert sorted(seen[:15]) == list(range(15)) == sorted(seen[15:]) and seen[:15] != seen[15:]

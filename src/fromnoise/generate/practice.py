@@ -37,7 +37,11 @@ def divide_prompts(ctx, tokenizer: Tokenizer) -> tuple[list[dict], list[dict], d
     if count < 1:
         raise UserError(f"rlhf needs at least 4 prompts that leave room for an answer in rows of {settings.row_tokens} tokens; there are {len(kept)}")
     for_audit = set(order[:count])
-    practised = [kept[i] for i in range(len(kept)) if i not in for_audit and kept[i]["split"] != "held_out"]
+    apart = {tuple(kept[i]["ids"]) for i in range(len(kept)) if i in for_audit or kept[i]["split"] == "held_out"}  # by tokens: cut ones may be alike
+    practised = [prompt for prompt in kept if tuple(prompt["ids"]) not in apart]
+    if not practised and settings.method != "dpo":
+        raise UserError(f"rlhf: no prompt is left to practise on: {count} are kept for audits and the rest are held out; lower prefer.held_out_frac "
+                        f"or rlhf.audit_prompts, or give more prompts")  # fmt: skip
     return practised, [kept[i] for i in order[:count]], counts
 
 
