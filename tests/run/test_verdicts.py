@@ -321,6 +321,15 @@ def test_levels_that_do_not_exist_are_refused_at_once():
         check_recipe(load_recipe("world", ["reason.levels=[1, 99]"]), None)
 
 
+def test_sources_without_a_weight_are_refused_before_hours_of_preparing_them(tmp_path):
+    (tmp_path / "a.txt").write_text("text")
+    sources = [{"name": "a", "path": str(tmp_path / "a.txt"), "weight": 0.0}]
+    with pytest.raises(UserError, match="every source is 0"):
+        check_recipe(load_recipe(None, [("data.sources", sources)]), None)
+    check_recipe(load_recipe(None, [("data.sources", sources)]), "prepare")
+    check_recipe(load_recipe(None, [("data.sources", sources), ("data.world", True)]), None)
+
+
 @pytest.mark.parametrize("method", ["grpo", "rloo"])
 def test_groups_of_one_answer_are_refused_at_once(method):
     with pytest.raises(UserError, match=rf"rlhf\.group_size = 1: {method} compares .* raise rlhf\.group_size"):

@@ -218,6 +218,9 @@ def check_recipe(recipe: Recipe, verb: str | None, world_size: int = 1) -> None:
         if verb == "reason":
             raise UserError("reason has no problems to practise on: give reason.problems=FILE (question and answer records), or data.world=true")
         raise UserError(f"{verb} has nothing to do here: with from={recipe.sft_from} the model and its tokenizer are made already")
+    weighed = recipe.data.world or recipe.data.path is not None or any(source.weight for source in recipe.data.sources)
+    if verb in (None, "pretrain") and "pretrain" in stages and not weighed:
+        raise UserError("data.sources: the weight of every source is 0, so that there is no text to train on; raise one")
     check_user_files(recipe)
     check_shapes(recipe, verb, world_size)
     if recipe.data.world and (unknown := set(recipe.reason.levels) - (known := set(BY_NUMBER))):
