@@ -258,6 +258,10 @@ def test_encodings(tmp_path):
     assert documents[0].text == "A plain line.\n" + word
     assert [(item.line, item.kind) for item in bad] == [(2, "repaired")] and "Windows-1252" in bad[0].reason
 
+    french = "LIBERTÉ\xa0: la voilà, née d’un été.\n" + "À l’été, où l’on dîna près du café, Zoë arriva.\n" * 9  # "É\\xa0" is UTF-8 by chance
+    (tmp_path / "french.txt").write_bytes(french.encode("cp1252"))
+    assert [document.text for document in read(tmp_path / "french.txt")[0]] == [french]
+
     (tmp_path / "damaged.txt").write_bytes("Zoë sat here.\n".encode() + b"A lost \xe2\x80 quote mark.\n")
     documents, bad = read(tmp_path / "damaged.txt")
     assert documents[0].text == "Zoë sat here.\nA lost \ufffd quote mark.\n"

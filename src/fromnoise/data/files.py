@@ -230,11 +230,11 @@ def text_blocks(file: DataFile, on_bad: OnBad) -> Iterator[str]:
     """Decoded text in blocks of about a MiB, ending at line ends where lines are not longer than that.
 
     UTF-8 with or without BOM, UTF-16 with BOM. Bytes that are not UTF-8 are reported with file and line. Where the
-    file shows no other sign of UTF-8 they are read as Windows-1252, the commonest older encoding; else they are damage
-    and become U+FFFD. A line with more than LEGACY_FRAC of such bytes is no text and is set aside. A file with NUL bytes
+    file shows no other sign of UTF-8, or next to none (SIGNS_FRAC), they are read as Windows-1252, the commonest older encoding; else
+    they are damage and become U+FFFD. A line with more than LEGACY_FRAC of such bytes is no text and is set aside. A file with NUL bytes
     at its beginning is binary and set aside whole.
     """
-    chunks, buffer, line, multibyte, first = byte_chunks(file, on_bad), b"", 1, False, True
+    chunks, buffer, line, signs, first = byte_chunks(file, on_bad), b"", 1, (0, 0), True
     for chunk in chunks:
         if first:
             first = False
@@ -250,12 +250,12 @@ def text_blocks(file: DataFile, on_bad: OnBad) -> Iterator[str]:
         buffer += chunk
         if len(buffer) >= BLOCK_BYTES:
             cut = buffer.rfind(b"\n") + 1 or _character_boundary(buffer)
-            text, multibyte = _decode(buffer[:cut], str(file.path), line, multibyte, on_bad)
+            text, signs = _decode(buffer[:cut], str(file.path), line, signs, on_bad)
             line += buffer.count(b"\n", 0, cut)
             buffer = buffer[cut:]
             yield text
     if buffer:
-        yield _decode(buffer, str(file.path), line, multibyte, on_bad)[0]
+        yield _decode(buffer, str(file.path), line, signs, on_bad)[0]
 
 
 def _character_boundary(data: bytes) -> int:
@@ -269,18 +269,19 @@ def _character_boundary(data: bytes) -> int:
 
 
 UNDECODED = re.compile("[\udc80-\udcff]")  # what surrogateescape makes of a byte that is not UTF-8
-MULTIBYTE = re.compile("[^\x00-\x7f\udc80-\udcff]")
-FROM_WINDOWS = {0xDC00 + byte: bytes([byte]).decode("cp1252", "replace") for byte in range(0x80, 0x100)}
+UNDECODED_RUN = re.compile("[\udc80-\udcff]+")
+SIGNS_FRAC = 0.1  # of the runs of undecodable bytes; fewer characters that are UTF-8 are chance: "É" and a hard space, in French before ":", are one
 
 
-def _decode(data: bytes, name: str, line: int, multibyte: bool, on_bad: OnBad) -> tuple[str, bool]:
-    """(text, whether the file has shown a character of several bytes that is UTF-8)"""
+def _decode(data: bytes, name: str, line: int, signs: tuple[int, int], on_bad: OnBad) -> tuple[str, tuple[int, int]]:
+    """(text, what the file has shown so far: bytes of UTF-8 characters beyond the first of each, runs of bytes that are not UTF-8)"""
     try:
         text = data.decode("utf-8")
-        return text, multibyte or not text.isascii()
+        return text, (signs[0] + len(data) - len(text), signs[1])
     except UnicodeDecodeError:
         text = data.decode("utf-8", "surrogateescape")
-    multibyte = multibyte or MULTIBYTE.search(text) is not None
+    signs = (signs[0] + len(data) - len(text), signs[1] + len(UNDECODED_RUN.findall(text)))
+    multibyte = signs[0] >= SIGNS_FRAC * signs[1]
     kept = []
     for number, part in enumerate(text.split("\n"), start=line):
         count = len(UNDECODED.findall(part))
@@ -288,14 +289,14 @@ def _decode(data: bytes, name: str, line: int, multibyte: bool, on_bad: OnBad) -
             kept.append(part)
             continue
         reading = "replaced by U+FFFD" if multibyte else "read as Windows-1252"
-        repaired = re.sub("[\udc80-\udcff]+", "\ufffd", part) if multibyte else part.translate(FROM_WINDOWS)
+        repaired = UNDECODED_RUN.sub("\ufffd", part) if multibyte else part.encode("utf-8", "surrogateescape").decode("cp1252", "replace")
         if len(part) >= 8 and count > LEGACY_FRAC * len(part):
             on_bad(BadRecord(name, number, "bytes that are not text in UTF-8", f"{count} of {len(part)} bytes"))
             kept.append("")  # an empty line in its place keeps the numbers of the others right
         else:
             on_bad(BadRecord(name, number, f"undecodable bytes, {reading}", repaired[:EXCERPT_CHARS], "repaired"))
             kept.append(repaired)
-    return "\n".join(kept), multibyte
+    return "\n".join(kept), signs
 
 
 MAX_LINE_CHARS = 256 << 20  # a longer line is no record but a file that lost its newlines
