@@ -52,8 +52,9 @@ def test_the_turns_before_an_instruction_are_not_lost():
     [messages] = conversations_of(record)
     assert [m["content"] for m in messages] == ["Be brief.", "Hello?", "Hi.", "And you?", "Well."]
     assert conversations_of({"instruction": "Hello?", "output": "Hi.", "history": []}) == [HELLO]
-    with pytest.raises(ValueError, match="no list of pairs"):
-        conversations_of({**record, "history": ["Hello?", "Hi."]})
+    for history in (["Hello?", "Hi."], "Hello?", 5, {"Hello?": "Hi."}):
+        with pytest.raises(ValueError, match="no list of pairs"):
+            conversations_of({**record, "history": history})
 
 
 def test_an_instruction_is_taken_rather_than_the_frame_that_holds_it_and_its_answer():

@@ -111,8 +111,8 @@ def with_system(record: dict, messages: list[Message]) -> list[Message]:
 
 def history_of(record: dict) -> list[Message]:
     """Earlier turns beside a prompt: `history`, a list of pairs of prompt and answer. ValueError for what is no such list."""
-    messages = []
-    for pair in record.get("history") or []:
+    messages, history = [], record.get("history") or []
+    for pair in history if isinstance(history, list) else [history]:
         if not isinstance(pair, (list, tuple)) or len(pair) != 2 or not all(isinstance(text, str) for text in pair):
             raise ValueError("`history` is no list of pairs of prompt and answer")
         messages += [{"role": role, "content": text.strip()} for role, text in zip(("user", "assistant"), pair, strict=True)]
