@@ -117,7 +117,8 @@ def test_conversations_that_begin_alike_stay_on_one_side(tmp_path):
         for n in range(40):
             for ending in ("", more, more.format("then", "It goes on.") + more):
                 chosen, rejected = (HH.format(f"Add {n} and 2.", "Yes." if not ending else "Well.") + ending.format("so", word) for word in ("Yes.", "No."))
-                file.write(json.dumps({"chosen": chosen, "rejected": rejected if ending else HH.format(f"Add {n} and 2.", "No.")}) + "\n")
+                rejected = rejected if ending else HH.format(f"Add {n} and 2.", "No. " * (60 if n == 0 else 1))
+                file.write(json.dumps({"chosen": chosen, "rejected": rejected}) + "\n")
     done = small_run.do(small_run.make(tmp_path / "run"), "prefer", small_run.recipe(data={"world": False, "preferences": str(path)}))
     prompts, sides, first = read_jsonl(done.folder / "prompts.jsonl"), {}, {}
     for record in [*read_jsonl(done.folder / "pairs.jsonl"), *prompts]:
@@ -125,6 +126,8 @@ def test_conversations_that_begin_alike_stay_on_one_side(tmp_path):
         first.setdefault(record["opening_id"], set()).add(record["messages"][0]["content"])
     assert len(prompts) == 120 and len(sides) == 40 and all(len(found) == 1 for found in sides.values())
     assert len(set().union(*sides.values())) == 4
+    # so does a prompt without a usable pair: it is how others begin, and would be practised
+    assert len({pair["prompt_id"] for pair in read_jsonl(done.folder / "pairs.jsonl")}) == 119
     # the longest lose their first turns for want of room, and stay with the others all the same
     assert {len(found - {"And so?"}) for found in first.values()} == {1}
 

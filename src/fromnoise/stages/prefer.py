@@ -61,8 +61,8 @@ def run(ctx) -> None:
         raise UserError(f"no usable preference pair was left: {dict(counts)}; raise prefer.row_tokens, or {more_pairs(ctx.recipe)}")
     used = {pair["prompt_id"]: (pair["share"], pair["split"]) for pair in pairs}
     for prompt in prompts:
-        # with prompts of their own beside the pairs, some are held out for `evaluate` all the same
-        other = side_of(ctx, prompt) if data.preferences and data.prompts else (None, None)
+        # beside pairs of a file every prompt has a side, with a usable pair of its own or without: it may be how a held-out conversation begins
+        other = side_of(ctx, prompt) if data.preferences else (None, None)
         prompt["share"], prompt["split"] = used.get(prompt["id"], other)
     write_jsonl(ctx.folder / "pairs.jsonl", pairs)
     write_jsonl(ctx.folder / "prompts.jsonl", prompts)
