@@ -61,6 +61,8 @@ def test_mistakes_name_file_line_value_and_mending(tmp_path):
     assert refusal(recipe=path) == f"{path}, line 6: unknown key 'model.widht'. Did you mean 'model.width'?"
     path.write_text('seed = 1\n\n[pretrain]\ntokens = "abc"\n')
     assert refusal(recipe=path).startswith(f'{path}, line 4: pretrain.tokens = "abc": input should be a valid integer')
+    path.write_text("seed = 1\nbudget = 600\n")
+    assert refusal(recipe=path).startswith(f"{path}, line 2: budget = 600: must be text, in quotes")
     path.write_text("seed = \n")
     assert f"{path}: not valid TOML" in refusal(recipe=path) and "line 1" in refusal(recipe=path)
     assert refusal("pretrain.tokens=abc").startswith('command line: pretrain.tokens = "abc"')
@@ -69,6 +71,7 @@ def test_mistakes_name_file_line_value_and_mending(tmp_path):
     assert "at least 1" in refusal("model.num_layers=0")
     assert "'auto', 'on' or 'off'" in refusal("compile=maybe")
     assert "this is a section" in refusal("pretrain=3")
+    assert "data.sources = 3: this is a list of sections, [[data.sources]] in a recipe, each with name and path" in refusal("data.sources=3")
     assert "key.sub=value" in refusal("pretrain")
 
 

@@ -156,7 +156,7 @@ def check_keys(tree: dict, model: type[BaseModel], where, prefix: str = "") -> N
             if isinstance(item, dict):
                 check_keys(item, section, where, dotted + ".")
             elif not isinstance(value, list):
-                raise UserError(f"{where(dotted)}: {dotted} = {value!r}: this is a section; set one of its keys, for example {_example(dotted, section)}")
+                raise UserError(f"{where(dotted)}: {dotted} = {value!r}: {_not_a_section(dotted, section, fields[key].annotation)}")
 
 
 def _suggestion(dotted: str, key: str, fields: dict, prefix: str) -> str:
@@ -343,10 +343,16 @@ def _describe(entry: dict, tree: dict, where) -> str:
     message = entry["msg"].removeprefix("Value error, ")
     if entry["type"] == "missing":
         return f"{where(dotted)}: {dotted} is missing: {message}"
+    if entry["type"] == "string_type":
+        message = "must be text, in quotes"
     shown = _toml(value) if isinstance(value, (str, int, float, bool, list)) and not _is_table_list(value) else repr(value)
     return f"{where(dotted)}: {dotted} = {shown}: {message[:1].lower()}{message[1:]}"
 
 
-def _example(dotted: str, section: type[BaseModel]) -> str:
-    name, field = next(iter(_fields(section).items()))
-    return f"{dotted}.{name}={field.default}"
+def _not_a_section(dotted: str, section: type[BaseModel], annotation: Any) -> str:
+    fields = _fields(section)
+    if typing.get_origin(annotation) is tuple:
+        needed = " and ".join(name for name, field in fields.items() if field.is_required())
+        return f"this is a list of sections, [[{dotted}]] in a recipe, each with {needed}"
+    name, field = next(iter(fields.items()))
+    return f"this is a section; set one of its keys, for example {dotted}.{name}={field.default}"
