@@ -118,11 +118,11 @@ def test_emails():
 @pytest.mark.parametrize(
     "code",
     ["git clone git@github.com:a/b.git", "att = (q@k.transpose(-2, -1)) * s", "y = w@x.shape[0]", "w@x.T + b", "logo@2x.png", "logo@1.5x.png",
-     "this@Main.binding.text = 1", "react@18.2.0"],
+     "this@Main.binding.text = 1", "react@18.2.0", "a = w@x.mT.contiguous()"],
 )  # fmt: skip
 def test_code_with_an_at_sign_is_no_email(code):
     assert scrub_contacts(code) == (code, 0, 0)
-    assert scrub_contacts(f"{code} a.git@host.org[x] 123@163.com")[1] == 2
+    assert scrub_contacts(f"{code} a.git@host.org[x] 123@163.com a@b.com[1] c@d.org(home) e@f.co.uk. G")[1] == 5
 
 
 def reason(text, min_chars=40, max_repeated=0.3):

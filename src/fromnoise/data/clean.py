@@ -122,9 +122,11 @@ def drop_boilerplate(text: str) -> tuple[str, int]:
 
 # -------------------------------------------------------------------------------------------------------- contacts
 
-# Not what code writes so: git@github.com:a/b (nobody's), this@Main.text (Kotlin), q@k.transpose(0, 1) and w@x.shape[0], logo@2x.png
+# Not what code writes so: git@github.com:a/b (nobody's), this@Main.text (Kotlin), q@k.transpose(0, 1) and w@x.shape[0], logo@2x.png;
+# but a@b.org(home) and a@b.com[1] are addresses: no method has these names.
 EMAIL = re.compile(
-    r"(?<![\w.+-])(?!(?:git|this)@)[\w.+-]{1,64}@(?!\d(?:\.\d)?x\.)(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,62})\.){1,8}[A-Za-z]{2,24}(?![\w@(]|\[[-:\d])"
+    r"(?<![\w.+-])(?!(?:git|this)@)[\w.+-]{1,64}@(?!\d(?:\.\d)?x\.)(?:[A-Za-z0-9](?:[A-Za-z0-9-]{0,62})\.){1,8}[A-Za-z]{2,24}(?![\w@])"
+    r"(?:(?<=\.com|\.org|\.net|\.edu|\.gov)|(?!\(|\[[-:\d]|\.[A-Za-z]))"
 )
 EMAIL_MARK, PHONE_MARK = "[email]", "[phone]"
 GAP = r"[ .\-\u2010\u2011\u2013]"
