@@ -170,8 +170,7 @@ def rows_for(given, folder: Path) -> tuple[list[Row], list[str]]:
     rows.append(Row("pretrain", "tokens/s", f"{what}: Muon with AdamW", ours("pretrain"), [Peer(PEAK, ours("peak"))]))
     if not given.peers:
         left_out.append("every row with a peer: no environment of peers (make bench makes one)")
-    wanted = given.rows.split(",") if given.rows else None
-    return [row for row in rows if wanted is None or row.name in wanted], left_out
+    return [row for row in rows if not given.rows or row.name in given.rows], left_out
 
 
 def losses(given, folder: Path, environment: dict[str, str]) -> dict:
@@ -305,7 +304,7 @@ def main() -> None:
     arguments.add_argument("--novels", nargs="+", default=[], help="texts to learn in five minutes")
     arguments.add_argument("--nanochat", help="a checkout of nanochat, to learn the novels as well, at three depths")
     told = "`losses` for those at equal steps, `start` for startup times, `profile` for where a step's time goes"
-    arguments.add_argument("--rows", help=f"only these, by name, separated by commas; {told}")
+    arguments.add_argument("--rows", type=lambda names: names.split(","), help=f"only these, by name, separated by commas; {told}")
     arguments.add_argument("--threads", type=int, help="CPU threads of both sides; all cores when absent")
     arguments.add_argument("--rounds", type=int, default=3)
     arguments.add_argument("--out", type=Path, default=HERE / "results", help="results are written to OUT.md and OUT.json")
@@ -321,7 +320,6 @@ def main() -> None:
         subprocess.run([sys.executable, str(HERE / "fixture.py"), str(folder), *inputs], check=True, env=environment)
         rows, left_out = rows_for(given, folder)
         raced, more = races.races_for(given)
-        wanted = given.rows.split(",") if given.rows else None
         results = {"machine": f"{platform.machine()}, {os.cpu_count()} cores", "date": time.strftime("%Y-%m-%d"), "rounds": given.rounds,
                    "fixture": json.loads((folder / "fixture.json").read_text()), "rows": [], "races": [],
                    "losses": {}, "startup": [], "profile": "", "left_out": left_out + more}  # fmt: skip
@@ -330,14 +328,14 @@ def main() -> None:
             results["rows"].append(found := run_row(row, given.rounds, environment))
             told = ", ".join(f"{name} {side['median']:,.1f}" if "median" in side else f"{name} failed" for name, side in found["sides"].items())
             print(f"{row.name} ({time.perf_counter() - began:.0f} s): {told} {row.unit}", flush=True)
-        if given.sft and given.peers and (not wanted or "losses" in wanted):
+        if given.sft and given.peers and (not given.rows or "losses" in given.rows):
             results["losses"] = losses(given, folder, environment)
     for race in raced:
-        if not wanted or race.name in wanted:
+        if not given.rows or race.name in given.rows:
             results["races"].append(races.run_race(race, environment))
-    if not wanted or "start" in wanted:
+    if not given.rows or "start" in given.rows:
         results["startup"] = startup(environment)
-    if not wanted or "profile" in wanted:
+    if not given.rows or "profile" in given.rows:
         results["profile"] = races.profile(environment)
     if given.rows and given.out.with_suffix(".json").exists():
         results = kept(json.loads(given.out.with_suffix(".json").read_text()), results)

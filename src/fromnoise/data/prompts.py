@@ -9,7 +9,7 @@ from pathlib import Path
 from fromnoise.data.conversation import CONTEXT_KEYS, PROMPT_KEYS, Message, checked, first_text, kind_of, messages_of, prompt_of, with_system
 from fromnoise.data.files import BadRecord, OnBad
 from fromnoise.data.preferences import Pair, opening_key, prompt_key
-from fromnoise.data.readers import read_records
+from fromnoise.data.readers import TURN_KEYS, read_records
 from fromnoise.run.errors import UserError
 
 
@@ -39,7 +39,7 @@ def read_prompts(path: str, on_bad: OnBad) -> list[dict]:
 
 
 def prompt_messages(record: dict) -> list[Message]:
-    for key in ("messages", "conversations", "conversation", "prompt"):
+    for key in (*TURN_KEYS, "prompt"):
         if isinstance(record.get(key), list):
             return checked(with_system(record, messages_of(record[key])), ends_with="user")
     asked, given = prompt_of(record), first_text(record, CONTEXT_KEYS)

@@ -15,6 +15,7 @@ from __future__ import annotations
 import shlex
 import time
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 
@@ -144,22 +145,24 @@ def sample_pairs(ctx, tokenizer: Tokenizer, prompts: list[dict], counts: Counter
             for i, prompt in enumerate(chosen)
         ]
 
+    def part(number: int) -> Path:
+        return parts / f"batch-{number:05d}.jsonl"
+
     def measure_batch_s() -> float:
         start = time.perf_counter()
-        write_jsonl(parts / "batch-00000.jsonl", answers(0))
+        write_jsonl(part(0), answers(0))
         return time.perf_counter() - start
 
     num_batches = steps_for(ctx, "prefer", -(-settings.num_pairs // settings.batch_prompts), ctx.decide("batch_s", measure_batch_s))
-    made = sum((parts / f"batch-{number:05d}.jsonl").exists() for number in range(num_batches))
+    made = sum(part(number).exists() for number in range(num_batches))
     if made > 1:  # the first one may be what the rate was measured with, a moment ago
         ctx.info(f"prefer: {made} of {num_batches} batches of answers were there already")
     pairs, by_id = [], {prompt["id"]: prompt for prompt in prompts}
     with ctx.progress(num_batches, "batch") as progress:
         for number in range(num_batches):
-            part = parts / f"batch-{number:05d}.jsonl"
-            if not part.exists():
-                write_jsonl(part, answers(number))
-            for record in read_jsonl(part):
+            if not part(number).exists():
+                write_jsonl(part(number), answers(number))
+            for record in read_jsonl(part(number)):
                 prompt = by_id[record["prompt"]]
                 counts["generated_tokens"] += record.get("forward_tokens", 0)
                 if record["answers"][0]["token_ids"] == record["answers"][1]["token_ids"]:

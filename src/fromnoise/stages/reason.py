@@ -233,9 +233,10 @@ class Problems:
     def set_aside(self, count: int) -> list[Example]:
         """At most `count` problems over all levels that `draw` will not give. Of a file's level at most a fifth: a small one would be used up."""
         levels, found = [self.levels[i % len(self.levels)] for i in range(count)], []
+        of_file = {level: {one.prompt for one in problems} for level, problems in self.from_file.items()}
         for level, problem in zip(levels, self.draw(levels, "validation", 0), strict=True):
-            of_file = {one.prompt for one in self.from_file.get(level, ())}
-            if problem.prompt in self.taken or not of_file or len(of_file & self.taken) < max(1, len(of_file) // 5):
+            own = of_file.get(level)
+            if problem.prompt in self.taken or own is None or len(own & self.taken) < max(1, len(own) // 5):
                 found.append(problem)
                 self.taken.add(problem.prompt)
         return found
