@@ -7,7 +7,10 @@ PYTHON ?= $(shell for name in python3.11 python3.12 python3.13 python3; do $$nam
 BIN := .venv/bin
 
 # One process of tests for each core. Passive: a thread of torch's that waits must not spin on a core that another test is at work on.
-PYTEST := OMP_WAIT_POLICY=passive $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
+# Tests that measure seconds come after the others, with nothing beside them: two processes on one core's two halves halve each other's speed.
+TOGETHER := OMP_WAIT_POLICY=passive $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
+ALONE := $(BIN)/python -m pytest
+QUICK := not slow and not gpu and not peers
 
 .PHONY: run test test-full bench lint clean
 
@@ -15,13 +18,15 @@ run: .venv/installed
 	$(BIN)/fromnoise run world
 
 test: .venv/installed-dev
-	$(PYTEST)
+	$(TOGETHER) -m "$(QUICK) and not timed"
+	$(ALONE) -m "$(QUICK) and timed"
 
 PEERS ?= .venv-peers/bin/python
 PEERS_INSTALLED := $(if $(filter .venv-peers/%,$(PEERS)),.venv-peers/installed)
 
 test-full: .venv/installed-dev $(PEERS_INSTALLED)
-	FROMNOISE_PEERS_PYTHON=$(PEERS) $(PYTEST) -m "not gpu"
+	FROMNOISE_PEERS_PYTHON=$(PEERS) $(TOGETHER) -m "not gpu and not timed"
+	$(ALONE) -m "not gpu and timed"
 
 bench: .venv/installed $(PEERS_INSTALLED)
 	$(BIN)/python bench/bench.py --peers $(PEERS) $(if $(SFT),--sft $(SFT)) $(if $(PAIRS),--pairs $(PAIRS)) $(if $(NANOGPT),--nanogpt $(NANOGPT)) \

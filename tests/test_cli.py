@@ -37,6 +37,7 @@ def best_seconds(*command: str) -> float:
     return min(times)
 
 
+@pytest.mark.timed
 def test_help_is_quick_and_lists_every_verb(capsys):
     assert best_seconds("-m", "fromnoise", "--help") < 0.5
     code, out, _ = fromnoise(capsys, "--help")
@@ -51,6 +52,7 @@ def test_version(capsys):
     assert fromnoise(capsys, "--version") == (0, f"fromnoise {package.__version__}\n", "")
 
 
+@pytest.mark.timed
 def test_importing_the_package_is_quick_and_light():
     assert best_seconds("-c", "import fromnoise") - best_seconds("-c", "pass") < 0.2
     code = "import sys, fromnoise, fromnoise.cli; print([m for m in ('torch', 'numpy', 'pydantic', 'transformers') if m in sys.modules])"

@@ -26,6 +26,7 @@ PROFILE = {
 }
 
 
+@pytest.mark.timed
 def test_measuring_is_quick_and_positive():
     import time
 

@@ -36,6 +36,7 @@ def test_against_fractions_on_random_expressions():
             assert calculate(text) == value
 
 
+@pytest.mark.timed
 @pytest.mark.parametrize("text", [
     "", " ", "1+", "(1", "1)", "1 2 +", "()", "*3", "1//2", "2**9", "9**9**9", "1/0", "1/(2-2)", "abs(1)", "__import__('os').system('true')", "1;2", "1\n+1",
     "0x10", "1e9", "1_000", "x", "len", "1+1#", "[1]", "1,2", "lambda:1", "1 if 1 else 2", "1=1", "٣+٤", "²", "1.", ".", "1..2", "..5", "9" * 40, "9" * 13,
@@ -43,10 +44,13 @@ def test_against_fractions_on_random_expressions():
     "nan", "inf", "1e400", "1.5.5", "5.+1",
 ])
 def test_hostile_input_is_refused_quickly(text):
-    start = time.perf_counter()
-    with pytest.raises(NotArithmetic):
-        calculate(text)
-    assert time.perf_counter() - start < 0.05
+    seconds = []
+    for _ in range(3):  # the quickest of three: a process that is put aside for a moment is not slow
+        start = time.perf_counter()
+        with pytest.raises(NotArithmetic):
+            calculate(text)
+        seconds.append(time.perf_counter() - start)
+    assert min(seconds) < 0.05
 
 
 def test_random_bytes_never_do_anything_but_a_number_or_a_refusal():
@@ -87,6 +91,7 @@ def test_what_the_calculator_writes_is_never_false():
         assert equations(f"<<{text}={write(calculate(text))}>>") == [(f"{text}={write(calculate(text))}", True)], text
 
 
+@pytest.mark.timed
 def test_a_long_answer_is_read_at_once():
     start = time.perf_counter()
     for text in ("-" * 50_000, "(" * 50_000, "x " * 50_000, "1+" * 50_000 + "=", "1(" * 50_000, "( = " * 50_000, " \t" * 50_000 + "="):
