@@ -64,6 +64,14 @@ def test_an_instruction_is_taken_rather_than_the_frame_that_holds_it_and_its_ans
     assert conversations_of({"instruction": "Be brief.", "prompt": "Hello?", "response": "Hi."}) == [HELLO]
 
 
+def test_what_was_thought_before_an_answer_is_learnt_with_it():
+    [messages] = conversations_of({"messages": [{**HELLO[0], "reasoning_content": "Nobody reads this."}, {**HELLO[1], "reasoning_content": "A greeting.\n"}]})
+    assert messages == [HELLO[0], {"role": "assistant", "content": "<think>\nA greeting.\n</think>\n\nHi."}]
+    assert conversations_of({"messages": [HELLO[0], {**HELLO[1], "reasoning_content": None}]}) == [HELLO]
+    with pytest.raises(ValueError, match="empty"):
+        conversations_of({"messages": [HELLO[0], {"role": "assistant", "content": " ", "reasoning_content": "A greeting."}]})
+
+
 def test_turns_marked_as_context_are_known_by_their_number(tmp_path):
     def marked(**marks):
         return json.dumps({"messages": [*HELLO, HELLO[0], {**HELLO[1], **marks}]})

@@ -478,6 +478,15 @@ def test_pages_inside_a_form_are_read_without_its_controls(tmp_path):
     assert [(Path(item.file).name, item.reason) for item in bad] == [("empty.html", "empty file"), ("nothing.html", "no readable text")]
 
 
+@pytest.mark.parametrize("markup, text", [
+    ("10<sup>6</sup> m<sup>2</sup>, the 1<sup>st</sup> of 10<sup>-3</sup>", "10^6 m2, the 1st of 10^-3"), ("in 1990<sup><a href=#n>3</a></sup>", "in 1990^3"),
+    ("5<br><sup>2</sup>", "5\n2"), ("H<sub>2</sub>O", "H2O"),
+])  # fmt: skip
+def test_numbers_raised_to_a_power_stay_what_they_are(tmp_path, markup, text):
+    (tmp_path / "p.html").write_text(f"<p>{markup}</p>")
+    assert texts(tmp_path / "p.html") == [text]
+
+
 @pytest.mark.parametrize("charset", ["utf-16", "UTF-16LE", "utf-32", "utf-7", "punycode", "idna", "undefined", "unicode_escape", "base64", "none"])
 def test_a_charset_that_cannot_be_true_of_a_page_is_not_believed(tmp_path, charset):
     ascii_page = f'<meta charset="{charset}"><p>A page +AGE- \\x41'

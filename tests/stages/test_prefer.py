@@ -1,5 +1,6 @@
 import json
 from collections import Counter
+from types import SimpleNamespace
 
 import pytest
 
@@ -10,6 +11,7 @@ from fromnoise.evaluate.records import read_jsonl, write_jsonl
 from fromnoise.model.flops import forward_flops
 from fromnoise.model.hf import load_model
 from fromnoise.run.errors import UserError, Waiting
+from fromnoise.run.recipe import PreferSection
 from fromnoise.stages import prefer
 
 from . import small_run
@@ -85,6 +87,45 @@ def test_cut_off_in_the_middle_ends_in_the_same_bytes(made, tmp_path, monkeypatc
     done = small_run.do(run, "prefer", small_run.recipe())
     assert "batch-00000.jsonl" not in written and "batch-00001.jsonl" in written  # the finished batch is not sampled again
     assert done.outputs == made[1].outputs and done.summary["flops"] == made[1].summary["flops"]
+
+
+def kinds_of_pairs(count=400):
+    """Pairs nobody has chosen from, of three kinds; each answer says which prompt it was given to."""
+    def pair(number, kind):
+        answers = [{"token_ids": [number, side], "text": f"{kind} {number} {side}", "stopped": True} for side in range(2)]
+        side = {"share": ("reward", "audit")[number % 2], "split": ("train", "held_out")[number % 5 == 0]}
+        return {"id": f"pair-{number}", "kind": kind, **side, "answers": answers}
+
+    return [pair(number, ("fact", "unknown", "list")[number % 3]) for number in range(count)]
+
+
+def exchange(pairs, seed=0, **settings):
+    counts = Counter()
+    ctx = SimpleNamespace(seed=seed, recipe=SimpleNamespace(prefer=PreferSection(**settings)))
+    return prefer.exchanged(ctx, pairs, counts), counts
+
+
+def test_answers_are_exchanged_between_two_kinds_of_training_prompts():
+    pairs = kinds_of_pairs()
+    found, counts = exchange(pairs, exchanged_kinds=("fact", "unknown"), exchanged_frac=0.5)
+    moved = 0
+    side_of = {answer["text"]: (pair["share"], pair["split"]) for pair in pairs for answer in pair["answers"]}
+    for before, after in zip(pairs, found, strict=True):
+        new = [b for a, b in zip(before["answers"], after["answers"], strict=True) if a != b]
+        assert {**before, "answers": None} == {**after, "answers": None} and len(new) <= 1
+        if new:
+            moved += 1
+            assert before["split"] == "train" and {before["kind"], new[0]["text"].split()[0]} == {"fact", "unknown"}
+            assert side_of[new[0]["text"]] == (before["share"], "train")
+    wanted = sum(pair["split"] == "train" and pair["kind"] != "list" for pair in pairs) / 2
+    assert moved == counts["exchanged_answers"] and 0.8 * wanted < moved < 1.2 * wanted
+    assert exchange(pairs, exchanged_kinds=("fact", "unknown"))[0] == found != exchange(pairs, seed=1, exchanged_kinds=("fact", "unknown"))[0]
+    assert exchange(pairs)[0] == pairs == exchange(pairs, exchanged_kinds=("fact", "unknown"), exchanged_frac=0.0)[0]
+
+
+def test_kinds_that_no_prompt_has_cannot_exchange_answers():
+    with pytest.raises(UserError, match="names 'sum', and no prompt is of that kind; there are: fact, list, unknown"):
+        exchange(kinds_of_pairs(), exchanged_kinds=("fact", "sum"))
 
 
 def test_another_seed_gives_other_pairs(made, tmp_path):

@@ -51,6 +51,18 @@ def test_too_few_to_train_and_validate_on_says_what_to_change(found, row_tokens,
         encode(found, tokenizer(), row_tokens=row_tokens, validation_frac=frac, seed=0)
 
 
+def test_where_the_draw_holds_out_nothing_all_of_one_first_question_are():
+    found = [talk("one", "two"), talk("one", "two", "three", "four"), talk("three", "five"), talk("three", "six")]
+    tok = tokenizer()
+    for seed in range(4):
+        train, validation, _ = encode(found, tok, row_tokens=64, validation_frac=0.0, seed=seed)
+        firsts = [{"one" in tok.decode(ids.tolist()) for ids in side[0]} for side in (train, validation)]
+        assert len(train[0]) == len(validation[0]) == 2 and len(train[1]) == len(validation[1]) == 2
+        assert firsts[0].isdisjoint(firsts[1])
+    train, validation, _ = encode(found[:1] * 3, tok, row_tokens=64, validation_frac=0.0, seed=0)  # one question alone: its last
+    assert (len(train[0]), len(validation[0])) == (2, 1)
+
+
 def test_the_stop_token_is_a_target_and_the_prompt_is_not():
     tok = tokenizer()
     train, _, _ = encode([talk("one two", "three"), talk("four", "five")], tok, row_tokens=64, validation_frac=0.0, seed=0)

@@ -12,6 +12,7 @@ BLOCKS = frozenset(
     " h6 header hr html li main ol p pre section summary table tbody tfoot thead tr ul".split()
 )
 TAG = re.compile(r"</?[a-zA-Z][^<>]*>")
+POWER = re.compile(r"[-\u2212]?\d{1,4}")
 BREAKS = re.compile(r"</?(?:p|br|div|li|ul|ol|tr|h[1-6])\b[^<>]*>", re.IGNORECASE)
 
 
@@ -37,6 +38,7 @@ def _pieces(root) -> Iterator[str]:
     Preformatted lines carry a leading NUL so that their indentation survives the stripping of lines.
     """
     stack: list[tuple[object, bool, bool]] = [(root, False, False)]  # (node, is its end, inside <pre>)
+    text = ""  # the last that was read
     while stack:
         node, is_end, pre = stack.pop()
         tag = node.tag
@@ -50,9 +52,13 @@ def _pieces(root) -> Iterator[str]:
         if tag in SKIPPED or (tag.startswith(("-", "_", "!")) and tag != "-undef"):
             continue
         if tag == "br":
+            text = ""
             yield "\n"
             continue
+        if tag == "sup" and text[-1:].isdigit() and POWER.fullmatch(node.text(strip=True)):
+            yield "^"  # 10 to the sixth is not 106
         if tag in BLOCKS or tag in ("td", "th"):
+            text = ""
             yield "\n- " if tag == "li" else "" if tag in ("td", "th") else "\n" if tag in ("tr", "dd", "dt") else "\n\n"
             stack.append((node, True, pre))
         if tag == "pre":

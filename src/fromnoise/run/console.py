@@ -64,7 +64,8 @@ class Progress:
         elif now - self._shown >= LINE_EVERY_S:
             self._shown = now
             left = duration(max(self.total - self.done, 0) / max(rate, 1e-9))
-            parts = [f"{self.label}: {self.done:,}/{self.total:,} {self.unit}s", f"{_number(rate)} {self.unit}/s", f"{left} left", describe(shown)]
+            units = self.unit + ("es" if self.unit.endswith("ch") else "s")
+            parts = [f"{self.label}: {self.done:,}/{self.total:,} {units}", f"{_number(rate)} {self.unit}/s", f"{left} left", describe(shown)]
             self.console.line("  ".join(part for part in parts if part))
 
 

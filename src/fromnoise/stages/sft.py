@@ -187,6 +187,7 @@ def encode(conversations: list[Conversation], tokenizer: Tokenizer, row_tokens: 
     """
     sides: dict[bool, tuple[list, list]] = {True: ([], []), False: ([], [])}
     counts, dtype = {"cut": 0, "set_aside": 0}, token_dtype(tokenizer.vocab_size)
+    draws = []  # of those to train on
     for conversation in conversations:
         messages = list(conversation.messages)
         while True:
@@ -204,9 +205,11 @@ def encode(conversations: list[Conversation], tokenizer: Tokenizer, row_tokens: 
             continue
         counts["cut"] += len(messages) < len(conversation.messages)
         first_user = next((m["content"] for m in messages if m["role"] == "user"), "")
-        held_out = seed_from(seed, "validation", first_user) % 10_000 < validation_frac * 10_000
+        draw = seed_from(seed, "validation", first_user) % 10_000
+        held_out = draw < validation_frac * 10_000
         sides[held_out][0].append(np.array(ids, dtype=dtype))  # a tenth of what lists of numbers take
         sides[held_out][1].append(np.array(mask, dtype=bool))
+        draws += [] if held_out else [draw]
     fit, whole = len(sides[True][0]) + len(sides[False][0]), f"{len(conversations):,} conversation{'s' if len(conversations) > 1 else ''}"
     if not fit:
         raise UserError(f"all {whole} are longer than sft.row_tokens = {row_tokens} tokens, or hold no answer; raise sft.row_tokens, or give shorter ones")
@@ -214,9 +217,13 @@ def encode(conversations: list[Conversation], tokenizer: Tokenizer, row_tokens: 
         raise UserError(f"sft needs two conversations at least, one of them to validate with: of {whole}, {fit} fits; give more, or raise sft.row_tokens")
     if not sides[False][0]:
         raise UserError(f"sft.validation_frac = {validation_frac} holds out all of {whole}, none is left to train on; lower it, or give more conversations")
-    if not sides[True][0]:  # too few conversations for a draw to hit: hold out the last one
+    if not sides[True][0]:  # too few for a draw to hit: the lowest one's, or of conversations that all begin alike the last
+        lowest = min(draws)
+        held = {at for at, draw in enumerate(draws) if draw == lowest}
+        held = held if len(held) < len(draws) else {len(draws) - 1}
         for column in (0, 1):
-            sides[True][column].append(sides[False][column].pop())
+            sides[True][column].extend(item for at, item in enumerate(sides[False][column]) if at in held)
+            sides[False][column][:] = [item for at, item in enumerate(sides[False][column]) if at not in held]
     return sides[False], sides[True], counts
 
 
