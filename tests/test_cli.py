@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -13,6 +15,7 @@ import pytest
 
 from fromnoise.cli import main
 from fromnoise.pipeline import STAGES
+from fromnoise.run.folder import RunFolder
 from tests.run.toy import patched, toy_run
 
 ROOT = Path(__file__).parents[1]
@@ -168,6 +171,35 @@ def test_commands_to_copy_hold_the_path_as_a_shell_reads_it(capsys, tmp_path, mo
     lines = fromnoise(capsys, "run", "smoke", "--run-dir", folder)[1].splitlines()
     commands = [shlex.split(line.partition(":")[2]) for line in lines if "fromnoise chat" in line]
     assert commands == [["fromnoise", "chat", folder], ["fromnoise", "chat", folder, "--compare"]]
+
+
+def test_a_setting_longer_than_a_file_name_can_be_is_a_setting(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.txt").write_text("The ferry left at noon.\n")
+    probes = [f"The cat number {n} sat on the" for n in range(20)]
+    code, out, err = fromnoise(capsys, "run", "smoke", "--dry-run", f"pretrain.probes={json.dumps(probes)}")
+    assert (code, err) == (0, "") and "pretrain" in out
+
+
+def test_plan_of_a_run_from_a_model_speaks_of_that_model(capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr("fromnoise.cli._print_machine", lambda recipe: None)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "chats.jsonl").write_text(json.dumps({"prompt": "Hello?", "response": "Hi."}) + "\n")
+    settings = ["data.conversations=chats.jsonl"]
+    out = fromnoise(capsys, "plan", "from=owner/name", *settings)[1]
+    assert "model: from owner/name\n" in out and "layers" not in out and "pretraining" not in out
+    assert "pretrain" not in fromnoise(capsys, "plan", "from=owner/name", "budget=10m", *settings)[1]
+    config = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "vocab_size": 100, "hidden_size": 16, "intermediate_size": 24,
+              "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 2, "max_position_embeddings": 64}  # fmt: skip
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text(json.dumps(config))
+    out = fromnoise(capsys, "plan", "from=model", *settings)[1]
+    assert re.search(r"model: from .*model, about 7,632 parameters", out), out
+
+
+def test_a_run_folder_in_ones_home_is_not_a_folder_called_tilde(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert RunFolder("~/runs/short").path == tmp_path / "runs" / "short"
 
 
 def test_plan_knows_the_machine(capsys):

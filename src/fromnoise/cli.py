@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import shlex
 import sys
 from contextlib import suppress
@@ -190,7 +191,7 @@ def _open(arguments: list[str] | None, run_dir: Path | None, name: str | None, v
 
     words, overrides = [], []
     for argument in arguments or []:
-        (overrides if "=" in argument and not Path(argument).exists() else words).append(argument)
+        (overrides if "=" in argument and not os.path.exists(argument) else words).append(argument)
     if len(words) > 1:
         raise UserError(f"one recipe at a time: got {' and '.join(words)}; settings are written key.sub=value")
     own_data = any(override.split("=")[0].split(".")[0] in ("data", "from") for override in overrides)
@@ -246,13 +247,16 @@ def _print_sizes(recipe: Recipe) -> None:
 
     total = num_parameters(recipe)
     shape = recipe.model
-    print(f"model: about {total:,} parameters, {shape.num_layers} layers x {shape.width}")
-    if recipe.budget is None:
-        print(f"pretraining: {recipe.pretrain.tokens:,} tokens at most, {recipe.pretrain.tokens / total:.1f} a parameter")
+    if recipe.sft_from is not None:
+        print(f"model: from {recipe.sft_from}" + (f", about {total:,} parameters" if total else ""))
     else:
+        print(f"model: about {total:,} parameters, {shape.num_layers} layers x {shape.width}")
+    if recipe.budget is None and recipe.sft_from is None:
+        print(f"pretraining: {recipe.pretrain.tokens:,} tokens at most, {recipe.pretrain.tokens / total:.1f} a parameter")
+    elif recipe.budget is not None:
         print("time: " + ", ".join(f"{verb} {duration(seconds)}" for verb in SHARES if (seconds := share_s(recipe, verb)) is not None))
-        print("each takes its share of what is left when it begins; half of what later stages leave of theirs (a budget adds no passes over")
-        print("conversations or pairs) goes to pretrain")
+        print("each takes its share of what is left when it begins; a budget adds no passes over conversations or pairs"
+              + ("" if recipe.sft_from else ", and half of what\nlater stages leave of theirs goes to pretrain"))  # fmt: skip
 
 
 def _need_run(folder: Path) -> None:

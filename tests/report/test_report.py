@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from html.parser import HTMLParser
 
 import pytest
@@ -86,6 +87,18 @@ def test_what_was_mended_is_not_said_to_be_set_aside(page):
 def test_a_run_that_is_not_finished_says_so(tmp_path, upto):
     found = render(write_run(tmp_path, upto=upto))
     assert "Not finished in this run" in found and "evaluate has not run" in found
+
+
+def test_stages_that_the_recipe_does_not_have_are_not_unfinished(tmp_path):
+    run = write_run(tmp_path, upto="sft")
+    (tmp_path / "a.jsonl").write_text("{}\n")
+    (run / "recipe.toml").write_text(f'from = "owner/name"\n[data]\nconversations = ["{tmp_path / "a.jsonl"}"]\n')
+    for stage in ("tokenizer", "base"):
+        shutil.rmtree(run / stage)
+    found = render(run)
+    assert "Not finished in this run" not in found and "not wanted" in found
+    (run / "sft" / "stage.json").write_text(json.dumps({**json.loads((run / "sft" / "stage.json").read_text()), "status": "waiting"}))
+    assert "Not finished in this run: sft." in render(run) and ">waiting<" in render(run)
 
 
 def test_real_data_and_no_data(tmp_path):

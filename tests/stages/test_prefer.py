@@ -90,42 +90,43 @@ def test_cut_off_in_the_middle_ends_in_the_same_bytes(made, tmp_path, monkeypatc
 
 
 def kinds_of_pairs(count=400):
-    """Pairs nobody has chosen from, of three kinds; each answer says which prompt it was given to."""
+    """Pairs nobody has chosen from, of four kinds; each answer says which prompt it was given to."""
     def pair(number, kind):
         answers = [{"token_ids": [number, side], "text": f"{kind} {number} {side}", "stopped": True} for side in range(2)]
         side = {"share": ("reward", "audit")[number % 2], "split": ("train", "held_out")[number % 5 == 0]}
         return {"id": f"pair-{number}", "kind": kind, **side, "answers": answers}
 
-    return [pair(number, ("fact", "unknown", "list")[number % 3]) for number in range(count)]
+    return [pair(number, ("fact", "unknown", "list", "harmful")[number * 7 // 3 % 4]) for number in range(count)]
 
 
-def exchange(pairs, seed=0, **settings):
+def borrow(pairs, seed=0, **settings):
     counts = Counter()
     ctx = SimpleNamespace(seed=seed, recipe=SimpleNamespace(prefer=PreferSection(**settings)))
-    return prefer.exchanged(ctx, pairs, counts), counts
+    return prefer.borrowing(ctx, pairs, counts), counts
 
 
-def test_answers_are_exchanged_between_two_kinds_of_training_prompts():
-    pairs = kinds_of_pairs()
-    found, counts = exchange(pairs, exchanged_kinds=("fact", "unknown"), exchanged_frac=0.5)
-    moved = 0
+def test_training_pairs_of_a_kind_borrow_answers_of_others():
+    pairs, lent = kinds_of_pairs(), {"fact": ["unknown", "harmful"], "unknown": ["fact"]}
+    found, counts = borrow(pairs, borrowed=lent)
+    moves = Counter()
     side_of = {answer["text"]: (pair["share"], pair["split"]) for pair in pairs for answer in pair["answers"]}
     for before, after in zip(pairs, found, strict=True):
         new = [b for a, b in zip(before["answers"], after["answers"], strict=True) if a != b]
         assert {**before, "answers": None} == {**after, "answers": None} and len(new) <= 1
-        if new:
-            moved += 1
-            assert before["split"] == "train" and {before["kind"], new[0]["text"].split()[0]} == {"fact", "unknown"}
-            assert side_of[new[0]["text"]] == (before["share"], "train")
-    wanted = sum(pair["split"] == "train" and pair["kind"] != "list" for pair in pairs) / 2
-    assert moved == counts["exchanged_answers"] and 0.8 * wanted < moved < 1.2 * wanted
-    assert exchange(pairs, exchanged_kinds=("fact", "unknown"))[0] == found != exchange(pairs, seed=1, exchanged_kinds=("fact", "unknown"))[0]
-    assert exchange(pairs)[0] == pairs == exchange(pairs, exchanged_kinds=("fact", "unknown"), exchanged_frac=0.0)[0]
+        for answer in new:
+            moves[before["kind"], answer["text"].split()[0]] += 1
+            assert side_of[answer["text"]] == (before["share"], "train") and before["split"] == "train"
+    wanted = sum(pair["split"] == "train" and pair["kind"] in lent for pair in pairs) / 2
+    assert set(moves) == {("fact", "unknown"), ("fact", "harmful"), ("unknown", "fact")}
+    assert moves.total() == counts["borrowed_answers"] and 0.8 * wanted < moves.total() < 1.2 * wanted
+    assert borrow(pairs, borrowed=lent)[0] == found != borrow(pairs, seed=1, borrowed=lent)[0]
+    assert borrow(pairs)[0] == pairs == borrow(pairs, borrowed=lent, borrowed_frac=0.0)[0]
 
 
-def test_kinds_that_no_prompt_has_cannot_exchange_answers():
-    with pytest.raises(UserError, match="names 'sum', and no prompt is of that kind; there are: fact, list, unknown"):
-        exchange(kinds_of_pairs(), exchanged_kinds=("fact", "sum"))
+@pytest.mark.parametrize("lent", [{"sum": ["fact"]}, {"fact": ["unknown", "sum"]}])
+def test_kinds_that_no_prompt_has_can_borrow_and_lend_nothing(lent):
+    with pytest.raises(UserError, match="names 'sum', and no prompt is of that kind; there are: fact, harmful, list, unknown"):
+        borrow(kinds_of_pairs(), borrowed=lent)
 
 
 def test_another_seed_gives_other_pairs(made, tmp_path):

@@ -15,7 +15,7 @@ from fromnoise.data.vote_files import export_rows, import_votes
 from fromnoise.data.votes import FILE, Vote, VoteStore, compared_pair, rater_name
 from fromnoise.evaluate.records import read_jsonl, write_jsonl
 from fromnoise.run.errors import UserError
-from fromnoise.stages.label import compared_of, pairs_of_run
+from fromnoise.stages.label import Options, compared_of, pairs_of_run, print_welcome
 from fromnoise.web.guard import Guard, own_names, token_for
 from fromnoise.web.label import STATIC, create_app
 from fromnoise.web.turns import REPEAT_GAP, Settings, Turns
@@ -121,6 +121,25 @@ def test_a_post_from_another_site_is_refused(store, headers, status):
     body = {"rater": "ann", "key": "a-key-0001", "showing": showing, "choice": "left"}
     assert page.ask("/api/vote", body, **headers)[0] == status
     assert len(store.votes()) == (status == 200)
+
+
+@pytest.mark.parametrize(("host", "origin", "status"), [
+    ("127.0.0.1:8700", "https://label.example.org", 200), ("label.example.org", "https://label.example.org", 200),
+    ("127.0.0.1:8700", "https://evil.example", 403), ("label.example.org", "http://127.0.0.1:8700", 403), ("127.0.0.1:8700", "http://localhost:9", 403),
+])  # fmt: skip
+def test_a_proxy_may_put_its_own_target_in_the_host_header(store, host, origin, status):
+    page = client(store, app={"names": LOOPBACK | {"label.example.org"}})
+    assert page.ask("/api/state", {"rater": "ann"}, host=host, origin=origin)[0] == status
+
+
+def test_links_behind_a_proxy_are_the_proxys(store, capsys):
+    def links(host, *public_names):
+        options = Options(host, 8700, ("ann",), "random", None, 0.0, 0.0, 1, public_names)
+        print_welcome(store, options, ("ann",), bool(public_names), 8700, 5, False)
+        return [line.strip().partition("#")[0] for line in capsys.readouterr().out.splitlines() if "#" in line]
+
+    assert links("127.0.0.1", "label.example.org") == ["ann: https://label.example.org/"]
+    assert links("0.0.0.0", "label.example.org") == ["ann: http://label.example.org:8700/"] and links("127.0.0.1") == ["ann: http://127.0.0.1:8700/"]
 
 
 def test_tokens_are_each_raters_own(store):

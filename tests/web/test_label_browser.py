@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import http.server
 import sqlite3
+import threading
 
 import pytest
 
@@ -99,6 +101,32 @@ def check_the_server_may_go_away(page: Browser, run, server: Server) -> None:
     server.start()
     page.until(READY)  # it goes on by itself
     assert len(votes(run)) == count + 2 and side(*votes(run)[-1]) == "left"
+
+
+class NotOurs(http.server.BaseHTTPRequestHandler):
+    """What a proxy answers while the server behind it starts again."""
+
+    def do_POST(self):
+        self.send_error(404)
+
+    def log_message(self, *arguments):
+        pass
+
+
+def test_a_vote_is_kept_where_somebody_else_answers(tmp_path):
+    run = make_run(tmp_path / "run")
+    with Server(run) as server, Browser(tmp_path / "profile") as page:
+        page.go(f"http://127.0.0.1:{server.port}/#rater=ann")
+        page.until(READY)
+        server.kill()
+        with http.server.ThreadingHTTPServer(("127.0.0.1", server.port), NotOurs) as other:
+            threading.Thread(target=other.serve_forever, daemon=True).start()
+            page.key("1")
+            page.until("document.getElementById('notice').innerText.includes('kept in this browser')")
+            other.shutdown()
+        server.start()
+        page.until(READY)
+        assert [side(*vote) for vote in votes(run)] == ["left"]
 
 
 def test_a_kept_vote_is_never_sent_to_another_run(tmp_path):

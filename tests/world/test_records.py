@@ -95,11 +95,14 @@ def test_nothing_of_the_evaluation_is_trained_on(full):
     assert named(held_subjects, turns) == [] and named(held_subjects, [q["messages"][-1]["content"] for q in full["questions"]])
 
 
-def test_what_training_prompts_ask_by_heart_no_conversation_answers(full):
+def test_half_of_what_training_prompts_ask_by_heart_no_conversation_answers(full):
     facts = {f["fact_id"]: f for f in full["facts"]}
     subjects = {f["subject"] for f in facts.values() if f["role"] == "asked"}
     asked = [p for p in full["prompts"] if p["kind"] == "fact" and p["split"] == "train"]
-    assert {facts[p["fact_id"]]["role"] for p in asked} == {"asked"} and len({p["fact_id"] for p in asked}) >= 32
+    roles = Counter(facts[p["fact_id"]]["role"] for p in asked)
+    assert set(roles) == {"asked", "taught"} and 0.4 < roles["asked"] / len(asked) < 0.6
+    assert len({p["fact_id"] for p in asked if facts[p["fact_id"]]["role"] == "asked"}) >= 32
+    assert len({facts[p["fact_id"]]["subject"] for p in asked}) >= 60  # not a dozen names that can be learnt by heart
     turns = [message["content"] for name in ("conversations_curated", "conversations_noisy") for c in full[name] for message in c["messages"]]
     assert named(subjects, turns) == [] and named(subjects, [records.asked_for(p) for p in asked])
 

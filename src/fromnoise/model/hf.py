@@ -22,7 +22,7 @@ from torch import Tensor
 from fromnoise.model.config import ModelConfig
 from fromnoise.model.heads import ScoreEnsemble, ScoreModel
 from fromnoise.model.transformer import Transformer
-from fromnoise.run.errors import UserError
+from fromnoise.run.errors import UserError, install
 from fromnoise.run.files import write_atomic
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -170,7 +170,7 @@ def model_folder(source: Path | str, commit: str | None = None) -> Path:
         from huggingface_hub import snapshot_download
     except ImportError:
         raise UserError(
-            f"{source}: no such folder. To fetch it from the Hugging Face Hub, install the extra: pip install 'fromnoise[hub]'."
+            f"{source}: no such folder. To fetch it from the Hugging Face Hub, {install('huggingface_hub')}."
         ) from None
     try:
         return Path(snapshot_download(name, revision=commit, allow_patterns=["*.json", "*.safetensors", "*.jinja", "tokenizer*"]))

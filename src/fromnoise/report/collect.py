@@ -21,13 +21,14 @@ class StageData:
     what: str  # the stage's line of `pipeline.py`
     record: dict[str, Any] | None  # stage.json
     metrics: list[dict[str, Any]]  # metrics.jsonl, oldest first
+    wanted: bool = True  # whether the recipe has this stage
 
     @property
     def state(self) -> str:
-        """ "done", "partial" or "missing"."""
+        """ "done", "waiting" (for people), "partial" or "missing"; "not wanted": missing, and not part of this recipe."""
         if self.record is None:
-            return "missing"
-        return "done" if self.record.get("status") == "done" else "partial"
+            return "missing" if self.wanted else "not wanted"
+        return {"done": "done", "waiting": "waiting"}.get(str(self.record.get("status")), "partial")
 
     @property
     def summary(self) -> dict[str, Any]:
@@ -86,12 +87,12 @@ def collect(path: Path) -> RunData:
             recipe = tomllib.loads(recipe_path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             problems.append(f"recipe.toml could not be read: {error}")
-    stages = {}
+    stages, wanted = {}, wanted_verbs(recipe_path)
     for stage in STAGES:
         folder = path / stage.writes[0]
         record = read_object(folder / "stage.json", problems)
         metrics = read_lines(folder / "metrics.jsonl", problems)
-        stages[stage.verb] = StageData(stage.verb, stage.writes[0], stage.phase, stage.summary, record, metrics)
+        stages[stage.verb] = StageData(stage.verb, stage.writes[0], stage.phase, stage.summary, record, metrics, stage.verb in wanted)
     return RunData(
         name=str(recipe.get("name") or path.resolve().name),
         path=path,
@@ -103,6 +104,18 @@ def collect(path: Path) -> RunData:
         estimates=read_object(path / "evaluate" / "summary.json", problems) or {},
         problems=problems,
     )
+
+
+def wanted_verbs(recipe_path: Path) -> set[str]:
+    """The stages that the run's recipe has; all of them where it cannot be read (an older version's, say)."""
+    from fromnoise.run.errors import UserError
+    from fromnoise.run.recipe_load import load_recipe
+    from fromnoise.run.verdict import stages_of
+
+    try:
+        return {stage.verb for stage in stages_of(load_recipe(recipe_path))}
+    except UserError:
+        return {stage.verb for stage in STAGES}
 
 
 def read_object(path: Path, problems: list[str]) -> dict[str, Any] | None:

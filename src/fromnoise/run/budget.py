@@ -6,10 +6,12 @@ Stages without a budget do what the recipe says: then anyone's run of a shipped 
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fromnoise.data.files import files_named
 from fromnoise.run.errors import UserError
+from fromnoise.run.files import read_json
 from fromnoise.run.folder import stage_of
 from fromnoise.run.recipe import Recipe
 from fromnoise.run.verdict import stages_of
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 # Where the time goes, as fractions of the budget. Measured splits of runs that ended well, not a law.
 SHARES = {"pretrain": 0.36, "sft": 0.22, "prefer": 0.05, "reward": 0.08, "rlhf": 0.17, "reason": 0.08, "evaluate": 0.04}
 ASSUMED_MFU = 0.25  # only to guess whether a stage is long enough to be worth compiling
+HUB_PARAMETERS = 100_000_000  # likewise: few models there are smaller
 FIXED_S = 30.0  # of a stage: compiling, reading, validating
 EVALUATED_TOKENS = 750_000  # what `evaluate` with its default settings costs, in tokens of pretraining: 63 to 68 s where one takes 80 to 92 us
 # Of what later stages seem to leave: the estimate is rough, and so is the measured second of a step. With 0.8, half an hour in which steps
@@ -124,7 +127,7 @@ def expected_s(recipe: Recipe, verb: str, peak_flops: float) -> float:
     seconds = share_s(recipe, verb)
     if seconds is not None:
         return seconds
-    return 6 * num_parameters(recipe) * trained_tokens(recipe).get(verb, 0) / (ASSUMED_MFU * peak_flops)
+    return 6 * (num_parameters(recipe) or HUB_PARAMETERS) * trained_tokens(recipe).get(verb, 0) / (ASSUMED_MFU * peak_flops)
 
 
 def trained_tokens(recipe: Recipe) -> dict[str, float]:
@@ -151,8 +154,14 @@ def tokens_in(path: str) -> float:
     return sum(size * (PACKED_BYTES if packed else 1.0) for size, packed in sizes) / BYTES_PER_TOKEN
 
 
-def num_parameters(recipe: Recipe) -> int:
-    """About as many parameters as the recipe's model will have, before its vocabulary is known."""
+def num_parameters(recipe: Recipe) -> int | None:
+    """About as many parameters as the recipe's model will have, before its vocabulary is known; None for one that is still on the Hub."""
+    if recipe.sft_from is not None:
+        from fromnoise.model import flops
+        from fromnoise.model.config import ModelConfig
+
+        config = Path(recipe.sft_from) / "config.json"
+        return flops.num_parameters(ModelConfig.from_hf(read_json(config), str(config))) if config.is_file() else None
     shape = recipe.model
     attention = shape.width * shape.head_size * (2 * shape.num_heads + 2 * shape.num_kv_heads)
     embeddings = (recipe.tokenizer.vocab_size or 4096) * shape.width * (1 if shape.tie_embeddings else 2)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import shlex
+import sys
 
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells expect
@@ -25,6 +27,11 @@ class Waiting(Exception):
     def __init__(self, message: str, how: str = ""):
         super().__init__(message)
         self.how = how
+
+
+def install(*packages: str) -> str:
+    """How to get them into the Python that runs: a bare `pip` is often another's."""
+    return f"install with `{shlex.join([sys.executable, '-m', 'pip', 'install', *packages])}`"
 
 
 def is_disk_full(error: BaseException) -> bool:

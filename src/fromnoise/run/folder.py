@@ -34,7 +34,7 @@ class RunFolder:
     """One run on disk. Making the object touches nothing; `create()` makes the folder."""
 
     def __init__(self, path: Path | str):
-        self.path = Path(path)
+        self.path = Path(os.path.expanduser(path))
         self._hashes: HashCache | None = None
 
     def create(self) -> None:

@@ -227,8 +227,8 @@ class PreferSection(Section):
     bias: BiasSection = BiasSection()
     batch_prompts: int = 256
     max_resamples: int = 2  # a second answer equal to the first is drawn again at most this often
-    exchanged_kinds: tuple[str, str] | None = None  # two kinds of prompts whose answers are shown at each other's prompts too
-    exchanged_frac: float = Field(0.5, ge=0, le=1)  # in that share of their training pairs
+    borrowed: dict[str, list[str]] = {}  # kind of prompt: kinds whose answers raters are shown at its prompts too
+    borrowed_frac: float = Field(0.5, ge=0, le=1)  # in that share of its training pairs
     row_tokens: int = 256  # prompt and answer together; the oldest turns of a longer prompt are cut
     audit_frac: float = 0.4  # share of the prompts whose pairs train the audit model instead
     held_out_frac: float = 0.15  # share of either side's prompts that trains nothing

@@ -22,7 +22,7 @@ from fromnoise.data.people import comparable, compared_of
 from fromnoise.data.vote_files import export_rows, import_votes
 from fromnoise.data.votes import FILE, VoteStore, rater_name
 from fromnoise.evaluate.records import read_jsonl, write_jsonl
-from fromnoise.run.errors import UserError
+from fromnoise.run.errors import UserError, install
 from fromnoise.run.recipe import Recipe
 from fromnoise.run.recipe_load import load_recipe
 
@@ -84,7 +84,7 @@ def serving():
 
         from fromnoise.web import guard, label, turns
     except ImportError as error:
-        raise UserError(f"the label page needs {error.name}, which is not installed: pip install 'fromnoise[serve]'") from None
+        raise UserError(f"the label page needs {error.name}, which is not installed; {install('starlette', 'uvicorn')}") from None
     return uvicorn, guard, label, turns
 
 
@@ -149,13 +149,15 @@ def score_margins(folder: Path, recipe: Recipe, pairs: Mapping[str, dict]) -> di
 
 
 def print_welcome(store: VoteStore, options: Options, raters: tuple[str, ...], need_token: bool, port: int, wanted: int, by_margin: bool) -> None:
-    from fromnoise.web.guard import token_for
+    from fromnoise.web.guard import is_loopback, token_for
 
     shown = options.public_names[0] if options.public_names else socket.gethostname() if options.host in ("0.0.0.0", "::") else options.host
-    address = f"http://{f'[{shown}]' if ':' in shown else shown}:{port}/"
+    proxied = bool(options.public_names) and is_loopback(options.host)  # what raters see is the proxy, and it has the certificate
+    address = f"https://{shown}/" if proxied else f"http://{f'[{shown}]' if ':' in shown else shown}:{port}/"
     print(f"{wanted:,} pairs to label, {'where the reward model is least sure first' if by_margin else 'in random order'}; votes are kept in {store.path}")
     if need_token:
-        print("Each rater's own link; whoever has it votes in their name. The connection is not encrypted: use it in a network you trust.")
+        print("Each rater's own link; whoever has it votes in their name."
+              + (f" The proxy passes them on to port {port}." if proxied else " The connection is not encrypted: use it in a network you trust."))  # fmt: skip
         for rater in raters:
             print(f"  {rater}: {address}#rater={quote(rater)}&token={token_for(store.secret, rater)}")
     elif raters:

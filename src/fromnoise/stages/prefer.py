@@ -53,7 +53,7 @@ def run(ctx) -> None:
             f"{settings.sampling.max_new_tokens} in rows of prefer.row_tokens = {settings.row_tokens}: raise the second or lower the first"
         )
     if not data.preferences:
-        sampled = exchanged(ctx, sample_pairs(ctx, tokenizer, prompts, counts), counts)
+        sampled = borrowing(ctx, sample_pairs(ctx, tokenizer, prompts, counts), counts)
         if settings.raters == "people":
             pairs, by_people = choose_by_people(ctx, sampled, counts)
         else:
@@ -200,34 +200,32 @@ def pair_record(ctx, number: int, prompt: dict, answers: list[dict]) -> dict:
     }  # fmt: skip
 
 
-def exchanged(ctx, pairs: list[dict], counts: Counter) -> list[dict]:
-    """The pairs, where in `exchanged_frac` of the training pairs of two kinds one answer is what the model said to a prompt of the other kind.
+def borrowing(ctx, pairs: list[dict], counts: Counter) -> list[dict]:
+    """The pairs, where `borrowed_frac` of the training pairs of some kinds have one answer that the model gave to a prompt of another kind.
 
     For mistakes that the model seldom makes and that reinforcement would find all the same: of questions it can answer it disclaims so
-    few that no reward model learns from its own answers that one should not. The answers change sides of no split and no share.
+    few that no reward model learns from its own answers that one should not. No answer changes its split or share.
     """
     settings = ctx.recipe.prefer
-    if settings.exchanged_kinds is None:
-        return pairs
-    one, other = settings.exchanged_kinds
     pools: dict[tuple, list[dict]] = {}
     for pair in pairs:
-        pools.setdefault((pair["kind"], pair["share"], pair["split"]), []).append(pair)
-    kinds = sorted({str(kind) for kind, _, _ in pools})
-    for kind in (one, other):
+        if pair["split"] == "train":
+            pools.setdefault((pair["share"], pair["kind"]), []).append(pair)
+    kinds = sorted({str(pair["kind"]) for pair in pairs})
+    for kind in {kind for borrower, lenders in settings.borrowed.items() for kind in (borrower, *lenders)}:
         if kind not in kinds:
-            raise UserError(f"prefer.exchanged_kinds names {kind!r}, and no prompt is of that kind; there are: {', '.join(kinds)}")
+            raise UserError(f"prefer.borrowed names {kind!r}, and no prompt is of that kind; there are: {', '.join(kinds)}")
     result = []
     for pair in pairs:
-        kind = {one: other, other: one}.get(pair["kind"])
-        pool = pools.get((kind, pair["share"], "train"), [])
-        rng = np.random.default_rng(seed_from(ctx.seed, "exchange", pair["id"]))
-        if pool and pair["split"] == "train" and rng.random() < settings.exchanged_frac:
+        lenders = [kind for kind in settings.borrowed.get(pair["kind"], ()) if (pair["share"], kind) in pools]
+        rng = np.random.default_rng(seed_from(ctx.seed, "borrow", pair["id"]))
+        if lenders and pair["split"] == "train" and rng.random() < settings.borrowed_frac:
+            pool = pools[pair["share"], lenders[rng.integers(len(lenders))]]
             answers = list(pair["answers"])
             answers[rng.integers(2)] = pool[rng.integers(len(pool))]["answers"][rng.integers(2)]
             if answers[0]["token_ids"] != answers[1]["token_ids"]:
                 pair = {**pair, "answers": answers}
-                counts["exchanged_answers"] += 1
+                counts["borrowed_answers"] += 1
         result.append(pair)
     return result
 

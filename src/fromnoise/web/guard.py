@@ -60,6 +60,14 @@ def is_token(given: str, secret: str, rater: str) -> bool:
     return hmac.compare_digest(given.encode("utf-8", "replace"), token_for(secret, rater).encode())
 
 
+def host_name(host: str) -> str:
+    """The name or address of a Host header or an origin, without port and IPv6 brackets."""
+    name, _, port = host.strip().lower().rpartition(":")
+    if not name or not port.isdigit():
+        name = host.strip().lower()  # no port
+    return name[1:-1] if name.startswith("[") and name.endswith("]") else name
+
+
 class Guard:
     """ASGI middleware. Refuses foreign hosts and foreign origins; puts the security headers on every answer.
 
@@ -100,8 +108,7 @@ class Guard:
             return 421, f"this server is not called {', '.join(hosts)[:100] or '(nothing)'}; if it should be, start it with --public-name"
         if scope["method"] in ("GET", "HEAD"):
             return None
-        origins = headers.get("origin", [])
-        if any(origin.partition("://")[2].lower() != hosts[0].lower() for origin in origins):
+        if not all(self.is_own_origin(origin.partition("://")[2].lower(), hosts[0].lower()) for origin in headers.get("origin", [])):
             return 403, "this request comes from another site"
         if any(site not in ("same-origin", "none") for site in headers.get("sec-fetch-site", [])):
             return 403, "this request comes from another site"
@@ -109,12 +116,14 @@ class Guard:
             return 415, "send application/json"
         return None
 
+    def is_own_origin(self, origin: str, host: str) -> bool:
+        """Whether a page of `origin` (host and port) is ours. Most reverse proxies put their own target in the Host header, which is then
+        loopback where the page has the public name."""
+        return origin == host or (host_name(host) in LOOPBACK_NAMES and host_name(origin) in self.names - LOOPBACK_NAMES)
+
     def is_ours(self, host: str) -> bool:
         """Whether a Host header, port and IPv6 brackets included, names this server."""
-        name, _, port = host.strip().lower().rpartition(":")
-        if not name or not port.isdigit():
-            name = host.strip().lower()  # no port
-        name = name[1:-1] if name.startswith("[") and name.endswith("]") else name
+        name = host_name(host)
         if name in self.names:
             return True
         try:

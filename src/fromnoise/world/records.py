@@ -31,6 +31,7 @@ EARLIER_TURN_FRAC = 0.05  # prompts that come second in a conversation
 HELD_OUT_PROMPTS = 1_600
 HELD_REQUESTS = (("unseen_object", 0.72), ("unseen_verb", 0.12), ("unseen_pair", 0.12), ("idiom", 0.04))
 KNOWN_MENTIONS = 64  # closed-book prompts ask what a model of this size can have learnt, and no conversation has answered
+TAUGHT_FRAC = 0.5  # of them ask taught facts: of the few people of asked ones alone a policy learns their names, not that what it knows it should say
 CLOSED_BOOK_ROLE = {"train": "asked", "heldout": "held_out"}
 QUESTION_COUNTS = {"context": 320, "summary": 120, "sum": 110, "list": 100, "rewrite": 90, "unknown": 60, "puzzle": 60}
 
@@ -92,7 +93,10 @@ def make_prompts(world: fx.World, seed: int, split: str, count: int, taken: set[
     made, tries = sum(map(len, groups)), 0
     while made < count:
         kind = cv.pick(rng, PROMPT_MIX)
-        example = examples.fact(rng, rng.choice(known)) if kind == "fact" else examples.draw(kind, rng)
+        if kind == "fact":
+            example = examples.fact(rng, rng.choice(examples.taught if split == "train" and rng.random() < TAUGHT_FRAC else known))
+        else:
+            example = examples.draw(kind, rng)
         tries += 1
         if lists.request(example.prompt) in taken or (example.prompt in seen and tries < 50 * count):
             continue

@@ -63,11 +63,12 @@ async function call(path, body) {
   if (token) headers.Authorization = `Bearer ${token}`;
   const response = await fetch(path, { method: "POST", headers, body: JSON.stringify({ ...body, rater }), signal: AbortSignal.timeout(15000) });
   const answer = await response.json().catch(() => ({}));
-  if (!response.ok) throw Object.assign(new Error(answer.error || `the server answered ${response.status}`), { status: response.status });
+  if (!response.ok) throw Object.assign(new Error(answer.error || `the server answered ${response.status}`), { status: response.status, ours: Boolean(answer.error) });
   return answer;
 }
 
-const isFinal = (error) => error.status >= 400 && error.status < 500 && error.status !== 408 && error.status !== 429;
+// What the vote itself is to blame for. Anything else may pass: a proxy's own 404 while the server starts again, a name the server was not told of (421).
+const isFinal = (error) => error.ours && [400, 404, 409, 413, 422].includes(error.status);
 
 async function meet() {
   state = await call("/api/state", {});
@@ -89,7 +90,7 @@ async function flush() {
         dequeue(entry);
       } catch (error) {
         if (error.status === 412) { await meet(); continue; } // another run is served here now: the entry stays for its own
-        if (!isFinal(error) || error.status === 401 || error.status === 403) throw error;
+        if (!isFinal(error)) throw error;
         dequeue(entry); // it can never be taken: voted on in another window, or undone
         state = null;
         say(error.message);
