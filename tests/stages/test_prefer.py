@@ -100,14 +100,15 @@ def kinds_of_pairs(count=400):
 
 
 def borrow(pairs, seed=0, **settings):
-    counts = Counter()
-    ctx = SimpleNamespace(seed=seed, recipe=SimpleNamespace(prefer=PreferSection(**settings)))
-    return prefer.borrowing(ctx, pairs, counts), counts
+    counts, said = Counter(), []
+    ctx = SimpleNamespace(seed=seed, recipe=SimpleNamespace(prefer=PreferSection(**settings)), info=said.append)
+    return prefer.borrowing(ctx, pairs, counts), counts, said
 
 
 def test_training_pairs_of_a_kind_borrow_answers_of_others():
     pairs, lent = kinds_of_pairs(), {"fact": ["unknown", "harmful"], "unknown": ["fact"]}
-    found, counts = borrow(pairs, borrowed=lent)
+    found, counts, said = borrow(pairs, borrowed=lent)
+    assert said == []
     moves = Counter()
     side_of = {answer["text"]: (pair["share"], pair["split"]) for pair in pairs for answer in pair["answers"]}
     for before, after in zip(pairs, found, strict=True):
@@ -124,9 +125,11 @@ def test_training_pairs_of_a_kind_borrow_answers_of_others():
 
 
 @pytest.mark.parametrize("lent", [{"sum": ["fact"]}, {"fact": ["unknown", "sum"]}])
-def test_kinds_that_no_prompt_has_can_borrow_and_lend_nothing(lent):
-    with pytest.raises(UserError, match="names 'sum', and no prompt is of that kind; there are: fact, harmful, list, unknown"):
-        borrow(kinds_of_pairs(), borrowed=lent)
+def test_kinds_that_no_pair_has_are_said(lent):
+    pairs = kinds_of_pairs()
+    found, counts, said = borrow(pairs, borrowed=lent)
+    assert said == ["prefer.borrowed names 'sum', and no pair is of that kind; there are: fact, harmful, list, unknown"]
+    assert (found == pairs) == ("sum" in lent) and (counts["borrowed_answers"] == 0) == ("sum" in lent)
 
 
 def test_another_seed_gives_other_pairs(made, tmp_path):

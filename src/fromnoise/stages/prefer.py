@@ -212,9 +212,9 @@ def borrowing(ctx, pairs: list[dict], counts: Counter) -> list[dict]:
         if pair["split"] == "train":
             pools.setdefault((pair["share"], pair["kind"]), []).append(pair)
     kinds = sorted({str(pair["kind"]) for pair in pairs})
-    for kind in {kind for borrower, lenders in settings.borrowed.items() for kind in (borrower, *lenders)}:
-        if kind not in kinds:
-            raise UserError(f"prefer.borrowed names {kind!r}, and no prompt is of that kind; there are: {', '.join(kinds)}")
+    for kind in sorted({kind for borrower, lenders in settings.borrowed.items() for kind in (borrower, *lenders)} - set(kinds)):
+        # no error: the recipe may be a shipped one, and the prompts another's
+        ctx.info(f"prefer.borrowed names {kind!r}, and no pair is of that kind; there are: {', '.join(kinds)}")
     result = []
     for pair in pairs:
         lenders = [kind for kind in settings.borrowed.get(pair["kind"], ()) if (pair["share"], kind) in pools]
