@@ -218,14 +218,15 @@ def borrowing(ctx, pairs: list[dict], counts: Counter) -> list[dict]:
     result = []
     for pair in pairs:
         lenders = [kind for kind in settings.borrowed.get(pair["kind"], ()) if (pair["share"], kind) in pools]
-        rng = np.random.default_rng(seed_from(ctx.seed, "borrow", pair["id"]))
-        if lenders and pair["split"] == "train" and rng.random() < settings.borrowed_frac:
-            pool = pools[pair["share"], lenders[rng.integers(len(lenders))]]
-            answers = list(pair["answers"])
-            answers[rng.integers(2)] = pool[rng.integers(len(pool))]["answers"][rng.integers(2)]
-            if answers[0]["token_ids"] != answers[1]["token_ids"]:
-                pair = {**pair, "answers": answers}
-                counts["borrowed_answers"] += 1
+        if lenders and pair["split"] == "train":
+            rng = np.random.default_rng(seed_from(ctx.seed, "borrow", pair["id"]))
+            if rng.random() < settings.borrowed_frac:
+                pool = pools[pair["share"], lenders[rng.integers(len(lenders))]]
+                answers = list(pair["answers"])
+                answers[rng.integers(2)] = pool[rng.integers(len(pool))]["answers"][rng.integers(2)]
+                if answers[0]["token_ids"] != answers[1]["token_ids"]:
+                    pair = {**pair, "answers": answers}
+                    counts["borrowed_answers"] += 1
         result.append(pair)
     return result
 
