@@ -112,9 +112,10 @@ def test_training_pairs_of_a_kind_borrow_answers_of_others():
     moves = Counter()
     side_of = {answer["text"]: (pair["share"], pair["split"]) for pair in pairs for answer in pair["answers"]}
     for before, after in zip(pairs, found, strict=True):
-        new = [b for a, b in zip(before["answers"], after["answers"], strict=True) if a != b]
-        assert {**before, "answers": None} == {**after, "answers": None} and len(new) <= 1
-        for answer in new:
+        new = {place: b for place, (a, b) in enumerate(zip(before["answers"], after["answers"], strict=True)) if a != b}
+        assert len(new) <= 1 and [*new] == [after[name] for name in ("borrowed",) if name in after]  # which of the two, where one is
+        assert {**before, "answers": None, "borrowed": None} == {**after, "answers": None, "borrowed": None}
+        for answer in new.values():
             moves[before["kind"], answer["text"].split()[0]] += 1
             assert side_of[answer["text"]] == (before["share"], "train") and before["split"] == "train"
     wanted = sum(pair["split"] == "train" and pair["kind"] in lent for pair in pairs) / 2

@@ -200,6 +200,15 @@ def test_the_saved_model_is_normalised_on_the_models_own_answers(made):
     assert model.score.weight.abs().max() > 0
 
 
+def test_answers_borrowed_from_other_prompts_set_no_scale():
+    """What the SFT model said to another question is not what a reward of 0 is measured on."""
+    pairs = [{"prompt_ids": [5], "answers": [{"token_ids": [7, n]}, {"token_ids": [8, n]}], **extra}
+             for n, extra in enumerate(({}, {"borrowed": 0}, {"borrowed": 1}))]  # fmt: skip
+    settings = SimpleNamespace(num_normalise_answers=9, row_tokens=16)
+    ctx = SimpleNamespace(recipe=SimpleNamespace(reward=settings, data=SimpleNamespace(preferences=None)))
+    assert reward.own_answers(ctx, SimpleNamespace(train=pairs, shape=SHAPE), None).answer_ids == [[7, 0], [8, 1], [7, 2]]
+
+
 def test_audit_and_reward_model_saw_other_prompts(made):
     run, _, done = made
     pairs = read_jsonl(run.path / "prefer" / "pairs.jsonl")

@@ -222,10 +222,11 @@ def borrowing(ctx, pairs: list[dict], counts: Counter) -> list[dict]:
             rng = np.random.default_rng(seed_from(ctx.seed, "borrow", pair["id"]))
             if rng.random() < settings.borrowed_frac:
                 pool = pools[pair["share"], lenders[rng.integers(len(lenders))]]
-                answers = list(pair["answers"])
-                answers[rng.integers(2)] = pool[rng.integers(len(pool))]["answers"][rng.integers(2)]
+                answers, lent = list(pair["answers"]), pool[rng.integers(len(pool))]["answers"][rng.integers(2)]
+                place = int(rng.integers(2))
+                answers[place] = lent
                 if answers[0]["token_ids"] != answers[1]["token_ids"]:
-                    pair = {**pair, "answers": answers}
+                    pair = {**pair, "answers": answers, "borrowed": place}
                     counts["borrowed_answers"] += 1
         result.append(pair)
     return result

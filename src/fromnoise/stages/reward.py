@@ -352,7 +352,7 @@ def expected_accuracy(margin: torch.Tensor, pairs: Sequence[dict]) -> float | No
 def own_answers(ctx, plan: Plan, tokenizer) -> Answers:
     """Answers of the SFT model itself, whose scores say what a reward of 0 and of 1 mean.
 
-    The answers of sampled pairs are the SFT model's; pairs read from a file are other people's, so answers are sampled.
+    Those of sampled pairs are, but for what a prompt has borrowed of another; pairs of a file are other people's, so answers are sampled.
     """
     settings = ctx.recipe.reward
     if ctx.recipe.data.preferences:
@@ -366,7 +366,7 @@ def own_answers(ctx, plan: Plan, tokenizer) -> Answers:
         answer_ids = [[int(token) for token in generation.token_ids] for generation in found]
     else:
         pairs = plan.train[: settings.num_normalise_answers]
-        prompts, answer_ids = [pair["prompt_ids"] for pair in pairs], [pair["answers"][0]["token_ids"] for pair in pairs]
+        prompts, answer_ids = [pair["prompt_ids"] for pair in pairs], [pair["answers"][int(pair.get("borrowed") == 0)]["token_ids"] for pair in pairs]
     kept = [i for i in range(len(prompts)) if len(prompts[i]) + len(answer_ids[i]) <= settings.row_tokens]
     if len(kept) < 2:
         raise UserError(f"a reward's scale needs at least two answers of the SFT model, and {len(kept)} of {len(prompts)} fit rows of reward.row_tokens = "
