@@ -101,3 +101,16 @@ def test_best_of_every_n_without_bias():
         assert found[f"best_of_n_curve/{size}/kl"].value == pytest.approx(math.log(size) - (size - 1) / size)
     assert over.subset_weights(16, 5).sum() == pytest.approx(1.0)
     assert over.best_of_n_curve([{"n": 4}], 0) == {}
+
+
+def test_the_best_of_many_audits_is_no_fall_of_the_last():
+    """Twelve audits of one policy: one of them is highest by chance, and the last is compared with that one because it is."""
+    rng, fallen = np.random.default_rng(0), 0
+    for _ in range(60):
+        still = rng.normal(size=40) + rng.normal(size=(12, 40))  # prompts differ, and so do answers to one prompt
+        found = over.last_minus_highest(still, seed=1)
+        assert found.value == pytest.approx(still.mean(axis=1)[-1] - still.mean(axis=1).max()) and found.low <= found.value <= found.high
+        fallen += found.high < 0
+    assert fallen <= 5  # 2.5 % of 60 is 1.5; a paired interval of the two finds 13
+    still[:6] += 1.0
+    assert over.last_minus_highest(still, seed=1).high < 0  # a real one is seen
