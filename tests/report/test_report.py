@@ -135,6 +135,33 @@ def test_a_proxy_that_fell_as_well_was_not_hacked(tmp_path):
         assert ("the reward was hacked" in page) is said and ("and the proxy with it." in page) is not said
 
 
+def test_a_peak_beyond_the_path_is_not_said_to_be_there(tmp_path):
+    """The fit of a path that only rises has its peak somewhere: at any number of nats, and nobody has been there."""
+    folder = write_run(tmp_path)
+    estimates = json.loads((folder / "evaluate/summary.json").read_text())
+    farthest = max(audit["audit_kl_nats"] for audit in json.loads((folder / "rlhf/stage.json").read_text())["summary"]["audits"])
+    estimates["overoptimisation/truth/fit_r2"] = {"value": 0.9, "low": None, "high": None, "n": 9, "method": "", "seed": None}
+    for peak, there in ((0.5 * farthest, True), (1e5 * farthest, False)):
+        estimates["overoptimisation/truth/peak_kl"] = {"value": peak, "low": None, "high": None, "n": 100, "method": "fit", "seed": 0}
+        (folder / "evaluate/summary.json").write_text(json.dumps(estimates))
+        page = render(folder)
+        assert ("peaks at a KL of" in page) is there and ("a peak was not reached" in page) is not there
+
+
+@pytest.mark.parametrize("world", [True, False])
+def test_dpo_maximises_no_reward_model(tmp_path, world):
+    folder = write_run(tmp_path, world=world)
+    stage = json.loads((folder / "rlhf/stage.json").read_text())
+    stage["summary"]["method"] = "dpo"
+    (folder / "rlhf/stage.json").write_text(json.dumps(stage))
+    estimates = json.loads((folder / "evaluate/summary.json").read_text())
+    for score, value in (("truth", -0.5), ("reward", 0.0)) if world else ():
+        estimates[f"overoptimisation/{score}/last_minus_highest"] = {"value": value, "low": -0.7, "high": -0.3, "n": 100, "method": "", "seed": 0}
+    (folder / "evaluate/summary.json").write_text(json.dumps(estimates))
+    page = render(folder)
+    assert "learnt from the same pairs as the policy" in page and not any(word in page for word in ("RLHF maximised", "proxy", "reward was hacked"))
+
+
 def test_problems_of_a_file_are_not_called_sums(tmp_path):
     one = {"value": 0.4, "low": 0.3, "high": 0.5, "n": 100, "method": "wilson", "seed": None}
     for world in (True, False):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from fromnoise.evaluate.overoptimisation import curve as fitted_gain
 from fromnoise.report.blocks import Cell, Figures, Prose, Section, Table, count, interval, measured, number, percent, shown
 from fromnoise.report.collect import RunData
@@ -14,7 +16,7 @@ def rlhf(run: RunData) -> Section:
     lede = "The same held-out prompts, the same decoding, with RLHF and without. " + (
         "The judges here chose no training pair."
         if run.of_the_world
-        else "The judges here are models: the reward model is what RLHF maximised, and the audit model chose the checkpoint, so both flatter it."
+        else f"The judges here are models: the reward model {_reward_model_did(run)}, and the audit model chose the checkpoint, so both flatter it."
     )
     section = Section("rlhf", "What RLHF bought", f"Method: {method}. {lede}" if method else lede)
     if not run.under("preference/"):
@@ -51,6 +53,15 @@ def rlhf(run: RunData) -> Section:
     return section
 
 
+def _has_proxy(run: RunData) -> bool:
+    """Whether it was the reward model's score that the method maximised; dpo never asks a reward model."""
+    return run.stages["rlhf"].value("method") != "dpo"
+
+
+def _reward_model_did(run: RunData) -> str:
+    return "is what RLHF maximised" if _has_proxy(run) else "learnt from the same pairs as the policy"
+
+
 def _kl_and_best_of_n(run: RunData) -> list:
     best, n = run.under("best_of_n/"), (run.estimate("best_of_n/n") or {}).get("value")
     rows = [
@@ -85,7 +96,8 @@ def optimisation(run: RunData) -> list:
             (
                 figure("over-optimisation", "Gain over SFT by reward model, audit model and the truth, against the square root of KL", draw_path(run, path)),
                 "Answers to prompts kept for audits, against the distance travelled; each gain in standard deviations of SFT's answers. "
-                "A proxy that rises while the truth falls is a hacked reward. Curves: the fit d (α − β log d) of Gao, Schulman and Hilton (2022).",
+                + ("A proxy that rises while the truth falls is a hacked reward." if _has_proxy(run) else f"The reward model {_reward_model_did(run)}.")
+                + " Curves: the fit d (α − β log d) of Gao, Schulman and Hilton (2022).",
             )
         )
     reward = stage.series("reward")
@@ -124,8 +136,10 @@ def draw_path(run: RunData, path: list[dict[str, float]]):
                  for n in sorted(best) if run.estimate(f"best_of_n_curve/{n}/truth")]  # fmt: skip
     chosen = next((entry for entry in path if entry["iteration"] == run.stages["rlhf"].value("chosen_iteration")), None)
 
+    scorer = "reward model (the proxy)" if _has_proxy(run) else "reward model"
+
     def draw(axes) -> None:
-        for name, label, colour in (("reward", "reward model (the proxy)", "reward"), ("audit", "audit model", "audit"), ("truth", "the truth", "ink")):
+        for name, label, colour in (("reward", scorer, "reward"), ("audit", "audit model", "audit"), ("truth", "the truth", "ink")):
             points = [(entry["d"], entry[name]) for entry in path if name in entry]
             if points:
                 style = {"color": COLOURS[colour], "linestyle": DASHES.get(colour, "-"), "marker": MARKERS.get(colour, "^"), "markersize": 3.5}
@@ -183,16 +197,18 @@ def _choice(run: RunData) -> list[Prose]:
         fallen = truth["last_minus_highest"]
         if fallen["high"] is not None and fallen["high"] < 0 and run.under("overoptimisation/reward/"):
             proxy = run.estimate("overoptimisation/reward/last_minus_highest")
-            words.append(
-                f"After that peak the truth fell by {number(-fallen['value'])} ({interval(fallen, 'number')}) "
-                f"{'while the proxy stayed at its highest: the reward was hacked.' if proxy and proxy['value'] > -0.05 else 'and the proxy with it'}."
-            )
+            name, meaning = ("the proxy", ": the reward was hacked") if _has_proxy(run) else ("the reward model's score", "")
+            after = f"while {name} stayed at its highest{meaning}" if proxy and proxy["value"] > -0.05 else f"and {name} with it"
+            words.append(f"After that peak the truth fell by {number(-fallen['value'])} ({interval(fallen, 'number')}) {after}.")
         fit = truth.get("fit_r2")
         if fit and fit["value"] < 0.5:
             words.append(f"The curve d (α − β log d) does not describe this path (R² = {number(fit['value'], 2)}): its peak is not given.")
         elif fit and "peak_kl" in truth:
-            top = truth["peak_kl"]
-            words.append(f"The fitted curve (R² = {number(fit['value'], 2)}) peaks at a KL of {number(top['value'])} nats ({interval(top, 'number')}).")
+            top, farthest = truth["peak_kl"], max((entry["d"] ** 2 for entry in audited_path(run)), default=math.inf)
+            where = f"peaks at a KL of {number(top['value'])} nats ({interval(top, 'number')})"
+            if top["value"] > farthest:  # extrapolated, perhaps to millions of nats
+                where = f"rises as far as the path goes, a KL of {number(farthest)} nats: a peak was not reached"
+            words.append(f"The fitted curve (R² = {number(fit['value'], 2)}) {where}.")
     return [Prose(" ".join(words), tone="note")] if words else []
 
 
@@ -204,8 +220,8 @@ def _verdict(difference: dict) -> str:
 
 def _path_table(run: RunData, path: list[dict[str, float]]) -> list:
     """Every audit on the way, and how the answers drifted."""
-    columns = [("kl", "KL, nats", "number"), ("reward", "proxy", "signed"), ("audit", "audit", "signed"), ("truth", "truth", "signed"),
-               ("raters", "judges prefer it", "percent"), ("num_words", "words", "number"), ("repetition", "repeats", "percent"),
+    columns = [("kl", "KL, nats", "number"), ("reward", "proxy" if _has_proxy(run) else "reward", "signed"), ("audit", "audit", "signed"),
+               ("truth", "truth", "signed"), ("raters", "judges prefer it", "percent"), ("num_words", "words", "number"), ("repetition", "repeats", "percent"),
                ("refused", _refuses(run), "percent"), ("flattery", "flattering phrases", "number")]  # fmt: skip
     rows, used = [], [column for column in columns if any(run.estimate(f"path/{entry['iteration']}/{column[0]}") for entry in path)]
     for entry in path:
