@@ -85,3 +85,11 @@ def test_agreement_of_votes():
     assert both["raters"] == ("ann", "ben") and both["same"].value == pytest.approx(2 / 3)  # a tie and both bad agree
     assert found["alpha"].value == pytest.approx(krippendorff_alpha([("f", "f"), ("s", "f"), ("n", "n")]))
     assert found["pairs"] == 3 and found["votes"] == 8
+
+
+def test_raters_who_always_agree_are_as_few_as_they_are():
+    """Three pairs on which two raters agree: the resamples agree as well, which is no certainty."""
+    found = agreement([vote(rater, pair, choice) for rater in ("ann", "ben") for pair, choice in (("p1", "first"), ("p2", "second"), ("p3", "first"))])
+    many = agreement([vote(rater, f"p{n}", ("first", "second")[n % 2]) for rater in ("ann", "ben") for n in range(40)])
+    for alpha in (found["alpha"], many["alpha"], many["pairs_of_raters"][0]["kappa"]):
+        assert alpha.value == 1.0 and alpha.low is None and alpha.high is None

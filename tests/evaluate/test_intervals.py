@@ -97,6 +97,19 @@ def test_clusters_that_agree_count_once_each(num_clusters, answers):
     assert found.n == 5 * num_clusters * len(answers) and (found.low, found.high) == pytest.approx((alone.low, alone.high))
 
 
+def test_examples_that_are_all_alike_are_not_certain():
+    """None of twelve says little of the thirteenth, and a bootstrap of them has no width."""
+    missed = iv.wilson(0, 12).high
+    for value, between, low, high in ((0.0, iv.SHARE, 0, missed), (1.0, iv.SHARE, 1 - missed, 1), (0.0, iv.CHANGE, -missed, missed)):
+        found = iv.mean([value] * 12, 0, between=between)
+        assert (found.value, found.low, found.high, found.n) == pytest.approx((value, low, high, 12))
+    clustered = iv.mean([1.0] * 24, 0, between=iv.SHARE, clusters=[i // 2 for i in range(24)])
+    assert (clustered.low, clustered.n) == (pytest.approx(1 - missed), 12)
+    assert iv.paired_difference([1.0] * 12, [1.0] * 12, 0, between=iv.CHANGE).high == pytest.approx(missed)
+    assert iv.mean([0.0] * 11 + [1.0], 0, between=iv.SHARE) == iv.mean([0.0] * 11 + [1.0], 0)
+    assert iv.mean([1.0], 0, between=iv.SHARE).low is None and iv.mean([], 0, between=iv.SHARE).value is None
+
+
 def test_length_control():
     """Wins that come from length alone vanish at equal length; wins that do not, stay."""
     rng = np.random.default_rng(3)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from fromnoise.evaluate import contamination, memorisation, preference, questions, reward_accuracy, safety
+from fromnoise.evaluate.intervals import wilson
 from fromnoise.evaluate.records import part, read_jsonl, write_jsonl
 from fromnoise.evaluate.text import visible
 
@@ -134,6 +135,10 @@ def test_preference_summary_by_hand():
     assert found["preference/sampled/correct_difference"].value == 0.5
     assert found["kl/per_sequence"].value == pytest.approx(1.5)
     assert found["preference/sampled/oracle_length_controlled"].value == pytest.approx(0.625, abs=0.02)
+    alike = preference.drift(records, 0)  # all stop, before and after: eight say so, not everybody
+    assert alike["drift/stopped/sft"].low == pytest.approx(wilson(8, 8).low)
+    assert alike["drift/stopped/difference"].low < 0 < alike["drift/stopped/difference"].high
+    assert alike["drift/num_words/sft"].low == 2.0  # what has no bounds says nothing of what it might have been
     harmful = [{**record, "kind": "harmful"} for record in records]
     assert "preference/sampled/correct_difference" not in preference.summarise("sampled", harmful, 0)
 
@@ -175,6 +180,11 @@ def test_exposure_by_chance():
     chance = sum(6 - math.log2(rank) for rank in range(1, 65)) / 64
     assert math.isclose(memorisation.CHANCE_EXPOSURE, chance)
     assert round(memorisation.CHANCE_EXPOSURE, 3) == 1.375
+
+
+def test_a_few_secrets_all_given_away_are_not_all_secrets():
+    found = memorisation.summarise([{"repeats": 64, "rank": 1, "exposure": 6.0} for _ in range(8)], 0)["memorisation/exposure/64"]
+    assert (found.value, found.low, found.high) == (6.0, pytest.approx(6 * wilson(8, 8).low), 6.0)
 
 
 def test_records_are_whole_or_absent(tmp_path):

@@ -4,6 +4,7 @@ from itertools import combinations
 
 import pytest
 
+from fromnoise.evaluate.intervals import wilson
 from fromnoise.evaluate.reasoning import differences, pass_at_k, summarise_levels, summarise_sums
 
 
@@ -42,3 +43,16 @@ def test_summaries_and_differences():
     assert changed["reason/minus_sft/sums"].value == 0.5 and changed["reason/minus_sft/levels/1"].value == 0.5
     assert changed["reason/minus_sft/everything_else"].value == -0.5  # the sum that improved does not hide the fact that was lost
     assert changed["reason/minus_sft/correct/sum"].value == 1.0 and changed["reason/minus_sft/form_and_stops"].value == 0.0
+
+
+def test_a_level_that_nobody_solves_is_not_known_to_be_hopeless():
+    """Ten problems without a right answer leave room for some: an interval from nought to nought would not."""
+    levels, asked_of = [record(11, 0, 4) for _ in range(10)], [asked("list", True) | {"id": str(n)} for n in range(10)]
+    found = summarise_levels("sft", levels, 4, seed=0)
+    missed = wilson(0, 10).high
+    for key in ("pass_1", "pass_k"):
+        assert (found[f"reason/{key}/sft/11"].low, found[f"reason/{key}/sft/11"].high) == (0.0, pytest.approx(missed))
+    both = {"sums": levels, "levels": levels, "questions": asked_of}
+    changed = differences(both, both, "minus_sft", seed=0)
+    for key in ("levels/11", "sums", "everything_else", "form_and_stops"):
+        assert (changed[f"reason/minus_sft/{key}"].low, changed[f"reason/minus_sft/{key}"].high) == pytest.approx((-missed, missed))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
@@ -90,9 +91,12 @@ def alpha_of(units: Mapping[str, Mapping[str, str]], seed: int = 0) -> Estimate:
 
 
 def _bootstrapped(statistic: Callable[[np.ndarray], float], n: int, seed: int, method: str) -> Estimate:
-    """As `bootstrap`; a value that cannot be measured (NaN) is None, as for no examples."""
+    """As `bootstrap`; a value that cannot be measured (NaN) is None, as for no examples. Where raters always agree every resample does, and
+    there is no interval: three pairs would seem as sure as three hundred."""
     found = bootstrap(statistic, n, seed, num_resamples=NUM_RESAMPLES, method=method)
-    return found if found.value is None or np.isfinite(found.value) else Estimate(None, None, None, found.n, method, seed)
+    if found.value is not None and not np.isfinite(found.value):
+        return Estimate(None, None, None, found.n, method, seed)
+    return replace(found, low=None, high=None) if found.low is not None and found.low == found.high else found
 
 
 def agreement(votes: Sequence[Vote], seed: int = 0) -> dict:

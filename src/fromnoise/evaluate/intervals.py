@@ -14,6 +14,7 @@ import numpy as np
 
 Z95 = 1.959963984540054  # 97.5 % point of the standard normal distribution
 NUM_RESAMPLES = 2000
+SHARE, CHANGE = (0.0, 1.0), (-1.0, 1.0)  # what a share of the examples, and a difference of two, lies between
 RESAMPLED_AT_ONCE = 1_000_000  # numbers, 16 bytes each while they are drawn
 
 
@@ -128,9 +129,24 @@ def _cluster_draw(groups: Sequence[np.ndarray], rng: np.random.Generator) -> Cal
     return draw
 
 
-def mean(values: Sequence[float], seed: int, *, clusters: Sequence[object] | None = None, method: str = "bootstrap") -> Estimate:
-    """Mean with a bootstrap interval. For a paired difference pass the differences."""
+def mean(
+    values: Sequence[float],
+    seed: int,
+    *,
+    clusters: Sequence[object] | None = None,
+    method: str = "bootstrap",
+    between: tuple[float, float] | None = None,
+) -> Estimate:
+    """Mean with a bootstrap interval. For a paired difference pass the differences.
+
+    between: the least and the most that a value can be, where it is bounded. Of examples that are all alike every resample is alike too, as if
+    there were no chance in it: the interval is then what others, as many as may have been missed (Wilson's bound of none in n), could change.
+    """
     array = np.asarray(values, dtype=np.float64)
+    units = len(array) if clusters is None else len(set(clusters))
+    if between is not None and units > 1 and (array == array[0]).all():
+        missed, value, (least, most) = _wilson_bounds(0.0, units)[1], float(array[0]), between
+        return Estimate(value, value - missed * (value - least), value + missed * (most - value), units, f"{method}; all alike: Wilson's bound of others", seed)
     if clusters is None and len(array) > 1:  # the common case, many resamples at once
         means = np.concatenate([array[drawn].mean(axis=1) for drawn in _draws(len(array), np.random.default_rng(seed))])
         low, high = np.quantile(means, [0.025, 0.975])
@@ -162,11 +178,14 @@ def ratio(parts: Sequence[tuple[np.ndarray, np.ndarray, float]], seed: int, *, m
     return Estimate(value, float(low), float(high), n, method, seed)
 
 
-def paired_difference(after: Sequence[float], before: Sequence[float], seed: int, *, clusters: Sequence[object] | None = None) -> Estimate:
-    """Mean of after - before over the same examples; clusters as in `bootstrap`."""
+def paired_difference(
+    after: Sequence[float], before: Sequence[float], seed: int, *, clusters: Sequence[object] | None = None, between: tuple[float, float] | None = None
+) -> Estimate:
+    """Mean of after - before over the same examples; clusters as in `bootstrap`, between (of the differences) as in `mean`."""
     if len(after) != len(before):
         raise ValueError(f"{len(after)} and {len(before)} examples are not pairs")
-    return mean(np.asarray(after, dtype=np.float64) - np.asarray(before, dtype=np.float64), seed, clusters=clusters, method="paired bootstrap")
+    differences = np.asarray(after, dtype=np.float64) - np.asarray(before, dtype=np.float64)
+    return mean(differences, seed, clusters=clusters, method="paired bootstrap", between=between)
 
 
 def length_controlled_win_rate(wins: Sequence[float], length_differences: Sequence[float], seed: int) -> Estimate:

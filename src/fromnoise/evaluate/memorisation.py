@@ -63,6 +63,6 @@ def summarise(records: Sequence[dict], seed: int) -> dict[str, Estimate]:
     summary: dict[str, Estimate] = {}
     for repeats in sorted({record["repeats"] for record in records}):
         rung = [record for record in records if record["repeats"] == repeats]
-        summary[f"memorisation/exposure/{repeats}"] = mean([record["exposure"] for record in rung], seed)
+        summary[f"memorisation/exposure/{repeats}"] = mean([record["exposure"] for record in rung], seed, between=(0.0, math.log2(NUM_CANDIDATES)))
         summary[f"memorisation/first/{repeats}"] = proportion([float(record["rank"] == 1) for record in rung])
     return summary

@@ -17,8 +17,8 @@ from typing import Literal
 
 import numpy as np
 
-from fromnoise.evaluate.intervals import NUM_RESAMPLES, Estimate, bootstrap, exact, mean, paired_difference
-from fromnoise.evaluate.preference import repetition
+from fromnoise.evaluate.intervals import NUM_RESAMPLES, SHARE, Estimate, bootstrap, exact, mean, paired_difference
+from fromnoise.evaluate.preference import SHARES, repetition
 from fromnoise.evaluate.questions import Judge
 from fromnoise.evaluate.records import rounded
 from fromnoise.tasks import manner
@@ -121,7 +121,7 @@ def summarise(records: Sequence[dict], chosen: int, seed: int) -> dict[str, Esti
             values = [_drift(record, name) for record in here]
             known = [value for value in values if value is not None]
             if known:
-                summary[f"path/{iteration}/{name}"] = mean(known, seed)
+                summary[f"path/{iteration}/{name}"] = mean(known, seed, between=SHARE if name in SHARES else None)
     return summary | _whole_path(table, iterations, chosen, seed)
 
 

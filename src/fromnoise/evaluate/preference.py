@@ -15,11 +15,13 @@ import torch
 
 from fromnoise.evaluate import safety
 from fromnoise.evaluate.answers import Answer, Scorer, Subject
-from fromnoise.evaluate.intervals import Estimate, exact, length_controlled_win_rate, mean, paired_difference, proportion
+from fromnoise.evaluate.intervals import CHANGE, SHARE, Estimate, exact, length_controlled_win_rate, mean, paired_difference, proportion
 from fromnoise.evaluate.questions import Judge, question_text
 from fromnoise.evaluate.records import rounded
 from fromnoise.generate.rollout import penalised_scores
 from fromnoise.tasks import manner
+
+SHARES = {"stopped", "repetition", "refused", "polite", "form_ok", "relevant", "correct"}  # features of an answer from 0 to 1; the others are counts
 
 Prefers = Callable[[dict, object, object], float]  # (prompt, features a, features b) -> 1.0, 0.5, 0.0 or a probability
 
@@ -99,7 +101,7 @@ def summarise(name: str, records: Sequence[dict], seed: int, before: str = "sft"
             summary[f"{at}/oracle/{kind}"] = proportion([record["oracle"] for record in judged if record["kind"] == kind])
     chosen = [record["raters"] for record in records if record.get("raters") is not None]
     if chosen:
-        summary[f"{at}/raters"] = mean(chosen, seed)
+        summary[f"{at}/raters"] = mean(chosen, seed, between=SHARE)
     for score in ("reward", "audit"):
         scored = [record for record in records if score in record[after]]
         if scored:
@@ -113,7 +115,7 @@ def summarise(name: str, records: Sequence[dict], seed: int, before: str = "sft"
         for side in (before, after):
             summary[f"{at}/correct_{side}"] = proportion([_correct(record, side) for record in both])
         summary[f"{at}/correct_difference"] = paired_difference(
-            [_correct(record, after) for record in both], [_correct(record, before) for record in both], seed
+            [_correct(record, after) for record in both], [_correct(record, before) for record in both], seed, between=CHANGE
         )
     if records and f"logprob_{after}" in records[0][after]:
         ratios = [record[after][f"logprob_{after}"] - record[after][f"logprob_{before}"] for record in records]
@@ -218,9 +220,10 @@ def drift(records: Sequence[dict], seed: int, before: str = "sft", after: str = 
         if usable:
             rows[feature] = ([r[before]["features"][feature] for r in usable], [r[after]["features"][feature] for r in usable])
     for feature, (old, new) in rows.items():
-        summary[f"drift/{feature}/{before}"] = mean(old, seed)
-        summary[f"drift/{feature}/{after}"] = mean(new, seed)
-        summary[f"drift/{feature}/difference"] = paired_difference(new, old, seed)
+        share, change = (SHARE, CHANGE) if feature in SHARES else (None, None)
+        summary[f"drift/{feature}/{before}"] = mean(old, seed, between=share)
+        summary[f"drift/{feature}/{after}"] = mean(new, seed, between=share)
+        summary[f"drift/{feature}/difference"] = paired_difference(new, old, seed, between=change)
     for side in (before, after):  # sameness between answers, which no single answer shows
         texts = [record[side]["text"].strip() for record in records]
         summary[f"drift/distinct_answers/{side}"] = exact(len(set(texts)) / max(len(texts), 1), len(texts), "share of different texts")

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from math import comb
 
 from fromnoise.evaluate.answers import Subject
-from fromnoise.evaluate.intervals import Estimate, exact, mean, paired_difference, proportion
+from fromnoise.evaluate.intervals import CHANGE, SHARE, Estimate, exact, mean, paired_difference, proportion
 from fromnoise.evaluate.questions import correct, form_and_stops
 from fromnoise.evaluate.records import rounded
 from fromnoise.generate.groups import Written, write_answers
@@ -69,8 +69,8 @@ def summarise_levels(name: str, records: Sequence[dict], k: int, seed: int) -> d
             continue
         for key, size in (("pass_1", 1), ("pass_k", k)):
             values = [pass_at_k(record["num"], record["num_correct"], size) for record in of_level]
-            summary[f"reason/{key}/{name}/{level}"] = mean(values, seed, method=f"pass@{size} of {k} answers, bootstrap over problems")
-        summary[f"reason/steps/{name}/{level}"] = mean([record["steps"] for record in of_level], seed)
+            summary[f"reason/{key}/{name}/{level}"] = mean(values, seed, method=f"pass@{size} of {k} answers, bootstrap over problems", between=SHARE)
+        summary[f"reason/steps/{name}/{level}"] = mean([record["steps"] for record in of_level], seed, between=SHARE)
     return summary
 
 
@@ -88,7 +88,7 @@ def differences(after: Mapping[str, list[dict]], before: Mapping[str, list[dict]
         for suffix, some in groups.items():
             values = [[record["num_correct"] / record["num"] for record in side] for side in zip(*some, strict=True)]
             if values:
-                summary[f"reason/{label}/{key}{suffix}"] = paired_difference(values[0], values[1], seed)
+                summary[f"reason/{label}/{key}{suffix}"] = paired_difference(values[0], values[1], seed, between=CHANGE)
     asked = [(a, b) for a, b in zip(after["questions"], before["questions"], strict=True) if a["answer"] is not None and b["answer"] is not None]
     judged = [(a, b) for a, b in asked if correct(a) is not None]
     others = [(a, b) for a, b in judged if a["kind"] not in PRACTISED_KINDS]
@@ -97,7 +97,8 @@ def differences(after: Mapping[str, list[dict]], before: Mapping[str, list[dict]
                                ("form_and_stops", asked, form_and_stops)):  # fmt: skip
         if pairs:
             clusters = [a["fact_id"] or a["id"] for a, _ in pairs]  # questions about one fact hang together
-            summary[f"reason/{label}/{name}"] = paired_difference([value(a) for a, _ in pairs], [value(b) for _, b in pairs], seed, clusters=clusters)
+            values = [value(a) for a, _ in pairs], [value(b) for _, b in pairs]
+            summary[f"reason/{label}/{name}"] = paired_difference(*values, seed, clusters=clusters, between=CHANGE)
     if judged:
         summary[f"reason/{label}/questions_asked"] = exact(len(asked), len(asked), "count")
     return summary
