@@ -109,3 +109,16 @@ def test_no_pairs_are_no_records():
 def test_form_of_an_answer():
     text = "Three things:\n- a\n 2. b\n• c\nnot 3. this"
     assert observed({"text": text, "token_ids": [1] * 9, "stopped": False}) == {"tokens": 9, "lines": 5, "list_items": 3, "stopped": 0}
+
+
+@pytest.mark.parametrize(("slope", "truth"), [(1.0, 0.0), (0.5, 0.087)])  # exact probabilities; ones twice as sure as they should be
+def test_the_interval_of_the_calibration_error_holds_the_truth(slope, truth):
+    """Percentiles of resamples, which have chance twice, held 0 in none of forty samples, and the other in 16."""
+    rng, held = np.random.default_rng(0), 0
+    for trial in range(40):
+        logits = rng.normal(0, 1.2, 150)
+        outcomes = (rng.random(150) < 1 / (1 + np.exp(-slope * logits))).astype(float)
+        found = reward_accuracy.calibration(logits, outcomes, trial, {"num_resamples": 120})
+        assert found.low <= found.value == reward_accuracy.calibration_error(logits, outcomes) <= found.high
+        held += found.low <= truth <= found.high
+    assert held >= 30  # about 36 of so few pairs

@@ -14,6 +14,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -100,9 +101,7 @@ def summarise(name: str, records: Sequence[dict], seed: int) -> dict[str, Estima
     outcomes = np.array([float(record["chosen"] == 0) for record in decided])
     summary |= _margins(name, logits, outcomes, prompts)
     resampled = {"num_resamples": NUM_RESAMPLES, "clusters": clusters}
-    summary[f"{name}/calibration_error"] = bootstrap(
-        lambda i: calibration_error(logits[i], outcomes[i]), len(decided), seed, method=f"expected calibration error, {NUM_BINS} bins, bootstrap", **resampled
-    )
+    summary[f"{name}/calibration_error"] = calibration(logits, outcomes, seed, resampled)
     summary[f"{name}/log_loss"] = mean([_log_loss(record["logit"], record["chosen"] == 0) for record in decided], seed, clusters=clusters)
     if len(decided) < len(records):
         ties = [record for record in records if record["chosen"] not in (0, 1)]
@@ -225,6 +224,23 @@ def pairs_differing(name: str, pairs: Sequence[dict]) -> dict[str, Estimate]:
     known = [pair for pair in pairs if pair.get("differ")]
     differing = [float(any(pair["differ"].values())) for pair in known]
     return {f"{name}/pairs_differing": proportion(differing, clusters=[pair["prompt_id"] for pair in known])} if known else {}
+
+
+def calibration(logits: np.ndarray, outcomes: np.ndarray, seed: int, resampled: dict) -> Estimate:
+    """`calibration_error` with an interval.
+
+    Chance opens gaps in the bins: probabilities that are exact show an error of 0.07 on 150 pairs, and resamples, which add chance to chance, more:
+    their percentiles hold the truth in none to two of five such samples. Mirrored at the value (the basic bootstrap: Davison and Hinkley 1997,
+    section 5.2), and from 0 on where choices drawn from the model's own probabilities come as far from them, they do in nine of ten.
+    """
+    how = f"expected calibration error, {NUM_BINS} bins, basic bootstrap; from 0 where chance alone explains it"
+    found = bootstrap(lambda i: calibration_error(logits[i], outcomes[i]), len(logits), seed, method=how, **resampled)
+    if found.low is None:
+        return found
+    draws, probs = np.random.default_rng(seed), 1 / (1 + np.exp(-logits))
+    chance = np.quantile([calibration_error(logits, (draws.random(len(probs)) < probs).astype(float)) for _ in range(resampled["num_resamples"])], 0.975)
+    low = 0.0 if found.value <= chance else min(found.value, max(0.0, 2 * found.value - found.high))
+    return replace(found, low=low, high=max(found.value, 2 * found.value - found.low))
 
 
 def calibration_error(logits: np.ndarray, outcomes: np.ndarray) -> float:
