@@ -121,6 +121,8 @@ def test_length_control():
     always, never = (iv.length_controlled_win_rate([won] * 10, np.arange(10.0), 0) for won in (1.0, 0.0))
     plain = iv.wilson(10, 10)  # nothing to explain by length, and ten resamples of ten wins say nothing of chance
     assert (always.value, always.low, always.high) == (1.0, plain.low, plain.high) and never.high == pytest.approx(1 - plain.low)
+    tied = iv.length_controlled_win_rate([0.5] * 10, np.arange(10.0), 0)
+    assert (tied.value, tied.low, tied.high) == (0.5, iv.wilson(5, 10).low, iv.wilson(5, 10).high)  # as the rate that length is not taken out of
     nearly = iv.length_controlled_win_rate([1.0] * 49 + [0.0], np.zeros(50), 0)
     assert 0.9 < nearly.low < nearly.value < 1
 
@@ -133,6 +135,9 @@ def test_balanced_accuracy():
     assert perfect.value == 1.0 and perfect.low < 0.99
     better = iv.balanced_accuracy_difference([1.0] * 120, refuses_all, groups, 0)
     assert better.value == pytest.approx(0.5) and better.low == pytest.approx(0.5)
+    same = iv.balanced_accuracy_difference(refuses_all, refuses_all, groups, 0)  # on these 120; on others the two may differ
+    missed = np.hypot(iv.wilson(0, 30).high, iv.wilson(0, 90).high) / 2
+    assert (same.value, same.low, same.high, same.n) == pytest.approx((0.0, -missed, missed, 120))
     coin = np.random.default_rng(4).integers(0, 2, 120).astype(float)
     unequal = iv.balanced_accuracy_difference(coin, refuses_all, groups, 0)
     direct = iv.balanced_accuracy(coin, groups).value - 0.5

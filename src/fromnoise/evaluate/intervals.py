@@ -193,13 +193,13 @@ def length_controlled_win_rate(wins: Sequence[float], length_differences: Sequen
 
     wins (n,) in {0, 0.5, 1}; length_differences (n,): this model's length minus the other's. The regression of Dubois
     et al. 2024 (length-controlled AlpacaEval, arXiv 2404.04475), without their term for each instruction's difficulty
-    (it serves comparisons across many models). A weak ridge keeps a separable sample finite. Where all examples are won or all
-    lost, lengths explain nothing and every resample would look alike: then it is the plain proportion with Wilson's interval.
+    (it serves comparisons across many models). A weak ridge keeps a separable sample finite. Where all examples are won, all
+    lost or all ties, lengths explain nothing and every resample would look alike: then it is the plain proportion with Wilson's interval.
     """
     y, d = np.asarray(wins, dtype=np.float64), np.asarray(length_differences, dtype=np.float64)
     if len(y) == 0:
         return Estimate(None, None, None, 0, "logistic regression on length, bootstrap", seed)
-    if np.all(y == y[0]) and y[0] != 0.5:
+    if np.all(y == y[0]):
         return proportion(y.tolist())
     spread = float(d.std()) or 1.0
     x = np.tanh(d / spread)
@@ -241,9 +241,13 @@ def balanced_accuracy(correct: Sequence[float], groups: Sequence[object]) -> Est
 
 
 def balanced_accuracy_difference(after: Sequence[float], before: Sequence[float], groups: Sequence[object], seed: int) -> Estimate:
-    """Balanced accuracy of `after` minus that of `before` on the same examples, resampled in pairs within groups."""
+    """Balanced accuracy of `after` minus that of `before` on the same examples, resampled in pairs within groups. Where
+    no example differs, no resample does: then the groups' intervals of `mean` for that, combined as in `balanced_accuracy`."""
     difference = np.asarray(after, dtype=np.float64) - np.asarray(before, dtype=np.float64)
     where = _groups(groups)
+    if len(difference) and not difference.any():
+        missed = math.sqrt(sum(_wilson_bounds(0.0, len(indices))[1] ** 2 for indices in where)) / len(where)
+        return Estimate(0.0, -missed, missed, len(difference), "no example differs: Wilson's bounds by group, MOVER", seed)
     group_of = np.empty(len(difference), dtype=np.int64)
     for number, indices in enumerate(where):
         group_of[indices] = number
