@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 
 import numpy as np
+import pytest
 import torch
 
-from fromnoise.run.metrics import MetricsLog, read_metrics
+from fromnoise.run.metrics import MetricsLog, averages, read_metrics
 from fromnoise.run.seeds import seed_from
 
 
@@ -42,3 +43,9 @@ def test_seeds_are_fixed_and_different():
     assert len({seed_from(seed, part) for seed in range(50) for part in ("a", "b")}) == 100
     assert all(0 <= seed_from(i) < 2**63 for i in range(100))
     assert seed_from("1") != seed_from(1) and seed_from("a", "b") != seed_from("ab")
+
+
+def test_a_mean_of_means_weighs_each_by_what_it_is_a_mean_of():
+    found = averages([{"count": 9, "ratio": 1.0}, {"count": 1, "ratio": 2.0, "accuracy": 0.5}, {"count": 0, "ratio": 0.0}])
+    assert found == {"ratio": pytest.approx(1.1), "accuracy": 0.5}
+    assert averages([{"ratio": 1.0}, {"ratio": 2.0}]) == {"ratio": 1.5} and averages([{"count": 0, "ratio": 0.0}]) == {"ratio": 0.0} and averages([]) == {}

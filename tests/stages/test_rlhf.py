@@ -209,6 +209,16 @@ def test_passes_end_when_the_policy_has_gone_far(parents, tmp_path, limit, passe
     assert second["num_updates"] == passes and passed_tokens(second) == 2 * passes * second["tokens"]
 
 
+def test_what_is_watched_is_a_mean_over_tokens(parents, tmp_path, monkeypatch):
+    """Not over micro-batches: a last one of a single row would count as much as one of four."""
+    tokens = []
+    monkeypatch.setattr(rlhf, "ppo_policy_stats", lambda logprobs, old, mask, *bounds: tokens.append(int(mask.sum())) or {"ratio": float(mask.sum())})
+    changes = {"method": "grpo", **METHODS["grpo"], "num_iterations": 1, "minibatches": 1, "ppo_epochs": 1, "micro_batch_rows": 2}
+    done = small_run.do(copy_of(parents, tmp_path / "run"), "rlhf", small_run.recipe(rlhf={**small_run.RECIPE["rlhf"], **changes}))
+    (line,) = [line for line in done.metrics if "num_updates" in line]
+    assert len(set(tokens)) > 1 and line["ratio"] == pytest.approx(sum(n * n for n in tokens) / sum(tokens))
+
+
 def test_updates_left_out_are_counted_and_each_is_kept(parents, tmp_path, monkeypatch):
     calls, real = [], rlhf.update
 
@@ -253,7 +263,7 @@ def test_dpo_watches_no_ties(parents, tmp_path):
     ratios = (data._answer_logprobs(model, batch).detach() - data.reference[members]).tolist()
     choices = [data.pairs[i]["chosen"] for i in members]
     gained = [(r[chosen], r[1 - chosen]) for r, chosen in zip(ratios, choices, strict=True) if chosen is not None]
-    assert 0 < len(gained) < len(members)
+    assert 0 < len(gained) < len(members) and seen[0]["count"] == len(gained)
     expected = {"accuracy": [a > b for a, b in gained], "margin": [0.1 * (a - b) for a, b in gained], "chosen_log_ratio": [a for a, _ in gained]}
     assert {name: seen[0][name] for name in expected} == pytest.approx({name: sum(values) / len(gained) for name, values in expected.items()}, rel=1e-4)
     data.pairs = [{**pair, "chosen": None} for pair in data.pairs]

@@ -77,6 +77,10 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
 
 
 def averages(records: list[dict]) -> dict[str, float]:
-    """The mean of each number over the records that have it."""
+    """The mean of each number over the records that have it. Where these are means themselves, `count` (an int) says of how many each is."""
     names = sorted({name for record in records for name in record if isinstance(record[name], float)})
-    return {name: float(np.mean([record[name] for record in records if name in record])) for name in names}
+    found = {}
+    for name in names:
+        counts, values = np.array([(record.get("count", 1), record[name]) for record in records if name in record]).T
+        found[name] = float(counts @ values) / max(float(counts.sum()), 1.0)
+    return found

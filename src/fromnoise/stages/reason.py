@@ -361,7 +361,7 @@ def step(minibatch: list[Batch], anchor: Anchor | None, policy, reference, optim
                 return {"imitation": Loss(total, batch.num_targets, "token")}
             logprobs, entropy = linear_logprobs_and_entropy(hidden, policy.head_weight, batch.labels, settings.sampling.temperature, counted=batch.num_targets)
         old = batch.extra["old_logprobs"]
-        seen.append({**ppo_policy_stats(logprobs.detach(), old, mask, settings.clip_ratio, settings.clip_ratio_high),
+        seen.append({"count": batch.num_targets, **ppo_policy_stats(logprobs.detach(), old, mask, settings.clip_ratio, settings.clip_ratio_high),
                      "entropy_nats": float(masked_mean(entropy.detach(), mask))})  # fmt: skip
         found = grpo(
             logprobs, old, batch.extra["advantages"], mask, clip_ratio=settings.clip_ratio, clip_ratio_high=settings.clip_ratio_high,

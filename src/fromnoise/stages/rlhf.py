@@ -271,8 +271,7 @@ class Learner:
         seen: list[dict] = []
         for batch in minibatch:
             self.policy_losses(batch, 0.0, seen)
-        sums = sum(stats["approx_kl_nats"] * batch.num_targets for stats, batch in zip(seen, minibatch, strict=True))
-        return sums / max(1, sum(batch.num_targets for batch in minibatch)) > self.settings.max_update_kl_nats
+        return averages(seen)["approx_kl_nats"] > self.settings.max_update_kl_nats
 
     def policy_losses(self, batch, kl_coef: float, seen: list[dict]) -> dict[str, Loss]:
         settings, extra, mask = self.settings, batch.extra, loss_mask_of(batch.labels)
@@ -282,7 +281,7 @@ class Learner:
                 hidden, self.policy.head_weight, batch.labels, settings.sampling.temperature, with_entropy=False, counted=batch.num_targets
             )
         old, advantages = extra["old_logprobs"], extra["advantages"]
-        seen.append(ppo_policy_stats(logprobs, old, mask, settings.clip_ratio, settings.clip_ratio_high))
+        seen.append({"count": batch.num_targets, **ppo_policy_stats(logprobs, old, mask, settings.clip_ratio, settings.clip_ratio_high)})
         if self.critic:
             return {"policy": Loss(*ppo_policy(logprobs, old, advantages, mask, settings.clip_ratio, settings.clip_ratio_high), "token")}
         total, count = grpo(

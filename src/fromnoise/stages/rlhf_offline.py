@@ -190,7 +190,8 @@ class Pairs:
         if decided.any():  # neither answer of a tie is the chosen one
             ratios = (logprobs - ref).detach()[decided]
             margin = self.settings.beta * (ratios[:, 0] - ratios[:, 1])
-            seen.append({"margin": float(margin.mean()), "accuracy": float(((margin > 0).float() + 0.5 * (margin == 0).float()).mean()),
+            right = (margin > 0).float() + 0.5 * (margin == 0).float()
+            seen.append({"count": len(margin), "margin": float(margin.mean()), "accuracy": float(right.mean()),
                          "chosen_log_ratio": float(ratios[:, 0].mean()), "rejected_log_ratio": float(ratios[:, 1].mean())})  # fmt: skip
         return {"loss": Loss(total, count, "pair")}
 
