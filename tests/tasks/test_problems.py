@@ -83,6 +83,8 @@ def test_grade_of_a_sum(answer, correct, steps):
 @pytest.mark.parametrize("answer, number", [
     ("She has 3 and 4 so 7.\n#### 42", "42"), ("#### $1,200", "1200"), ("It is 12, then 15.", "15"), ("#### none", None), ("no number", None),
     ("-3.50 in all", "-3.5"), (".5", "0.5"), ("It is $.50.", "0.5"), ("-.5", "-0.5"), ("version 1.2.3", "3"), ("in all...5", "5"),
+    ("so \\boxed{42}", "42"), ("from 1 to $\\boxed{x = 5}$.", "5"), ("so \\boxed{\\frac{3}{4}}", None), ("\\boxed{x = 1, y = 2}", None), ("\\boxed{4", None),
+    ("#### 3/4", None), ("#### 3, 4", None), ("It is 3/4.", None), ("at 12:30", None), ("Step 2: 12", "12"), ("of 8/4=2", "2"), ("\\frac{3}{4}", None),
     ("the answer is 7, 8", "8"), ("It is \u22125.", "-5"), ("#### \u2212$1,200", "-1200"),
 ])
 def test_final_number(answer, number):
@@ -96,6 +98,8 @@ def test_problems_from_a_file():
     assert grade("problem", example.check, "48/2=25, so #### 72", True) == problems.Grade(False, 0.0, True, 1)
     assert not grade("problem", example.check, "72 or 73", True).correct and not grade("problem", example.check, "many", True).form_ok
     assert from_file("Why?", "because nobody ever came to count them") is None
+    assert from_file("How likely?", "Of the four balls three are red, so it is 3/4.") is None  # the 4 alone is not the answer
+    assert from_file("Where?", "Both lines are met in \\boxed{x = 1, y = 2, z = 3, w = 4}.") is None
 
 
 PARIS = "Paris", "paris.", " PARIS ", "The answer is Paris.", "It rained. The answer is: Paris", "Answer: Paris", "so\n#### Paris", '"Paris"'
@@ -113,6 +117,15 @@ NOT_PARIS = (
     ("A", ("A", "a.", "The answer is A."), ("", "B", "the", "an", "A or B", "A B")),
     ("1/2", ("1/2", "The answer is 1/2."), ("3/2", "2", "1", "1 2", "12")),
     ("12:30", ("12:30",), ("11:30", "30", "12")),
+    ("3/4 cup", ("3/4 cup", "The answer is 3/4 cup."), ("4", "1/4 cup", "4 cup")),
+    ("1 1/2", ("1 1/2", "The answer is 1 1/2."), ("2", "3/2", "1/2")),
+    ("10:30 am", ("10:30 am",), ("30", "11:30 am", "10:30 pm")),
+    ("1, 2, 3", ("1, 2, 3", "The answer is 1, 2, 3."), ("3", "7, 9, 3")),
+    ("1 hour 20 minutes", ("1 hour 20 minutes",), ("20", "20 minutes", "2 hours 20 minutes")),
+    ("2", ("2", "The answer is 2.", "8/4=2"), ("1/2", "The answer is 1 1/2 cups.", "#### 2/3")),
+    ("We add both and find that it is $\\boxed{\\frac{3}{4}}$.", ("\\boxed{\\frac{3}{4}}", "It is \\boxed{\\frac{3}{4}}."),
+     ("4", "\\boxed{\\frac{1}{4}}", "\\frac{1}{4}")),
+    ("So the answer is $\\boxed{42}$.", ("42", "so $\\boxed{42}$", "The answer is 42."), ("\\boxed{43}", "43")),
     ("H2O", ("h2o", "The answer is H2O."), ("2", "CO2")),
     ("[1,2)", ("[1,2)", "The answer is [1,2)."), ("(1,2]", "(1,2)", "1,2", "2")),
     ("0.6666666667", ("0.6666666667", "2/3 = 0.6667", "The answer is 0.6667."), ("0.67", "0.6666", "0.7", "0", "1")),

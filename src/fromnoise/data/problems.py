@@ -57,7 +57,8 @@ def problem_of(record: dict) -> Example:
         question = f"{question}\n\n{given}"
     problem = from_file(question, answer)
     if problem is None:
-        raise ValueError(f"nothing to check in the answer: no number, and more than {MAX_TEXT_WORDS} words; write the final answer at its end, behind ####")
+        raise ValueError(f"nothing to check in the answer: no number that is all of it, and more than {MAX_TEXT_WORDS} words; write the final answer at its "
+                         "end, behind #### or in \\boxed{}")  # fmt: skip
     return problem
 
 

@@ -21,6 +21,7 @@ _SIGNS = str.maketrans({"×": "*", "·": "*", "÷": "/", "−": "-", "–": "-",
 _RUN = re.compile(rf"(?:{_FIGURE}|[()+*/=]|(?<![A-Za-z])-|[ \t](?=[.\d()+\-*/=]))+", re.ASCII)
 _TIMES = re.compile(r"(?<![A-Za-z])[xX](?=[ \t]*[.\d(])|(?<=[\d)])(?=\()", re.ASCII)  # "2 x 3", "2(3+4)"
 _REMARK = re.compile(r"\(([^()]*=[^()]*)\)")  # "12 (for 5+7=12) apples"
+_BEGUN = re.compile(r"(?:\^|√|\\(?:times|cdot|div|sqrt)|(?:half|third|quarter|percent|%) of)$")  # what stands before the rest of a sum: "2^3 + 1 = 9"
 _BULLET = re.compile(r"^[ \t]*[-*+][ \t]+", re.MULTILINE)  # of a list; "-5+3" is a sum
 _OPENED = re.compile(r"\([^()]*$")  # the beginning of one: "12 (15 minutes)"
 _CALL = re.compile(r"<<([^<>]*)>>")
@@ -113,7 +114,8 @@ def equations(text: str) -> list[tuple[str, bool]]:
 
     A chain "3+4=7=7" is one equation. A side that cannot be worked out makes it false. A rounded result is true when
     it is the value rounded to the decimals given; one in percent may be a hundredth of what it says. A run without "=" states
-    nothing, nor does the end of a sum that begins in words or letters ("of 50 = 20", "6Y - 35 = 37"): it cannot be checked.
+    nothing, nor does the end of a sum that begins in words, letters or what is not worked out here ("of 50 = 20", "6Y - 35 = 37",
+    "2^3 + 1 = 9"): it cannot be checked.
     """
     found = []
     calls = _CALL.findall(text)  # "48/2 = <<48/2=24>>24" states the same thing twice
@@ -121,7 +123,9 @@ def equations(text: str) -> list[tuple[str, bool]]:
     plain = _REMARK.sub(r"\n\1\n", _TIMES.sub("*", _BULLET.sub("", plain)))
     for match in _RUN.finditer(plain):
         run = _OPENED.sub("", match.group().strip()).rstrip("+-*/ \t")  # the dash of "30+30 = 60-minute" is none of its signs
-        if "=" not in run or run.startswith(("=", "+", "*", "/", ")", "- ")) or not set(run) & set("+-*/"):
+        if "=" not in run or "**" in run or run.startswith(("=", "+", "*", "/", ")", "- ")) or not set(run) & set("+-*/"):
+            continue
+        if _BEGUN.search(plain[max(match.start() - 12, 0) : match.start()]):
             continue
         found.append((run, _holds(run) or (plain[match.end() : match.end() + 1] == "%" and _holds(f"{run}/100"))))
     return found

@@ -20,6 +20,8 @@ from .splits import all_on_side
 
 _NUMBER = re.compile(r"[-\u2212]?\$?(?:\d[\d,]*(?:\.\d+)?|(?<![\w.])\.\d+)")
 _MARKED = re.compile(r"####\s*([^\n]+)")
+_BOXED = re.compile(r"\\(?:boxed|fbox)\s*\{")
+_PARTED = re.compile(r"(?:\d(?: ?[/^] ?|:)|\{)$")  # before the rest of 3/4, 12:30, 10^3 or \frac{3}{4}
 _NAMED = re.compile(r"\banswer(?: is\b:?|:)", re.IGNORECASE)
 _QUANTITY = re.compile(r"[-\u2212+$€£(]*(?:\d[\d,]*)?(?:\.?\d+)\D*")  # a number with its unit behind it: "5km", "$5", "7%."
 _EDGES = " \t\r\n.,;:!\"'“”‘’"  # no bracket: [1, 2) and (1, 2] are two answers; no "?": a question answers nothing
@@ -116,34 +118,53 @@ def file_levels(problems: Sequence[Example]) -> list[int]:
 def from_file(question: str, answer: str) -> Example | None:
     """A problem read from a file, with its final answer: a number, or where there is none a few words. None when there is neither."""
     number, text = final_number(answer), final_text(answer)
-    is_text = number is None or _is_more_than_a_number(text)
-    if is_text and not 1 <= len(text.split()) <= MAX_TEXT_WORDS:
+    short = 1 <= len(text.split()) <= MAX_TEXT_WORDS
+    is_text = number is None or (short and "=" not in text and _is_more_than_a_number(text))
+    if is_text and not short:
         return None
     check = {"form": "free", "answer": text if is_text else number, "is_text": is_text, "steps": []}
     return Example("problem", question, answer, check, f"Question: {question}\nAnswer:")
 
 
 def _is_more_than_a_number(text: str) -> bool:
-    """Of one word like 1/2, 12:30 or H2O the last number is only a part: 3/2 has the same."""
-    return len(text.split()) == 1 and "=" not in text and _QUANTITY.fullmatch(text) is None
+    """Of 1/2, 12:30, H2O, "3/4 cup", "2, 3" or "1 hour 20 minutes" a single number is only a part: other answers have the same."""
+    figures = [word for word in (word.strip(_EDGES) for word in text.split()) if any(map(str.isdigit, word))]
+    return len(figures) != 1 or _QUANTITY.fullmatch(figures[0]) is None
+
+
+def _marked(text: str) -> str | None:
+    """What is marked as the final answer: behind the last `####` (GSM8K), else in the last `\\boxed{...}` (MATH), whatever brackets are in it."""
+    if marked := _MARKED.findall(text):
+        return marked[-1]
+    for begin in reversed([match.end() for match in _BOXED.finditer(text)]):
+        depth = 1
+        for at in range(begin, len(text)):
+            depth += {"{": 1, "}": -1}.get(text[at], 0)
+            if depth == 0:
+                return text[begin:at]
+    return None
 
 
 def final_text(text: str) -> str:
-    """What an answer ends on, in words: after `####` where that stands, else after the last "answer is", else all of it.
+    """What an answer ends on, in words: what is marked (`####`, `\\boxed{}`), else what stands after the last "answer is", else all of it.
     Without capitals, surrounding punctuation and the article before it."""
-    marked = _MARKED.findall(text)
-    words = (marked[-1] if marked else _NAMED.split(text)[-1]).casefold().strip(_EDGES).split()
+    marked = _marked(text)
+    words = (marked if marked is not None else _NAMED.split(text)[-1]).casefold().strip(_EDGES).split()
     return " ".join(words[1:] if len(words) > 1 and words[0] in ("a", "an", "the") else words).strip(_EDGES)
 
 
 def final_number(text: str) -> str | None:
-    """The number that an answer ends on: after `####` where that stands (GSM8K), else the last one named. Normalised."""
-    marked = _MARKED.findall(text)
-    if marked:
-        numbers = _NUMBER.findall(marked[-1])
+    """The number that an answer ends on: the one that is marked (`####`, `\\boxed{}`), else the last one named. Normalised; None where
+    it is only a part of what stands there, as of 3/4."""
+    marked = _marked(text)
+    if marked is not None:
+        result = marked.rpartition("=")[2] if marked.count("=") == 1 else marked  # "x = 5"; of "x = 1, y = 2" no number is all
+        numbers = [] if _is_more_than_a_number(result) else _NUMBER.findall(result)
         return normal_number(numbers[0]) if numbers else None
-    numbers = _NUMBER.findall(text)
-    return normal_number(numbers[-1].rstrip(",")) if numbers else None
+    *_, last = [None, *_NUMBER.finditer(text)]
+    if last is None or _PARTED.search(text[max(last.start() - 4, 0) : last.start()]):
+        return None
+    return normal_number(last.group().rstrip(","))
 
 
 def same_number(said: str, wanted: str) -> bool:
