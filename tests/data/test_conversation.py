@@ -34,6 +34,24 @@ def test_context_stands_after_the_instruction():
     assert messages[0]["content"] == "Summarise.\n\nA long day."
 
 
+def test_a_number_is_context_or_an_answer_and_a_list_is_not_passed_over():
+    """Once the 5 was dropped without a word, and 25 taught as the square of nothing."""
+    for context in (5, 5.0, "5"):
+        [messages] = conversations_of({"instruction": "Square it.", "input": context, "output": 25})
+        assert [m["content"] for m in messages] == ["Square it.\n\n5", "25"]
+    for context in (None, "", [], float("nan")):
+        assert conversations_of({"instruction": "Hello?", "input": context, "output": "Hi."}) == [HELLO]
+    for context in (["one", "two"], {"a": 1}):
+        with pytest.raises(ValueError, match=r"`context` is a (list|dict), not text"):
+            conversations_of({"instruction": "Which?", "context": context, "output": "one"})
+
+
+def test_of_a_prompt_and_its_completion_only_the_completion_is_learnt(tmp_path):
+    (tmp_path / "a.jsonl").write_text(json.dumps({"prompt": [*HELLO, HELLO[0]], "completion": [HELLO[1]]}))
+    [found] = read_conversations([tmp_path], lambda bad: None)
+    assert found.messages == [*HELLO, *HELLO] and found.unlearnt == {0}
+
+
 def test_system_message_is_kept_first():
     [messages] = conversations_of({"system": "Be brief.", "prompt": "Hello?", "response": "Hi."})
     assert [m["role"] for m in messages] == ["system", "user", "assistant"]

@@ -38,6 +38,15 @@ def one(record):
         {"prompt": "Is it far?", "chosen": [{"role": "assistant", "content": YES}], "rejected": [{"role": "assistant", "content": NO}]},
         {"chosen": [*PROMPT, {"role": "assistant", "content": YES}], "rejected": [*PROMPT, {"role": "assistant", "content": NO}]},
         {"prompt": "Is it far?", "chosen": [*PROMPT, {"role": "assistant", "content": YES}], "rejected": [*PROMPT, {"role": "assistant", "content": NO}]},
+        {"question": "Is it far?", "chosen": YES, "rejected": NO},
+        {"instruction": "Is it far?", "input": "", "chosen": YES, "rejected": NO},
+        {"messages": PROMPT, "chosen": YES, "rejected": NO},
+        {"conversations": [{"from": "human", "value": "Is it far?"}], "chosen": {"from": "gpt", "value": YES}, "rejected": {"from": "gpt", "value": NO}},
+        {"prompt": PROMPT, "chosen": [*PROMPT, {"role": "assistant", "content": YES}], "rejected": [*PROMPT, {"role": "assistant", "content": NO}]},
+        {"prompt": "Is it far?", "messages": [*PROMPT, {"role": "assistant", "content": YES}],
+         "chosen": [*PROMPT, {"role": "assistant", "content": YES}], "rejected": [*PROMPT, {"role": "assistant", "content": NO}]},
+        {"question": "?", "chosen": f"\n\nHuman: Is it far?\n\nAssistant: {YES}", "rejected": f"\n\nHuman: Is it far?\n\nAssistant: {NO}"},
+        {"instruction": "Is it far?", "response1": YES, "response2": NO, "annotator1": None, "annotator2": 1, "annotator3": ""},
         {"instruction": "Is it far?", "response1": YES, "response2": NO, "label": 1},
         {"input": "Is it far?", "output_1": NO, "output_2": YES, "label": 2},
         {"question": "Is it far?", "answer_a": NO, "answer_b": YES, "winner": "model_b"},
@@ -67,6 +76,29 @@ def test_three_raters_share_one_weight_and_may_tie():
     pairs = pairs_of({"instruction": "Is it far?", "input": "", "response1": YES, "response2": NO, "annotator1": 1, "annotator2": 0, "annotator3": 2}, "here")
     assert [(p.rater, p.tie, p.chosen) for p in pairs] == [("annotator1", False, YES), ("annotator2", True, YES), ("annotator3", False, NO)]
     assert sum(p.weight for p in pairs) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("answers", [{"chosen": "4", "rejected": "5"}, {"response1": "4", "response2": "5", "label": 1}])
+@pytest.mark.parametrize("asked", ["prompt", "instruction", "question"])
+def test_what_is_asked_about_and_the_turns_before_it_are_not_lost(answers, asked):
+    pair = one({asked: "Double it.", "input": 2, "history": [["Hello?", "Hi."]], **answers})
+    assert [m["content"] for m in pair.prompt] == ["Hello?", "Hi.", "Double it.\n\n2"]
+    with pytest.raises(ValueError, match="`context` is a list, not text"):
+        one({asked: "Which is it?", "context": ["this", "that"], **answers})
+
+
+def test_labels_that_count_from_0_are_not_taken_for_ties(tmp_path):
+    def labelled(*labels):
+        path = tmp_path / "pairs.jsonl"
+        path.write_text("".join(json.dumps({"prompt": f"{n}?", "response1": YES, "response2": NO, "label": label}) + "\n" for n, label in enumerate(labels)))
+        return [(pair.tie, pair.chosen) for pair in read_preferences(path, lambda bad: None)]
+
+    for zero in (0, "0", 0.0):
+        with pytest.raises(UserError, match=r"of 25 votes 12 are 0, 13 are 1 and none is 2.*add 1 to each"):
+            labelled(*[zero] * 12, *[1] * 13)
+    assert labelled(*["tie"] * 12, *[1] * 13) == [(True, YES)] * 12 + [(False, YES)] * 13
+    assert labelled(*[0] * 12, 1, 2)[-2:] == [(False, YES), (False, NO)]
+    assert labelled(*[0] * 3, 1) == [(True, YES)] * 3 + [(False, YES)]
 
 
 def test_multi_turn_transcript_keeps_its_turns():

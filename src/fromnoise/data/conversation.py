@@ -7,6 +7,7 @@
 | Alpaca, dolly | `instruction`, optionally `input` or `context`, and `output` or `response`; earlier turns as pairs in `history` |
 | self-instruct | `instruction` and `instances`: a list of `input` and `output`; one conversation each |
 | columns | `prompt` (or `question`, `query`) and `response` (or `completion`, `answer`, `output`) |
+| TRL | `prompt` and `completion` as lists of role and content; only the completion is learnt from |
 
 A `system` or `system_prompt` beside any of them is the system message, unless the turns begin with one. An assistant's turn with `weight`
 0 (OpenAI) or `train` or `training` false is context: nothing is learnt from it. A turn that calls tools is refused, since the calls would be lost.
@@ -74,17 +75,14 @@ def conversations_of(record: dict) -> list[list[Message]]:
     prompt = prompt_of(record)
     if prompt is None:
         raise ValueError(f"no conversation: keys {sorted(map(str, record))[:8]}")
-    if isinstance(record.get("instances"), list):
-        pairs = [(first_text(one, CONTEXT_KEYS), first_text(one, ANSWER_KEYS)) for one in record["instances"] if isinstance(one, dict)]
-    else:
-        pairs = [(first_text(record, CONTEXT_KEYS), first_text(record, ANSWER_KEYS))]
+    instances = record["instances"] if isinstance(record.get("instances"), list) else [record]
     earlier = history_of(record)
     found = []
-    for context, answer in pairs:
+    for one in (one for one in instances if isinstance(one, dict)):
+        answer = first_text(one, ANSWER_KEYS) or first_number(one, ANSWER_KEYS)
         if answer is None:
             raise ValueError(f"a prompt without an answer: none of {', '.join(ANSWER_KEYS)} holds text")
-        asked = f"{prompt}\n\n{context}" if context else prompt
-        messages = [*earlier, {"role": "user", "content": asked}, {"role": "assistant", "content": answer}]
+        messages = [*earlier, {"role": "user", "content": with_context(prompt, one)}, {"role": "assistant", "content": answer}]
         found.append(checked(with_system(record, messages)))
     if not found:
         raise ValueError("`instances` is empty")
@@ -92,7 +90,10 @@ def conversations_of(record: dict) -> list[list[Message]]:
 
 
 def turns_of(record: dict) -> list | None:
-    """The list of turns of a record that has one."""
+    """The list of turns of a record that has one, of TRL's `prompt` and `completion` both, the former's marked as context."""
+    prompt, completion = record.get("prompt"), record.get("completion")
+    if isinstance(prompt, list) and isinstance(completion, list):
+        return [*({**turn, "weight": 0} if isinstance(turn, dict) else turn for turn in prompt), *completion]
     return next((record[key] for key in TURN_KEYS if isinstance(record.get(key), list)), None)
 
 
@@ -100,6 +101,23 @@ def prompt_of(record: dict) -> str | None:
     """What a record asks. Some have the `instruction` and, as `prompt`, all of it in a frame ("### Input: ... ### Response: ..."): the former."""
     prompt, instruction = first_text(record, PROMPT_KEYS), first_text(record, ("instruction",))
     return instruction if instruction and prompt and instruction in prompt else prompt
+
+
+def asked_of(record: dict) -> list[Message]:
+    """What a record without a list of turns asks: its `history`, and its prompt with the context beside it. ValueError where there is none."""
+    prompt = prompt_of(record)
+    if prompt is None:
+        raise ValueError(f"no prompt: none of {', '.join(PROMPT_KEYS)} holds text; keys {sorted(map(str, record))[:8]}")
+    return [*history_of(record), {"role": "user", "content": with_context(prompt, record)}]
+
+
+def with_context(prompt: str, record: dict) -> str:
+    """The prompt with the record's `input` or `context` behind it. ValueError for one that is no text: asked without it, the question is another."""
+    for key in CONTEXT_KEYS:
+        if isinstance(record.get(key), (list, dict)) and record[key]:
+            raise ValueError(f"`{key}` is a {type(record[key]).__name__}, not text; join what it holds to one text")
+    context = first_text(record, CONTEXT_KEYS) or first_number(record, CONTEXT_KEYS)
+    return f"{prompt}\n\n{context}" if context and context != prompt else prompt
 
 
 def with_system(record: dict, messages: list[Message]) -> list[Message]:
@@ -142,6 +160,12 @@ def first_text(record: dict, keys: tuple[str, ...]) -> str | None:
         if isinstance(value, str) and value.strip():
             return value.strip()
     return None
+
+
+def first_number(record: dict, keys: tuple[str, ...]) -> str | None:
+    """The first of `keys` that holds a number, as text: 4 and, as columns with gaps have it, 4.0 are "4"."""
+    numbers = (record[key] for key in keys if isinstance(record.get(key), (int, float)) and not isinstance(record[key], bool))
+    return next((repr(number).removesuffix(".0") for number in numbers if number == number), None)  # a gap is nan
 
 
 def plain_text(value: object) -> str | None:

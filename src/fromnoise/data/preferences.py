@@ -3,10 +3,10 @@
 | form | keys of a record |
 | --- | --- |
 | HH-RLHF | `chosen`, `rejected`: transcripts "\\n\\nHuman: ...\\n\\nAssistant: ...", the last turn being the answer |
-| strings | `prompt` with `chosen` and `rejected` as answers, or both as whole texts that begin with the prompt |
-| messages | `chosen`, `rejected` as lists of role and content, with or without `prompt` |
+| strings | `prompt` (or `question`, `instruction`) with `chosen` and `rejected` as answers, or both as whole texts that begin with the prompt |
+| messages | `chosen`, `rejected` as lists of role and content or one such message, with or without a prompt or turns before them |
 | rated | two answers (`response1`/`response2`, `output_1`/`output_2`, `answer_a`/`answer_b`), and `label` 0 (tie), 1 or 2 |
-| rated by several | the same with one vote a rater in `annotator1`, `annotator2`, ... (PandaLM) |
+| rated by several | the same with one vote a rater in `annotator1`, `annotator2`, ... (PandaLM), empty for who did not judge the pair |
 
 Our own export (`prefer/pairs.jsonl`) has token ids beside its texts and is read by the stages themselves; its texts
 read here as well, by `messages`, `answers` (`text`, and `stopped` where one was cut off) and `chosen`, or `votes`
@@ -22,7 +22,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fromnoise.data.conversation import Message, checked, first_text, fit_prompt, kind_of, messages_of, plain_text, with_system
+from fromnoise.data.conversation import (
+    Message,
+    asked_of,
+    checked,
+    first_text,
+    fit_prompt,
+    history_of,
+    kind_of,
+    messages_of,
+    plain_text,
+    prompt_of,
+    turns_of,
+    with_context,
+    with_system,
+)
 from fromnoise.data.readers import BadRecord, OnBad, read_records
 from fromnoise.run.errors import UserError
 from fromnoise.run.seeds import seed_from
@@ -30,7 +44,9 @@ from fromnoise.run.seeds import seed_from
 TURN = re.compile(r"(?:^|\n\n)(Human|Assistant): ?")  # HH's separators, at the start or after a blank line
 ANSWERS = (("response1", "response2"), ("response_1", "response_2"), ("output_1", "output_2"), ("answer_a", "answer_b"), ("response_a", "response_b"))
 PRIOR_VOTES = 5
+FEWEST_ZEROS = 10  # ties, in a file whose second answers never win, from which on they are taken for something else
 VOTES = {"0": 0, "1": 1, "2": 2, "0.0": 0, "1.0": 1, "2.0": 2, "tie": 0, "a": 1, "b": 2, "model_a": 1, "model_b": 2}
+NO_VOTE = ("", "none", "nan")  # of a rater who did not judge this pair
 YES_OR_NO = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False, "": False, "none": False}  # a column of a CSV file is text
 
 
@@ -50,7 +66,7 @@ class Pair:
 def read_preferences(path: str | Path, on_bad: OnBad) -> list[Pair]:
     """All pairs of a file or folder. A record of no known form, or one whose two answers are equal, goes to `on_bad`.
 
-    UserError when nothing in it is a pair.
+    UserError when nothing in it is a pair, or its labels count from 0.
     """
     pairs: list[Pair] = []
     for record, file, line in read_records(str(path), on_bad):
@@ -63,7 +79,19 @@ def read_preferences(path: str | Path, on_bad: OnBad) -> list[Pair]:
             f"no preference pair found in {path}. Known forms: `chosen`/`rejected` (HH transcripts, strings or message lists), "
             "or two answers (`response1`, `response2`) with a `label` or one `annotatorN` vote a rater."
         )
+    check_labels(path, pairs)
     return pairs
+
+
+def check_labels(path: str | Path, pairs: Sequence[Pair]) -> None:
+    """UserError for labels that seem to be the chosen answer's place from 0: read as ties and wins of the first they would teach something else."""
+    said = Counter(VOTES[pair.meta["vote"]] for pair in pairs if "vote" in pair.meta)
+    zeros = sum(pair.meta.get("vote") in ("0", "0.0") for pair in pairs)
+    if zeros >= FEWEST_ZEROS and said[1] and not said[2]:
+        raise UserError(
+            f"{path}: of {said.total():,} votes {zeros:,} are 0, {said[1]:,} are 1 and none is 2. Here 1 is the first answer, 2 the second and 0 a tie: "
+            "where 0 means the first, add 1 to each; where these are ties, write tie for 0"
+        )
 
 
 def encoded(pair: Pair, tokenizer, max_tokens: int, *, first_rejected: bool) -> dict | None:
@@ -138,23 +166,34 @@ def weight_of(record: dict) -> float:
 def chosen_rejected(record: dict) -> tuple[list[Message], str, str]:
     """(prompt, chosen answer, rejected answer) of a `chosen`/`rejected` record in any of its forms."""
     chosen, rejected, prompt = record["chosen"], record["rejected"], record.get("prompt")
+    chosen, rejected = ([one] if isinstance(one, dict) else one for one in (chosen, rejected))
     if isinstance(chosen, list) and isinstance(rejected, list):
-        head = messages_of(prompt) if isinstance(prompt, list) else []
-        if isinstance(prompt, str) and prompt.strip() and len(chosen) == 1:
-            head = [{"role": "user", "content": prompt.strip()}]
-        return shared_prompt([*head, *messages_of(chosen)], [*head, *messages_of(rejected)])
+        answers = messages_of(chosen), messages_of(rejected)
+        answers_alone = all(messages and messages[0]["role"] == "assistant" for messages in answers)
+        head = head_of(record) if answers_alone or isinstance(prompt, list) else []
+        if all(messages[: len(head)] == head for messages in answers):  # they repeat the prompt
+            head = []
+        return shared_prompt(*([*head, *messages] for messages in answers))
     if not isinstance(chosen, str) or not isinstance(rejected, str):
         raise ValueError("`chosen` and `rejected` must both be text or both be lists of messages")
-    if isinstance(prompt, list):
-        head = messages_of(prompt)
-        return shared_prompt([*head, answer(chosen)], [*head, answer(rejected)])
     if isinstance(prompt, str) and prompt.strip():
         chosen, rejected = without_prompt(prompt, chosen, rejected)
         if TURN.match(prompt.strip()) or prompt.startswith("\n\nHuman:"):  # a transcript up to "Assistant:"
             return shared_prompt(transcript(prompt + chosen), transcript(prompt + rejected))
-        head = [{"role": "user", "content": prompt.strip()}]
-        return shared_prompt([*head, answer(chosen)], [*head, answer(rejected)])
-    return shared_prompt(transcript(chosen), transcript(rejected))
+    head = head_of(record)
+    if not head or (not prompt and all(TURN.match(text.strip()) for text in (chosen, rejected))):
+        return shared_prompt(transcript(chosen), transcript(rejected))
+    return shared_prompt([*head, answer(chosen)], [*head, answer(rejected)])
+
+
+def head_of(record: dict) -> list[Message]:
+    """What stands before a record's answers: turns, or what it asks as text; nothing where it asks nothing."""
+    prompt, turns = record.get("prompt"), turns_of(record)
+    if isinstance(prompt, list):
+        return messages_of(prompt)
+    if turns is not None and not (isinstance(prompt, str) and prompt.strip()):
+        return messages_of(turns)
+    return asked_of(record) if prompt_of(record) is not None else []
 
 
 def answer(text: str) -> Message:
@@ -208,20 +247,22 @@ def rated(record: dict, first_key: str, second_key: str, weight: float, rater: s
         raise ValueError(f"`{first_key}` or `{second_key}` holds no text")
     if first == second:
         raise ValueError("the two answers are the same")
-    asked, given = first_text(record, ("instruction", "prompt", "question", "input")), first_text(record, ("input", "context"))
+    asked = first_text(record, ("instruction", "prompt", "question", "input"))
     if asked is None:
         raise ValueError("no prompt: none of instruction, prompt, question, input holds text")
-    prompt = with_system(record, [{"role": "user", "content": f"{asked}\n\n{given}" if given and given != asked else asked}])
+    prompt = with_system(record, [*history_of(record), {"role": "user", "content": with_context(asked, record)}])
     votes = {key: record[key] for key in sorted(record) if re.fullmatch(r"(annotator|rater)_?\d+", str(key))}
+    votes = {key: vote for key, vote in votes.items() if str(vote).strip().lower() not in NO_VOTE}
     if not votes:
         votes = {rater or "": record.get("label", record.get("winner", record.get("preference")))}
     pairs = []
     for name, vote in votes.items():
-        if str(vote).strip().lower() not in VOTES:
+        said = str(vote).strip().lower()
+        if said not in VOTES:
             raise ValueError(f"vote {vote!r} is none of 0 (tie), 1, 2")
-        winner = VOTES[str(vote).strip().lower()]
+        winner = VOTES[said]
         chosen, rejected = (second, first) if winner == 2 else (first, second)
-        pairs.append(Pair(prompt, chosen, rejected, weight / len(votes), winner == 0, name or rater, source, meta))
+        pairs.append(Pair(prompt, chosen, rejected, weight / len(votes), winner == 0, name or rater, source, {**meta, "vote": said}))
     return pairs
 
 

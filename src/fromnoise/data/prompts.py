@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from fromnoise.data.conversation import CONTEXT_KEYS, PROMPT_KEYS, Message, checked, first_text, kind_of, messages_of, prompt_of, with_system
+from fromnoise.data.conversation import PROMPT_KEYS, Message, asked_of, checked, kind_of, messages_of, with_system
 from fromnoise.data.files import BadRecord, OnBad
 from fromnoise.data.preferences import Pair, opening_key, prompt_key
 from fromnoise.data.readers import TURN_KEYS, read_records
@@ -42,10 +42,7 @@ def prompt_messages(record: dict) -> list[Message]:
     for key in (*TURN_KEYS, "prompt"):
         if isinstance(record.get(key), list):
             return checked(with_system(record, messages_of(record[key])), ends_with="user")
-    asked, given = prompt_of(record), first_text(record, CONTEXT_KEYS)
-    if asked is None:
-        raise ValueError(f"no prompt: keys {sorted(map(str, record))[:8]}")
-    return checked(with_system(record, [{"role": "user", "content": f"{asked}\n\n{given}" if given else asked}]), ends_with="user")
+    return checked(with_system(record, asked_of(record)), ends_with="user")
 
 
 def pair_prompts(pairs: Sequence[Pair]) -> list[dict]:
