@@ -14,6 +14,7 @@ from fromnoise.run.execute import execute, make_report
 from fromnoise.run.folder import RunFolder
 from fromnoise.run.machine import prepare_environment
 from fromnoise.run.recipe_load import load_recipe
+from fromnoise.run.verdict import MODELS, models_of_run
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from fromnoise.model.config import ModelConfig
 
 Message = Mapping[str, str]  # {"role": "user" | "assistant" | "system", "content": ...}
-MODEL_FOLDERS = ("reason", "rlhf", "sft", "base")  # the latest first
 
 
 def run_recipe(
@@ -85,10 +85,10 @@ def load_model_folder(path: str | Path) -> Model:
     """A Model from a model folder, or from a run folder its latest finished one. Raises UserError where there is none."""
     folder = Path(path).expanduser()
     if not (folder / "config.json").is_file():
-        inside = [folder / name for name in MODEL_FOLDERS if (folder / name / "config.json").is_file()]
+        inside = models_of_run(folder)
         if not inside:
-            raise UserError(f"{folder}: no model here (a model folder has config.json; a run folder has {', '.join(MODEL_FOLDERS)} inside)")
-        folder = inside[0]
+            raise UserError(f"{folder}: no model here (a model folder has config.json; a run folder has {', '.join(MODELS)} inside)")
+        _, folder = inside[-1]
     return Model(folder)
 
 

@@ -19,7 +19,8 @@ def write_run(folder: Path, *, world: bool = True, upto: str = "evaluate") -> Pa
     folder.mkdir(parents=True, exist_ok=True)
     rng = random.Random("synthetic")
     name = "world" if world else "text"
-    (folder / "recipe.toml").write_text(f'name = "{name}"\nseed = 0\n[data]\nworld = {str(world).lower()}\n', encoding="utf-8")
+    data = "world = true" if world else 'path = "text"\nconversations = ["chats.jsonl"]\npreferences = "pairs.jsonl"'
+    (folder / "recipe.toml").write_text(f'name = "{name}"\nseed = 0\n[data]\n{data}\n', encoding="utf-8")
     _json(
         folder / "run.json",
         {

@@ -14,6 +14,7 @@ from fromnoise.report.collect import collect
 from fromnoise.report.figures import thinned
 from fromnoise.report.page import lede, render
 from fromnoise.run.errors import UserError
+from fromnoise.run.files import digest_of
 from fromnoise.stages.report import run
 from tests.report.synthetic_run import NASTY, write_run
 
@@ -99,6 +100,31 @@ def test_stages_that_the_recipe_does_not_have_are_not_unfinished(tmp_path):
     assert "Not finished in this run" not in found and "not wanted" in found
     (run / "sft" / "stage.json").write_text(json.dumps({**json.loads((run / "sft" / "stage.json").read_text()), "status": "waiting"}))
     assert "Not finished in this run: sft." in render(run) and ">waiting<" in render(run)
+
+
+def test_what_an_earlier_recipe_left_behind_is_not_shown(tmp_path):
+    """Once a run tuned anew without preferences showed the RLHF of its former sft, as its own."""
+    run = write_run(tmp_path, world=False)
+    recipe = (run / "recipe.toml").read_text()
+    assert "tuned on what raters prefer" in render(run) and "rlhf above sft" in render(run)
+    (run / "recipe.toml").write_text(recipe.replace("preferences =", "#"))
+    found = render(run)
+    assert "tuned on what raters prefer" not in found and "rlhf above sft" not in found and "Not finished in this run" not in found
+
+
+def test_what_was_made_from_other_models_is_stale(tmp_path):
+    def record(folder: str, **entries) -> None:
+        path = tmp_path / folder / "stage.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), **entries}))
+
+    run = write_run(tmp_path)
+    record("sft", outputs={"sft/model.safetensors": "1"})
+    record("prefer", inputs={"sft": digest_of({"model.safetensors": "1"})}, outputs={"prefer/pairs.jsonl": "2"})
+    record("reward", inputs={"prefer": digest_of({"pairs.jsonl": "2"}), "data.preferences": "9"})
+    assert "Stale" not in render(run) and collect(run).stages["reward"].state == "done"
+    record("sft", outputs={"sft/model.safetensors": "3"})
+    assert [verb for verb, stage in collect(run).stages.items() if stage.state == "stale"] == ["prefer", "reward"]
+    assert "Stale: prefer, reward: made before a stage that they read was made again" in render(run) and ">stale<" in render(run)
 
 
 def test_real_data_and_no_data(tmp_path):

@@ -8,6 +8,7 @@ import shutil
 
 import pytest
 
+import fromnoise
 from fromnoise.data.tokenizer import Tokenizer
 from fromnoise.run.errors import UserError
 from fromnoise.run.recipe import SamplingSection
@@ -169,6 +170,14 @@ def test_what_pretraining_wrote_goes_on_with_the_text(run_folder, tmp_path):
         [(name, found)] = chat.find_models(folder, None, False)
         assert chat.load_chatter(name, found, SamplingSection(), 0, 4).is_base == is_base, folder
     assert piped(checkpoint, "Hello").startswith("step-000001: ")
+
+
+def test_a_model_that_an_earlier_recipe_left_behind_is_not_the_latest(run_folder, tmp_path):
+    run = shutil.copytree(run_folder, tmp_path / "run")
+    (run / "recipe.toml").write_text('[data]\npath = "text"\nconversations = ["chats.jsonl"]\n')
+    assert [name for name, _ in chat.find_models(run, None, True)] == ["base", "sft"]
+    assert fromnoise.load(run).folder == run / "sft"
+    assert [name for name, _ in chat.find_models(run_folder, None, True)] == ["base", "sft", "rlhf", "reason"]
 
 
 def test_targets_that_are_not_there(run_folder, tmp_path):

@@ -14,6 +14,7 @@ from fromnoise.evaluate.answers import Scorer, Subject
 from fromnoise.evaluate.records import read_jsonl, write_jsonl
 from fromnoise.model.flops import forward_flops
 from fromnoise.run.errors import UserError
+from fromnoise.run.folder import stage_of
 from fromnoise.run.recipe import Recipe, SamplingSection
 from fromnoise.stages import evaluate
 from fromnoise.stages.report import run as report
@@ -33,6 +34,17 @@ def finished(made):
     ctx = context(made, "evaluate", whole_run.recipe())
     evaluate.run(ctx)
     return made, ctx.record
+
+
+def test_a_model_that_an_earlier_recipe_left_behind_is_not_measured(tmp_path):
+    for name in ("base", "sft", "rlhf", "reason"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").touch()
+    data = {"path": "text", "conversations": ("chats.jsonl",), "preferences": "pairs.jsonl"}
+    for recipe, models in (({"data": data}, ["base", "sft", "rlhf"]), ({"data": data, "reason": {"problems": "a"}}, ["base", "sft", "rlhf", "reason"]),
+                           ({"data": data, "from": "b"}, ["base", "sft", "rlhf"])):  # fmt: skip
+        ctx = SimpleNamespace(recipe=Recipe.model_validate(recipe), stage=stage_of("evaluate"), parent=lambda name: tmp_path / name)
+        assert evaluate.Bench(ctx).models == models
 
 
 def summary_of(run) -> dict:
@@ -120,7 +132,8 @@ def real(made, folder):
     write_jsonl(run.path / "prefer" / "prompts.jsonl", [{"id": p["prompt_id"], "kind": None, "messages": p["messages"], "split": p["split"]} for p in pairs])
     conversations = folder / "talk.jsonl"
     conversations.write_text('{"instruction": "What is 1 + 1?", "output": "It is 2."}\n')
-    return run, pairs, {"conversations": [str(conversations)]}
+    (run.path / "recipe.toml").write_text(f'name = "tiny"\n[data]\npath = "text"\nconversations = ["{conversations}"]\npreferences = "pairs.jsonl"\n')
+    return run, pairs, {"conversations": [str(conversations)], "preferences": "pairs.jsonl"}
 
 
 def test_real_data_has_no_oracle(made, tmp_path):
@@ -170,7 +183,7 @@ def test_on_real_data_what_is_measured_is_looked_for_in_what_was_trained_on(made
     kept = [text for text in (f"Ann has {n} hats. How many?" for n in range(99)) if asked_only(text)][:3]
     practised = next(text for text in (kept[0] + "!" * n for n in range(1, 99)) if not asked_only(text))
     problems.write_text("".join(json.dumps({"question": text, "answer": "#### 2"}) + "\n" for text in [*kept, practised]))
-    data = {"conversations": [str(talk)]}
+    data = {"conversations": [str(talk)], "preferences": "pairs.jsonl"}
     settings = whole_run.recipe(data=data, reason={"problems": str(problems), "sampling": {"max_new_tokens": 6}})
     evaluate.run(context(run, "evaluate", settings))
     found = {name.removeprefix("contamination/"): (one["value"], one["n"]) for name, one in summary_of(run).items() if name.startswith("contamination/")}

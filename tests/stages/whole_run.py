@@ -53,7 +53,7 @@ def make(folder: Path) -> RunFolder:
             scorer.score.weight.copy_(torch.randn(scorer.score.weight.shape, generator=torch.Generator().manual_seed(seed)))
         save_reward(folder / name, scorer, tokenizer)
     write_jsonl(folder / "prefer" / "pairs.jsonl", pairs(tokenizer))
-    (folder / "recipe.toml").write_text('name = "tiny"\nseed = 0\n')
+    (folder / "recipe.toml").write_text('name = "tiny"\nseed = 0\n[data]\nworld = true\n')
     return run
 
 

@@ -17,10 +17,9 @@ from fromnoise.evaluate.records import read_jsonl
 from fromnoise.run.errors import UserError
 from fromnoise.run.files import read_json
 from fromnoise.run.seeds import seed_from
+from fromnoise.run.verdict import MODELS, reads
 from fromnoise.tasks.problems import FILE_LEVELS, LEVELS, PLAIN_SUMS
 from fromnoise.tasks.splits import held_out
-
-MODELS = ("base", "sft", "rlhf", "reason")
 
 
 @dataclass
@@ -31,7 +30,9 @@ class Bench:
 
     @cached_property
     def models(self) -> list[str]:
-        return [name for name in MODELS if self._folder(name) is not None]
+        """Of the recipe's stages, and the base that it starts `from`; one that an earlier recipe left behind is no model of this run."""
+        made = {"base", *reads(self.ctx.recipe, self.ctx.stage)}
+        return [name for name in MODELS if name in made and self._folder(name) is not None]
 
     def _folder(self, name: str) -> Path | None:
         folder = Path(self.ctx.parent(name))

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fromnoise.pipeline import STAGES
+from fromnoise.pipeline import STAGES, Stage
+from fromnoise.run.files import digest_of
+from fromnoise.run.verdict import stages_of_run
 
 
 @dataclass
@@ -22,12 +25,15 @@ class StageData:
     record: dict[str, Any] | None  # stage.json
     metrics: list[dict[str, Any]]  # metrics.jsonl, oldest first
     wanted: bool = True  # whether the recipe has this stage
+    stale: bool = False  # whether what it was made from has been made again since
 
     @property
     def state(self) -> str:
-        """ "done", "waiting" (for people), "partial" or "missing"; "not wanted": missing, and not part of this recipe."""
+        """ "done", "stale", "waiting" (for people), "partial" or "missing"; "not wanted": no part of this recipe."""
         if self.record is None:
             return "missing" if self.wanted else "not wanted"
+        if self.stale:
+            return "stale"
         return {"done": "done", "waiting": "waiting"}.get(str(self.record.get("status")), "partial")
 
     @property
@@ -87,12 +93,15 @@ def collect(path: Path) -> RunData:
             recipe = tomllib.loads(recipe_path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             problems.append(f"recipe.toml could not be read: {error}")
-    stages, wanted = {}, wanted_verbs(recipe_path)
+    stages, wanted = {}, {stage.verb for stage in stages_of_run(path)}
     for stage in STAGES:
         folder = path / stage.writes[0]
-        record = read_object(folder / "stage.json", problems)
-        metrics = read_lines(folder / "metrics.jsonl", problems)
-        stages[stage.verb] = StageData(stage.verb, stage.writes[0], stage.phase, stage.summary, record, metrics, stage.verb in wanted)
+        found = StageData(stage.verb, stage.writes[0], stage.phase, stage.summary, None, [], stage.verb in wanted)
+        if found.wanted:  # else what lies there is of an earlier recipe, and of other models
+            found.record = read_object(folder / "stage.json", problems)
+            found.metrics = read_lines(folder / "metrics.jsonl", problems)
+            found.stale = is_stale(stage, stages | {stage.verb: found})
+        stages[stage.verb] = found
     return RunData(
         name=str(recipe.get("name") or path.resolve().name),
         path=path,
@@ -101,21 +110,23 @@ def collect(path: Path) -> RunData:
         stages=stages,
         ledger=read_object(path / "prepare" / "ledger.json", problems) or {},
         compression=read_object(path / "tokenizer" / "compression.json", problems) or {},
-        estimates=read_object(path / "evaluate" / "summary.json", problems) or {},
+        estimates=(read_object(path / "evaluate" / "summary.json", problems) if "evaluate" in wanted else None) or {},
         problems=problems,
     )
 
 
-def wanted_verbs(recipe_path: Path) -> set[str]:
-    """The stages that the run's recipe has; all of them where it cannot be read (an older version's, say)."""
-    from fromnoise.run.errors import UserError
-    from fromnoise.run.recipe_load import load_recipe
-    from fromnoise.run.verdict import stages_of
-
-    try:
-        return {stage.verb for stage in stages_of(load_recipe(recipe_path))}
-    except UserError:
-        return {stage.verb for stage in STAGES}
+def is_stale(stage: Stage, stages: Mapping[str, StageData]) -> bool:
+    """Whether a stage read other contents than lie in the run now, by what the records say; so is what read a stale stage's."""
+    inputs = (stages[stage.verb].record or {}).get("inputs")
+    for name, digest in inputs.items() if isinstance(inputs, dict) else ():
+        writer = next((other for other in STAGES if name in other.writes and other.verb in stages), None)
+        outputs = (stages[writer.verb].record or {}).get("outputs") if writer else None
+        if not outputs or not isinstance(outputs, dict):
+            continue  # a file of the user's, or a stage that is under way
+        within = {path.removeprefix(f"{name}/"): content for path, content in outputs.items() if path.startswith(f"{name}/")}
+        if stages[writer.verb].stale or digest_of(within) != digest:
+            return True
+    return False
 
 
 def read_object(path: Path, problems: list[str]) -> dict[str, Any] | None:

@@ -19,7 +19,7 @@ def lineage(run: RunData) -> Section:
     rows = []
     for stage in STAGES:
         data = run.stages[stage.verb]
-        state = Cell(data.state, tone={"done": "good", "partial": "bad"}.get(data.state, "quiet"))
+        state = Cell(data.state, tone={"done": "good", "partial": "bad", "stale": "bad"}.get(data.state, "quiet"))
         rows.append(
             [
                 Cell(stage.verb, stage.summary, "label"),
@@ -34,7 +34,7 @@ def lineage(run: RunData) -> Section:
     flops = sum(data.value("flops") or 0 for data in run.stages.values())
     rows.append([Cell("all", tone="label"), "", Cell(duration(total), tone="strong nowrap"), "", Cell(large(flops), tone="strong nowrap"), "", "", ""])
     section.blocks.append(Table(["stage", "state", "time", "tokens", "FLOPs", "speed", "reads", "writes"], rows))
-    missing = [verb for verb, data in run.stages.items() if data.state not in ("done", "not wanted")]
+    missing = [verb for verb, data in run.stages.items() if data.state not in ("done", "stale", "not wanted")]
     if missing:
         section.blocks.append(Prose(f"Not finished in this run: {', '.join(missing)}. What depends on them is missing below.", tone="missing"))
     return section

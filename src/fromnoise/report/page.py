@@ -50,4 +50,6 @@ def lede(run: RunData) -> str:
     numerics = (base.record or run.stages["sft"].record or {}).get("numerics") or {}
     where = shown(numerics["gpu"]) if numerics.get("gpu") else f"{count(cores)} CPU cores" if cores else ""
     took = f" {duration(seconds)} altogether{f' on {where}' if where else ''}." if seconds else ""
-    return f"{made}{'; then ' if steps else ''}{', and '.join(steps)}.{took}"
+    stale = [verb for verb, stage in run.stages.items() if stage.state == "stale"]
+    other = f" Stale: {', '.join(stale)}: made before a stage that they read was made again, so their numbers are of other models." if stale else ""
+    return f"{made}{'; then ' if steps else ''}{', and '.join(steps)}.{took}{other}"

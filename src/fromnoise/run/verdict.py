@@ -20,7 +20,9 @@ from fromnoise.run.errors import UserError
 from fromnoise.run.files import HashCache, digest_of
 from fromnoise.run.folder import RunFolder, folder_digest, stage_of, writer_of
 from fromnoise.run.recipe import Recipe
+from fromnoise.run.recipe_load import load_recipe
 
+MODELS = ("base", "sft", "rlhf", "reason")
 # Settings that change when something is saved, not what is saved.
 NEUTRAL = ("checkpoint_every_s",)
 # Settings that name files: what counts is the files' content, which is among the inputs.
@@ -57,6 +59,21 @@ def stages_of(recipe: Recipe) -> list[Stage]:
     if not recipe.data.world and recipe.reason.problems is None:
         left_out.add("reason")
     return [stage for stage in STAGES if stage.verb not in left_out]
+
+
+def stages_of_run(folder: Path) -> list[Stage]:
+    """The stages that the recipe in a run's folder has; all of them where it cannot be read (an older version's, say). What another
+    recipe left there belongs to other models."""
+    try:
+        return stages_of(load_recipe(folder / "recipe.toml"))
+    except UserError:
+        return list(STAGES)
+
+
+def models_of_run(folder: Path) -> list[tuple[str, Path]]:
+    """(name, model folder) of a run's finished models, in the order they were made, without those that an earlier recipe left behind."""
+    wanted = {name for stage in stages_of_run(folder) for name in stage.writes}
+    return [(name, folder / name) for name in MODELS if name in wanted and (folder / name / "config.json").is_file()]
 
 
 def missing_data(recipe: Recipe) -> str | None:

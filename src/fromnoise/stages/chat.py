@@ -26,8 +26,8 @@ from fromnoise.evaluate.text import visible
 from fromnoise.run.errors import UserError
 from fromnoise.run.recipe import SamplingSection, sampling_of
 from fromnoise.run.seeds import seed_from
+from fromnoise.run.verdict import MODELS, models_of_run
 
-MODEL_STAGES = ("base", "sft", "rlhf", "reason")
 HELP = "/reset forgets the conversation, /quit leaves (so does Ctrl-D); Ctrl-C stops an answer."
 
 
@@ -125,9 +125,9 @@ def find_models(target: Path, stage: str | None, compare: bool) -> list[tuple[st
         if stage:
             raise UserError(f"--stage {stage} needs a run folder; {target} is a single model folder: leave --stage out")
         return [(target.resolve().name, target)]
-    there = [(name, target / name) for name in MODEL_STAGES if (target / name / "config.json").exists()]
+    there = models_of_run(target)
     if not there:
-        raise UserError(f"{target} holds no finished model (looked for {', '.join(MODEL_STAGES)}); `fromnoise run` makes them")
+        raise UserError(f"{target} holds no finished model (looked for {', '.join(MODELS)}); `fromnoise run` makes them")
     if stage:
         chosen = [pair for pair in there if pair[0] == stage]
         if not chosen:
