@@ -346,6 +346,16 @@ def test_csv_of_a_classic_mac_and_columns_of_one_name(tmp_path):
     (tmp_path / "twice.csv").write_text("text,n,text,,\nlost,1,kept,,\n")
     documents, bad = read(tmp_path / "twice.csv")
     assert documents == [] and [(item.line, item.kind, item.reason) for item in bad] == [(1, "file", "two columns are called 'text'; rename one")]
+    pq.write_table(pa.Table.from_arrays([pa.array(["lost"]), pa.array(["kept"])], names=["text", "text"]), tmp_path / "twice.parquet")
+    documents, bad = read(tmp_path / "twice.parquet")
+    assert documents == [] and [(item.line, item.kind, item.reason) for item in bad] == [(None, "file", "two columns are called 'text'; rename one")]
+
+
+def test_the_text_is_the_known_field_that_is_not_empty(tmp_path):
+    records = {"text": " ", "content": "one"}, {"text": "two", "content": ""}, {"text": "three", "content": "no"}, {"text": "", "content": ""}
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    documents, bad = read(tmp_path / "a.jsonl")
+    assert [one.text for one in documents] == ["one", "two", "three"] and [(item.line, item.reason) for item in bad] == [(4, "empty text")]
 
 
 def test_integers_of_more_digits_than_python_converts(tmp_path):

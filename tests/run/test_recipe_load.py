@@ -213,6 +213,8 @@ def test_budgets():
     ("evaluate.sampling.top_p=1.5", "less than or equal to 1"), ("rlhf.dpo.beta=0", "must be more than 0"), ("sft.batch_tokens=0", "must be at least 1"),
     ("sft.optimizer.adamw_betas=[2, 0.9]", r"sft\.optimizer\.adamw_betas\.0 = 2: input should be less than 1"),
     ("rlhf.sampling.temperature=0", r"rlhf\.sampling.* temperature must be more than 0"), ("reason.sampling.temperature=0", "temperature must be more than 0"),
+    ("pretrain.tokens=true", r"pretrain\.tokens = true: must be a number"), ("sft.max_tokens=false", "must be a number"),
+    ("sft.epochs=true", "must be a number"), ("pretrain.procedural_frac=true", "must be a number"),
     ("evaluate.pass_k=0", "must be at least 1"), ("rlhf.best_of.num_prompts=0", "greater than or equal to 1"),
     ("reward.num_normalise_answers=1", "greater than or equal to 2"),
     ("prefer.sampling.temperature=0", "temperature must be more than 0"), ("evaluate.sampling.temperature=0", "temperature must be more than 0"),

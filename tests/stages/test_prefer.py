@@ -188,6 +188,18 @@ def test_pairs_of_another_run_keep_which_answers_were_cut_off(made, tmp_path):
     assert all((answer["token_ids"][-1] == 3) == answer["stopped"] for answer in found.values())
 
 
+def test_pairs_that_are_all_ties_are_refused(tmp_path):
+    """Once a reward model that had learnt nothing was practised against."""
+    path = tmp_path / "ties.jsonl"
+    records = [{"prompt": f"Add {n} and 2.", "chosen": "Yes.", "rejected": "No.", "tie": True} for n in range(9)]
+    settings = small_run.recipe(data={"world": False, "preferences": str(path)})
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    with pytest.raises(UserError, match=r"all 9 pairs are ties.*give more pairs than data\.preferences"):
+        small_run.do(small_run.make(tmp_path / "run"), "prefer", settings)
+    path.write_text("".join(json.dumps({**record, "tie": n > 0}) + "\n" for n, record in enumerate(records)))
+    assert small_run.do(small_run.make(tmp_path / "other"), "prefer", settings).summary["ties"] == 8
+
+
 def test_a_bad_file_of_prompts_is_refused_behind_a_good_one_of_pairs(tmp_path):
     """Each file by itself: neither does a large good one hide a small bad one, nor do its few bad lines count against that one."""
     prompts, pairs = tmp_path / "prompts.jsonl", tmp_path / "hh.jsonl"

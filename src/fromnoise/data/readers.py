@@ -191,13 +191,14 @@ def _record_documents(file: DataFile, source: SourceSection, on_bad: OnBad, max_
 
 
 def text_field(record: dict, named: str | None) -> str | None:
-    """The field that holds the text: the named one, else the first known name, else the only field that is a string."""
+    """The field that holds the text: the named one, else the first known name (with more than space in it, if there is one), else the
+    only field that is a string."""
     if named is not None:
         return named if named in record else None
     lower = {str(key).lower(): key for key in record}
-    for name in TEXT_FIELDS:
-        if name in lower and isinstance(record[lower[name]], str):
-            return lower[name]
+    known = [lower[name] for name in TEXT_FIELDS if name in lower and isinstance(record[lower[name]], str)]
+    if known:
+        return next((key for key in known if record[key].strip()), known[0])
     strings = [key for key, value in record.items() if isinstance(value, str)]
     return strings[0] if len(strings) == 1 == len(record) else None
 

@@ -51,13 +51,18 @@ def csv_records(file: DataFile, on_bad: OnBad) -> Iterator[tuple[dict, int]]:
             continue
         if header is None:
             header = [name.strip() for name in row]
-            if twice := [name for name, count in Counter(header).items() if name and count > 1]:
-                on_bad(BadRecord(str(file.path), line, f"two columns are called {twice[0]!r}; rename one", delimiter.join(row)[:EXCERPT_CHARS], "file"))
+            if twice := _twice(header):
+                on_bad(BadRecord(str(file.path), line, twice, delimiter.join(row)[:EXCERPT_CHARS], "file"))
                 return
         elif len(row) != len(header):
             on_bad(BadRecord(str(file.path), line, f"{len(row)} values in a row of {len(header)} columns", delimiter.join(row)[:EXCERPT_CHARS]))
         else:
             yield dict(zip(header, row, strict=True)), line
+
+
+def _twice(columns: list[str]) -> str | None:
+    """What is wrong with columns of which two have one name: which is meant cannot be told."""
+    return next((f"two columns are called {name!r}; rename one" for name, count in Counter(columns).items() if name and count > 1), None)
 
 
 def parquet_records(file: DataFile, data: bytes | None, on_bad: OnBad, needed: Needed | None) -> Iterator[tuple[dict, int]]:
@@ -68,6 +73,9 @@ def parquet_records(file: DataFile, data: bytes | None, on_bad: OnBad, needed: N
     number = 0
     try:
         with pq.ParquetFile(io.BytesIO(data) if data is not None else str(file.path)) as table:
+            if twice := _twice(table.schema_arrow.names):
+                on_bad(BadRecord(str(file.path), None, twice, ", ".join(table.schema_arrow.names)[:EXCERPT_CHARS], "file"))
+                return
             for batch in table.iter_batches(batch_size=256, columns=needed(table.schema_arrow.names) if needed else None):
                 columns = [_values(column, name, number, file, on_bad) for name, column in zip(batch.schema.names, batch.columns, strict=True)]
                 for values in zip(*columns, strict=True):

@@ -22,7 +22,7 @@ import numpy as np
 from fromnoise.data.conversation import fit_prompt
 from fromnoise.data.pairs import tallied
 from fromnoise.data.people import comparable, compared_of, labelled
-from fromnoise.data.preferences import encoded, read_preferences
+from fromnoise.data.preferences import encoded, read_preferences, votes_of
 from fromnoise.data.prompts import pair_prompts, read_prompts, world_prompts
 from fromnoise.data.tokenizer import Tokenizer
 from fromnoise.data.vote_files import export_rows
@@ -60,6 +60,8 @@ def run(ctx) -> None:
             pairs = choose_by_world(ctx, sampled, prompts)
     if not pairs:
         raise UserError(f"no usable preference pair was left: {dict(counts)}; raise prefer.row_tokens, or {more_pairs(ctx.recipe)}")
+    if all(choice is None for pair in pairs for _, choice in votes_of(pair)):
+        raise UserError(f"all {len(pairs):,} pairs are ties: nothing says which answers are better; {more_pairs(ctx.recipe)}")
     used = {pair["prompt_id"]: (pair["share"], pair["split"]) for pair in pairs}
     for prompt in prompts:
         # beside pairs of a file every prompt has a side, with a usable pair of its own or without: it may be how a held-out conversation begins
