@@ -159,6 +159,7 @@ def test_a_proxy_that_fell_as_well_was_not_hacked(tmp_path):
         (folder / "evaluate/summary.json").write_text(json.dumps(estimates))
         page = render(folder)
         assert ("the reward was hacked" in page) is said and ("and the proxy with it." in page) is not said
+        assert "the truth fell by 0.500 (0.300 to 0.700" in page  # a fall and its interval have one sign
 
 
 def test_a_peak_beyond_the_path_is_not_said_to_be_there(tmp_path):

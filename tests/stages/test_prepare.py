@@ -93,6 +93,15 @@ def balanced(entry):
     return entry["documents_in"] == entry["documents_kept"] + left
 
 
+def test_a_date_field_that_no_document_has_is_named(tmp_path):
+    source = {"name": "s", "path": str(tmp_path / "s.jsonl"), "date_field": "date"}
+    for key, told in (("date", False), ("Date", True)):
+        (tmp_path / "s.jsonl").write_text("".join(json.dumps({"text": story(i), key: "2001-07-05"}) + "\n" for i in range(5)))
+        ctx, ledger = run(tmp_path / key, data={"sources": [source]})
+        assert any("none of its documents has a date in 'date'" in line for line in ctx.said) is told
+        assert ledger["s"]["dates"]["documents"] == (0 if told else 5)
+
+
 def test_a_folder_of_stories(tmp_path):
     folder = write_stories(tmp_path / "stories")
     (folder / "copy.txt").write_text(story(3).upper() + "\n")

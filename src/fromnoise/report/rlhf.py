@@ -199,7 +199,8 @@ def _choice(run: RunData) -> list[Prose]:
             proxy = run.estimate("overoptimisation/reward/last_minus_highest")
             name, meaning = ("the proxy", ": the reward was hacked") if _has_proxy(run) else ("the reward model's score", "")
             after = f"while {name} stayed at its highest{meaning}" if proxy and proxy["value"] > -0.05 else f"and {name} with it"
-            words.append(f"After that peak the truth fell by {number(-fallen['value'])} ({interval(fallen, 'number')}) {after}.")
+            fall = {**fallen, "low": -fallen["high"], "high": -fallen["low"]}
+            words.append(f"After that peak the truth fell by {number(-fallen['value'])} ({interval(fall, 'number')}) {after}.")
         fit = truth.get("fit_r2")
         if fit and fit["value"] < 0.5:
             words.append(f"The curve d (α − β log d) does not describe this path (R² = {number(fit['value'], 2)}): its peak is not given.")
