@@ -24,7 +24,7 @@ SHARES = {"pretrain": 0.36, "sft": 0.22, "prefer": 0.05, "reward": 0.08, "rlhf":
 ASSUMED_MFU = 0.25  # only to guess whether a stage is long enough to be worth compiling
 HUB_PARAMETERS = 100_000_000  # likewise: few models there are smaller
 FIXED_S = 30.0  # of a stage: compiling, reading, validating
-EVALUATED_TOKENS = 750_000  # what `evaluate` with its default settings costs, in tokens of pretraining: 63 to 68 s where one takes 80 to 92 us
+EVALUATED_TOKENS = 1_000_000  # what `evaluate` with its default settings costs, in tokens of pretraining: 700,000 to 850,000 on a Zen 4, 980,000 on a Zen 3
 # Of what later stages seem to leave: the estimate is rough, and so is the measured second of a step. With 0.8, half an hour in which steps
 # took a quarter longer than measured at its start was over by 22 s.
 GIVEN_AWAY_FRAC = 0.5
@@ -81,11 +81,11 @@ def token_s(ctx: StageContext) -> float:
 def steps_for(ctx: StageContext, verb: str, default_steps: int, seconds_per_step: float, more: bool = True, given_s: float = 0.0) -> int:
     """The stage's number of steps: the recipe's `default_steps`, or as many as its share of what is left of the budget pays for.
 
-    seconds_per_step: measured at the stage's start. given_s: seconds beside the share (`unused_s`). At least 1. Decided once and
-    replayed on resume. more=False where further steps would be further passes over the same few records, or go further from the
-    model that began: a budget may then cut the steps, never add any (a reward model that saw 2,000 pairs four times was sure of
-    itself and no better than chance; PPO on one that had, in 65 iterations for 20, ended in answers of three words and strange
-    characters).
+    seconds_per_step: measured at the stage's start. given_s: seconds beside the share (`unused_s`), below 0 for what comes beside the
+    steps. At least 1. Decided once and replayed on resume. more=False where further steps would be further passes over the same few
+    records, or go further from the model that began: a budget may then cut the steps, never add any (a reward model that saw 2,000
+    pairs four times was sure of itself and no better than chance; PPO on one that had, in 65 iterations for 20, ended in answers of
+    three words and strange characters).
     """
 
     def count() -> int:

@@ -48,6 +48,8 @@ from fromnoise.run.seeds import seed_from
 from fromnoise.run.update import Loss, NonFiniteGuard, update
 from fromnoise.stages import rlhf_offline
 
+AUDITED_FRAC = 0.25  # of the seconds of an answer that is learnt from: what one takes that is only sampled and scored
+
 
 def run(ctx) -> None:
     if ctx.recipe.rlhf.method in ("dpo", "best_of_n"):
@@ -94,7 +96,9 @@ def practise(ctx) -> None:
         return sample_s + seconds * -(-num_rows // shape.num_rows) * learner.passes
 
     iteration_s = ctx.decide("iteration_s", measure)
-    num_iterations = steps_for(ctx, "rlhf", settings.num_iterations, iteration_s, more=False)
+    audit_s = AUDITED_FRAC * len(audit_prompts) / settings.rollouts_per_iteration * iteration_s
+    audited_s = iteration_s + audit_s / settings.audit_every
+    num_iterations = steps_for(ctx, "rlhf", settings.num_iterations, audited_s, more=False, given_s=-2 * audit_s)  # the first and the last audit
     ctx.checkpoint.plan(iteration_s, settings.checkpoint_every_s)
     ctx.info(
         f"{settings.method}: {len(prompts):,} prompts, {len(audit_prompts)} kept for audits; "
