@@ -251,9 +251,9 @@ def _print_sizes(recipe: Recipe) -> None:
         print(f"model: from {recipe.sft_from}" + (f", about {total:,} parameters" if total else ""))
     else:
         print(f"model: about {total:,} parameters, {shape.num_layers} layers x {shape.width}")
-    if recipe.budget is None and recipe.sft_from is None:
-        print(f"pretraining: {recipe.pretrain.tokens:,} tokens at most, {recipe.pretrain.tokens / total:.1f} a parameter")
-    elif recipe.budget is not None:
+        if recipe.budget is None:
+            print(f"pretraining: {recipe.pretrain.tokens:,} tokens at most, {recipe.pretrain.tokens / total:.1f} a parameter")
+    if recipe.budget is not None:
         print("time: " + ", ".join(f"{verb} {duration(seconds)}" for verb in SHARES if (seconds := share_s(recipe, verb)) is not None))
         print("each takes its share of what is left when it begins; a budget adds no passes over conversations or pairs"
               + ("" if recipe.sft_from else ", and half of what\nlater stages leave of theirs goes to pretrain"))  # fmt: skip
