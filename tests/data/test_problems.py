@@ -48,6 +48,7 @@ def test_forms(record, question, answer):
     ({"question": "How many?", "answer": 1e40}, "no answer: "),
     ({"question": "Why?", "answer": "Because it was raining all day"}, "nothing to check in the answer: "),
     ({"question": "Why?", "answer": "...!"}, "nothing to check in the answer: "),
+    ({"question": "How many?", "context": ["Ann has 3.", "Bo has 4."], "answer": "7"}, "`context` is a list, not text"),
 ])  # fmt: skip
 def test_what_cannot_be_used_is_named_with_its_line(record, reason, tmp_path):
     path = tmp_path / "problems.jsonl"

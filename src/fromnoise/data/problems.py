@@ -9,7 +9,7 @@
 
 from __future__ import annotations
 
-from fromnoise.data.conversation import CONTEXT_KEYS, first_text
+from fromnoise.data.conversation import first_text, with_context
 from fromnoise.data.files import BadRecord, OnBad
 from fromnoise.data.readers import read_records
 from fromnoise.tasks.arithmetic import normal_number
@@ -50,12 +50,8 @@ def problem_of(record: dict) -> Example:
         raise ValueError(f"no question: none of {', '.join(QUESTION_KEYS)} holds text; keys {sorted(map(str, record))[:8]}")
     if answer is None:
         raise ValueError(f"no answer: none of {', '.join(ANSWER_KEYS)} holds text or a number; keys {sorted(map(str, record))[:8]}")
-    body, given = first_text(fields, ("body",)), first_text(fields, CONTEXT_KEYS)
-    if body is not None:
-        question = f"{body} {question}"
-    if given is not None and given != question:
-        question = f"{question}\n\n{given}"
-    problem = from_file(question, answer)
+    body = first_text(fields, ("body",))
+    problem = from_file(with_context(question if body is None else f"{body} {question}", fields), answer)
     if problem is None:
         raise ValueError(f"nothing to check in the answer: no number that is all of it, and more than {MAX_TEXT_WORDS} words; write the final answer at its "
                          "end, behind #### or in \\boxed{}")  # fmt: skip
