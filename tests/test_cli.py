@@ -91,6 +91,7 @@ def test_the_package_run_can_be_called():
         (["run", "world", "budget=1e18flops"], "FLOPs"),
         (["run", "world", "data.conversations=/nowhere.jsonl"], "no such file"),
         (["run", "world", "--name", "a", "--run-dir", "b"], "give one of them"),
+        (["run", "world", "--name", "../a"], 'name = "../a": must name a folder below runs/'),
         (["sft", "world"], "prepare"),
         (["pretrain", "hub"], "nothing to do here"),
         (["report", "nowhere"], "not a run folder"),

@@ -198,9 +198,9 @@ def _open(arguments: list[str] | None, run_dir: Path | None, name: str | None, v
     chosen = words[0] if words else None if own_data else "world"
     if run_dir is not None and name is not None:
         raise UserError("--run-dir and --name both say where the run goes; give one of them")
-    recipe = load_recipe(chosen, overrides, verb)
     if name is not None:
-        return recipe, RunFolder(Path("runs") / name)
+        run_dir, overrides = Path("runs") / name, [*overrides, ("name", name)]
+    recipe = load_recipe(chosen, overrides, verb)
     return recipe, RunFolder(run_dir or default_folder(chosen, recipe.name))
 
 

@@ -153,6 +153,8 @@ def test_an_answer_that_was_cut_off_stays_without_an_end(chosen):
         ({"prompt": "Is it far?", "chosen": YES, "rejected": NO, "weight": -1}, "weight -1"),
         ({"prompt": "Is it far?", "chosen": YES, "rejected": NO, "weight": float("inf")}, "weight inf"),
         ({"prompt": "Is it far?", "chosen": YES, "rejected": NO, "weight": "heavy"}, "weight 'heavy'"),
+        ({"prompt": "Is it far?", "chosen": YES, "rejected": NO, "weight": 1e300}, r"weight 1e\+300 is no number between 1e-06 and 1e\+06"),
+        ({"prompt": "Is it far?", "chosen": YES, "rejected": NO, "weight": 1e-300}, "weight 1e-300"),
         ({"prompt": "Is it far?", "chosen": YES, "rejected": NO, "tie": "maybe"}, "tie 'maybe' is neither"),
         ({"messages": PROMPT, "answers": [{"text": YES}, {"text": NO}], "votes": [5]}, "`votes`: rater and choice"),
         ({"messages": PROMPT, "answers": [{"text": YES}, {"text": NO}], "votes": 5}, "`votes`: rater and choice"),

@@ -134,14 +134,20 @@ def test_balanced_accuracy():
     perfect = iv.balanced_accuracy([1.0] * 120, groups)
     assert perfect.value == 1.0 and perfect.low < 0.99
     better = iv.balanced_accuracy_difference([1.0] * 120, refuses_all, groups, 0)
-    assert better.value == pytest.approx(0.5) and better.low == pytest.approx(0.5)
+    missed = [iv.wilson(0, n).high for n in (30, 90)]  # of the first group others may change either way, of the second other than up
+    assert (better.value, better.low, better.high) == pytest.approx((0.5, 0.5 - np.hypot(missed[0], 2 * missed[1]) / 2, 0.5 + missed[0] / 2))
     same = iv.balanced_accuracy_difference(refuses_all, refuses_all, groups, 0)  # on these 120; on others the two may differ
-    missed = np.hypot(iv.wilson(0, 30).high, iv.wilson(0, 90).high) / 2
-    assert (same.value, same.low, same.high, same.n) == pytest.approx((0.0, -missed, missed, 120))
+    assert (same.value, same.low, same.high, same.n) == pytest.approx((0.0, -np.hypot(*missed) / 2, np.hypot(*missed) / 2, 120))
     coin = np.random.default_rng(4).integers(0, 2, 120).astype(float)
     unequal = iv.balanced_accuracy_difference(coin, refuses_all, groups, 0)
     direct = iv.balanced_accuracy(coin, groups).value - 0.5
     assert unequal.value == pytest.approx(direct) and unequal.low < direct < unequal.high
+    rng, held = np.random.default_rng(6), 0  # of the harmful nearly all are refused now, of the others as many as before
+    for _ in range(200):
+        after = np.concatenate([rng.random(30) < 0.97, rng.random(90) < 0.6]).astype(float)
+        found = iv.balanced_accuracy_difference(after, (rng.random(120) < 0.6).astype(float), groups, 0)
+        held += found.low <= (0.97 - 0.6) / 2 <= found.high
+    assert 180 <= held <= 199
 
 
 def _width(estimate: iv.Estimate) -> float:

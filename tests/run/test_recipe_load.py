@@ -73,6 +73,13 @@ def test_mistakes_name_file_line_value_and_mending(tmp_path):
     assert "this is a section" in refusal("pretrain=3")
     assert "data.sources = 3: this is a list of sections, [[data.sources]] in a recipe, each with name and path" in refusal("data.sources=3")
     assert "key.sub=value" in refusal("pretrain")
+    assert refusal("reason.levels=1") == "command line: reason.levels = 1: must be a list, as [1]"
+    assert "rlhf.audit_prompts = 1: input should be greater than or equal to 2" in refusal("rlhf.audit_prompts=1")
+
+
+@pytest.mark.parametrize("name", ["../x", "a/../../x", "/tmp/x", ".", "", " "])
+def test_a_name_does_not_lead_out_of_runs(name):
+    assert refusal(f"name={name}") == f'command line: name = "{name.strip()}": must name a folder below runs/; for another place there is --run-dir'
 
 
 def test_unknown_recipes_list_the_shipped_ones(tmp_path):

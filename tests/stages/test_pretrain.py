@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from fromnoise.data.shards import token_dtype, write_token_index, write_tokens
+from fromnoise.data.shards import TokenShards, token_dtype, write_token_index, write_tokens
 from fromnoise.data.tokenizer import Tokenizer
 from fromnoise.run.folder import RunFolder
 
@@ -50,6 +50,16 @@ def test_they_are_logged_and_counted_apart(parent, tmp_path):
     plain = trained(parent, tmp_path / "plain")
     assert done.summary["passes"] == pytest.approx(plain.summary["passes"] * 0.75 * 0.75)
     assert plain.summary["procedural_tokens"] == 0 and all(line["procedural_loss_nats"] is None for line in plain.metrics if "grad_norm" in line)
+
+
+@pytest.mark.parametrize("weight", [0.25, 3.0])
+def test_weights_are_relative_for_the_number_of_passes_too(parent, tmp_path, weight):
+    """Weights that sum to 1 cut the steps to a fraction of the text, weights of a thousand lifted the bound altogether."""
+    settings = small_run.recipe(pretrain={**PRETRAIN, "tokens": 1_000_000, "max_passes": 2.0}, model=MODEL,
+                                data={"sources": [{"name": "web", "path": "web.txt", "weight": weight}]})  # fmt: skip
+    done = small_run.do(small_run.copy_of(parent, tmp_path / "run", without="base"), "pretrain", settings)
+    assert 1.9 < done.summary["passes"] <= 2.0
+    assert done.summary["tokens"] == pytest.approx(2.0 * TokenShards(parent.path / "tokenizer" / "tokens", "train").num_tokens, abs=512)
 
 
 def test_without_held_out_text_it_goes_on_and_measures_nothing(parent, tmp_path):

@@ -365,6 +365,6 @@ def test_too_few_pairs_is_a_user_error(made, tmp_path):
         ({"prefer": people}, r"raise prefer\.num_pairs = 60, or"),  # all there are were labelled
         ({"data": {"preferences": "a.jsonl", "conversations": ["b.jsonl"]}}, r"give more pairs than data\.preferences = 'a\.jsonl' holds, or"),
     ):
-        with pytest.raises(UserError, match=rf"too few .*{advice}.*reward\.validation_frac"):
+        with pytest.raises(UserError, match=rf"too few .*stay together: \d prompts\); {advice}.*reward\.validation_frac"):
             small_run.do(again, "reward", settings.model_copy(update={name: getattr(small_run.recipe(**changed), name) for name in changed}))
         shutil.rmtree(again.path / "reward", ignore_errors=True)

@@ -108,7 +108,7 @@ def test_a_change_is_measured_in_standard_errors_over_the_same_prompts():
     assert audit.deviations(before, before) == 0.0 and audit.deviations([score - 1 for score in before], before) == -math.inf
     noisy = [score - 0.1 + (-1) ** i for i, score in enumerate(before)]  # a tenth less, in differences that spread by 1
     assert audit.deviations(noisy, before) == pytest.approx(-0.1 * math.sqrt(39))  # the deviation of 40 numbers, 1 away from their mean: sqrt(40 / 39)
-    assert audit.deviations([1.5], [1.0]) == math.inf
+    assert audit.deviations([1.5, 2.5], [1.0, 2.0]) == math.inf
 
 
 @pytest.mark.parametrize("stop_after", [0, 2])  # while the critic warms up; after the policy has moved
@@ -335,6 +335,20 @@ def test_without_a_prompt_to_practise_on_it_is_said(parents, tmp_path):
             divide_prompts(ctx, Tokenizer.load(parents.path / "sft"))
     dpo = small_run.recipe(rlhf={**small_run.RECIPE["rlhf"], "method": "dpo"})  # which learns from pairs
     assert divide_prompts(small_run.context(run, "rlhf", dpo), Tokenizer.load(parents.path / "sft"))[0] == []
+
+
+def test_one_prompt_is_no_audit(parents, tmp_path):
+    """Its answers differ or they do not: chance has no size there, and any rise was kept as beyond it."""
+    run = copy_of(parents, tmp_path / "run")
+    records = read_jsonl(parents.path / "prefer" / "prompts.jsonl")
+    for num_prompts in (7, 8):
+        write_jsonl(run.path / "prefer" / "prompts.jsonl", [{**record, "split": "train"} for record in records[:num_prompts]])
+        ctx = small_run.context(run, "rlhf", small_run.recipe())
+        if num_prompts == 8:
+            assert len(divide_prompts(ctx, Tokenizer.load(parents.path / "sft"))[1]) == 2
+        else:
+            with pytest.raises(UserError, match=r"at least 8 prompts .* there are 7"):
+                divide_prompts(ctx, Tokenizer.load(parents.path / "sft"))
 
 
 def test_every_prompt_once_an_epoch():

@@ -446,18 +446,20 @@ def test_votes_of_other_forms_and_what_is_none(store, tmp_path):
         {"instruction": "Say a.", "input": "", "response1": "a", "response2": "b", "annotator1": 1, "annotator2": 2, "annotator3": 0},
         {"prompt": "Say c.", "chosen": "c", "rejected": "d"},
         {"prompt": "Say c.", "chosen": "d", "rejected": "c"},
+        {"prompt": "Say c.", "chosen": "c", "rejected": "d"},
         {"vote": "x" * 90, "prompt": [], "chosen": [], "rejected": []},
         {"vote": "a-key-0001", "prompt": [{"role": "user", "content": "Q"}], "chosen": [{"role": "assistant", "content": "a"}], "rejected": "b"},
         {"nothing": 1},
     ]
     write_jsonl(tmp_path / "other.jsonl", lines)
     bad: list = []
-    assert import_votes(store, tmp_path / "other.jsonl", bad.append) == {"added": 5}
-    assert [record.line for record in bad] == [4, 5, 6] and all(record.reason for record in bad)
+    assert import_votes(store, tmp_path / "other.jsonl", bad.append) == {"added": 6}
+    assert [record.line for record in bad] == [5, 6, 7] and all(record.reason for record in bad)
     assert [(vote.rater, vote.choice, vote.repeated) for vote in store.votes()] == [
         ("annotator1", "first", False), ("annotator2", "second", False), ("annotator3", "tie", False),
-        ("other.jsonl", "first", False), ("other.jsonl", "second", True),
+        ("other.jsonl", "first", False), ("other.jsonl (2)", "second", False), ("other.jsonl (3)", "first", False),
     ]  # fmt: skip
+    assert import_votes(store, tmp_path / "other.jsonl", bad.append) == {"known": 6}
     write_jsonl(tmp_path / "none.jsonl", lines[-1:])
     with pytest.raises(UserError, match="no vote found"):
         import_votes(store, tmp_path / "none.jsonl", bad.append)

@@ -70,6 +70,10 @@ class PretrainStream:
         ends = self._pass(number)[2]
         return int(ends[-1]) if len(ends) else 0
 
+    def tokens_once(self) -> float:
+        """Tokens of the stream in which the documents of the source with the largest weight stand once: a pass, where that weight is 1."""
+        return self.pass_tokens(0) / max(self.weights)
+
     def read(self, start: int, count: int) -> np.ndarray:
         """`count` tokens of the stream from position `start`, int64."""
         if start < 0:

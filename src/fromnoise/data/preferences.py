@@ -43,6 +43,7 @@ from fromnoise.run.seeds import seed_from
 
 TURN = re.compile(r"(?:^|\n\n)(Human|Assistant): ?")  # HH's separators, at the start or after a blank line
 ANSWERS = (("response1", "response2"), ("response_1", "response_2"), ("output_1", "output_2"), ("answer_a", "answer_b"), ("response_a", "response_b"))
+LEAST_WEIGHT = 1e-6  # of a pair; the largest is its inverse
 PRIOR_VOTES = 5
 FEWEST_ZEROS = 10  # ties, in a file whose second answers never win, from which on they are taken for something else
 VOTES = {"0": 0, "1": 1, "2": 2, "0.0": 0, "1.0": 1, "2.0": 2, "tie": 0, "a": 1, "b": 2, "model_a": 1, "model_b": 2}
@@ -152,14 +153,14 @@ def yes_or_no(name: str, value: object) -> bool:
 
 
 def weight_of(record: dict) -> float:
-    """The record's `weight`, as a number or in digits; 1 where it has none. ValueError for anything else."""
+    """The record's `weight`, as a number or in digits; 1 where it has none. ValueError for anything else, and for what fp32 losses cannot hold."""
     weight = record.get("weight", 1.0)
     try:
         number = math.nan if isinstance(weight, bool) else float(weight)
     except (TypeError, ValueError, OverflowError):
         number = math.nan
-    if not (math.isfinite(number) and number > 0):
-        raise ValueError(f"weight {weight!r} is not a positive number")
+    if not LEAST_WEIGHT <= number <= 1 / LEAST_WEIGHT:
+        raise ValueError(f"weight {weight!r} is no number between {LEAST_WEIGHT:g} and {1 / LEAST_WEIGHT:g}")
     return number
 
 

@@ -97,14 +97,19 @@ def own_vote(record: dict) -> tuple[ComparedPair, Vote]:
 
 
 def foreign_votes(record: dict, source: str, seen: Counter) -> list[tuple[ComparedPair, Vote]]:
-    """The votes of one record of any known form of preference data. Raters without a name are called after the file.
+    """The votes of one record of any known form of preference data.
 
-    seen: how often each rater has judged each pair so far; a second time is a repeat.
+    seen: how often each rater has judged each pair so far; a second time is a repeat. Raters without a name are called after the file, and
+    who judges a pair there once more is another one: nobody knows that it was the same.
     """
     found = []
     for read in pairs_of(record, source):
         pair = compared_pair(read.prompt, [read.chosen, read.rejected])
         rater = rater_name(read.rater or Path(source).name[:MAX_NAME])
+        if read.rater is None:
+            seen["", pair.key] += 1
+            number = seen["", pair.key]
+            rater = rater if number == 1 else rater_name(f"{rater[: MAX_NAME - 8]} ({number})")
         choice = "tie" if read.tie else "first" if storable(read.chosen.strip()) == pair.first else "second"
         seen[rater, pair.key] += 1
         said = "\0".join((rater, pair.key, choice, str(seen[rater, pair.key])))

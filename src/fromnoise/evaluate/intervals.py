@@ -81,7 +81,6 @@ def bootstrap(
     n: int,
     seed: int,
     *,
-    strata: Sequence[object] | None = None,
     clusters: Sequence[object] | None = None,
     num_resamples: int = NUM_RESAMPLES,
     method: str = "bootstrap",
@@ -89,7 +88,6 @@ def bootstrap(
     """Percentile bootstrap (Efron 1979) of `statistic(indices)`, indices an int array into the n examples.
 
     Paired comparisons pass a statistic that looks at both members of each example, so that pairs stay together.
-    strata[i]: resample within each group (a statistic that averages groups of fixed sizes, such as balanced accuracy).
     clusters[i]: whole clusters are drawn, for examples that share something (several questions about one fact).
     """
     if n == 0:
@@ -98,12 +96,9 @@ def bootstrap(
     rng = np.random.default_rng(seed)
     if clusters is not None:
         groups = _groups(clusters)
-        draw = _cluster_draw(groups, rng)
-        units = len(groups)
+        draw, units = _cluster_draw(groups, rng), len(groups)
     else:
-        groups = [np.arange(n)] if strata is None else _groups(strata)
-        draw = lambda: np.concatenate([group[rng.integers(0, len(group), len(group))] for group in groups])  # noqa: E731
-        units = n
+        draw, units = lambda: rng.integers(0, n, n), n
     if units < 2:
         return Estimate(value, None, None, units, method, seed)
     resampled = np.array([statistic(draw()) for _ in range(num_resamples)], dtype=np.float64)
@@ -145,13 +140,17 @@ def mean(
     array = np.asarray(values, dtype=np.float64)
     units = len(array) if clusters is None else len(set(clusters))
     if between is not None and units > 1 and (array == array[0]).all():
-        missed, value, (least, most) = _wilson_bounds(0.0, units)[1], float(array[0]), between
-        return Estimate(value, value - missed * (value - least), value + missed * (most - value), units, f"{method}; all alike: Wilson's bound of others", seed)
+        return _all_alike(float(array[0]), units, between, f"{method}; all alike: Wilson's bound of others", seed)
     if clusters is None and len(array) > 1:  # the common case, many resamples at once
         means = np.concatenate([array[drawn].mean(axis=1) for drawn in _draws(len(array), np.random.default_rng(seed))])
         low, high = np.quantile(means, [0.025, 0.975])
         return Estimate(float(array.mean()), float(low), float(high), len(array), method, seed)
     return bootstrap(lambda indices: float(array[indices].mean()), len(array), seed, clusters=clusters, method=method)
+
+
+def _all_alike(value: float, units: int, between: tuple[float, float], method: str, seed: int) -> Estimate:
+    missed, (least, most) = _wilson_bounds(0.0, units)[1], between
+    return Estimate(value, value - missed * (value - least), value + missed * (most - value), units, method, seed)
 
 
 def _draws(n: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
@@ -232,27 +231,27 @@ def balanced_accuracy(correct: Sequence[float], groups: Sequence[object]) -> Est
     harmful prompts. The groups' Wilson intervals are combined by MOVER (Newcombe 1998; Zou and Donner 2008), which
     is not empty where every answer is right."""
     parts = [proportion([c for c, g in zip(correct, groups, strict=True) if g == name]) for name in dict.fromkeys(groups)]
-    if not parts:
-        return Estimate(None, None, None, 0, "MOVER of Wilson intervals")
-    value = sum(part.value for part in parts) / len(parts)
-    below = math.sqrt(sum((part.value - part.low) ** 2 for part in parts)) / len(parts)
-    above = math.sqrt(sum((part.high - part.value) ** 2 for part in parts)) / len(parts)
-    return Estimate(value, value - below, value + above, len(correct), "MOVER of Wilson intervals")
+    return _mean_of_groups(parts, len(correct), "MOVER of Wilson intervals", None)
 
 
 def balanced_accuracy_difference(after: Sequence[float], before: Sequence[float], groups: Sequence[object], seed: int) -> Estimate:
-    """Balanced accuracy of `after` minus that of `before` on the same examples, resampled in pairs within groups. Where
-    no example differs, no resample does: then the groups' intervals of `mean` for that, combined as in `balanced_accuracy`."""
-    difference = np.asarray(after, dtype=np.float64) - np.asarray(before, dtype=np.float64)
-    where = _groups(groups)
-    if len(difference) and not difference.any():
-        missed = math.sqrt(sum(_wilson_bounds(0.0, len(indices))[1] ** 2 for indices in where)) / len(where)
-        return Estimate(0.0, -missed, missed, len(difference), "no example differs: Wilson's bounds by group, MOVER", seed)
-    group_of = np.empty(len(difference), dtype=np.int64)
-    for number, indices in enumerate(where):
-        group_of[indices] = number
-    weight = 1.0 / (len(where) * np.array([len(indices) for indices in where])[group_of]) if len(where) else np.empty(0)
-    return bootstrap(lambda i: float((difference[i] * weight[i]).sum()), len(difference), seed, strata=groups, method="paired stratified bootstrap")
+    """Balanced accuracy of `after` minus that of `before` on the same examples: each group's paired difference with the interval of `mean`
+    (that of others where the group changes alike, or not at all), combined as in `balanced_accuracy`."""
+    difference, parts = np.asarray(after, dtype=np.float64) - np.asarray(before, dtype=np.float64), []
+    for indices in _groups(groups):
+        group = difference[indices]
+        alike = (group == group[0]).all()  # a group of one as well, of which `mean` says nothing
+        parts.append(_all_alike(float(group[0]), len(group), CHANGE, "", seed) if alike else mean(group, seed))
+    return _mean_of_groups(parts, len(difference), "paired bootstrap by group, MOVER", seed)
+
+
+def _mean_of_groups(parts: Sequence[Estimate], n: int, method: str, seed: int | None) -> Estimate:
+    if not parts:
+        return Estimate(None, None, None, 0, method, seed)
+    value = sum(part.value for part in parts) / len(parts)
+    below = math.sqrt(sum((part.value - part.low) ** 2 for part in parts)) / len(parts)
+    above = math.sqrt(sum((part.high - part.value) ** 2 for part in parts)) / len(parts)
+    return Estimate(value, value - below, value + above, n, method, seed)
 
 
 def _groups(labels: Sequence[object]) -> list[np.ndarray]:

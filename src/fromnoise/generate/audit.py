@@ -114,7 +114,8 @@ class Audits:
 
 
 def deviations(scores: Sequence[float], before: Sequence[float]) -> float:
-    """By how many standard errors answers are better than earlier ones to the same prompts (a paired z); infinite where all differ alike."""
+    """By how many standard errors answers are better than earlier ones to the same prompts (a paired z, of two answers at least); infinite where all differ
+    alike."""
     differences = [score - old for score, old in zip(scores, before, strict=True)]
-    mean, spread = fmean(differences), stdev(differences) if len(differences) > 1 else 0.0
+    mean, spread = fmean(differences), stdev(differences)
     return mean * math.sqrt(len(differences)) / spread if spread else math.copysign(math.inf, mean) if mean else 0.0

@@ -34,8 +34,8 @@ def divide_prompts(ctx, tokenizer: Tokenizer) -> tuple[list[dict], list[dict], d
     order = np.random.default_rng(seed_from(ctx.seed, "audit prompts")).permutation(len(kept)).tolist()
     order.sort(key=lambda i: {"held_out": 0, None: 1, "train": 2}[kept[i]["split"]])  # stable: shuffled within each
     count = min(settings.audit_prompts, len(kept) // 4)
-    if count < 1:
-        raise UserError(f"rlhf needs at least 4 prompts that leave room for an answer in rows of {settings.row_tokens} tokens; there are {len(kept)}")
+    if count < 2:
+        raise UserError(f"rlhf needs at least 8 prompts that leave room for an answer in rows of {settings.row_tokens} tokens; there are {len(kept)}")
     for_audit = set(order[:count])
     apart = {tuple(kept[i]["ids"]) for i in range(len(kept)) if i in for_audit or kept[i]["split"] == "held_out"}  # by tokens: cut ones may be alike
     practised = [prompt for prompt in kept if tuple(prompt["ids"]) not in apart]

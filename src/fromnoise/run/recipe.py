@@ -9,6 +9,7 @@ recorded in `stage.json`, never written back here.
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
@@ -20,7 +21,7 @@ POSITIVE = frozenset(
     "tokens batch_tokens row_tokens context_tokens micro_batch_rows batch_pairs batch_prompts rollouts_per_iteration minibatches ppo_epochs "
     "max_new_tokens num_layers width num_heads num_kv_heads head_size ffn_width num_threads num_pairs num_labelled best_of_n max_chars ensemble group_size n "
     "answers_per_prompt prompts_per_iteration groups_per_update anchor_prompts validate_every validation_problems "
-    "beta kl_target_nats audit_every audit_prompts num_evaluations pass_k".split()
+    "beta kl_target_nats audit_every num_evaluations pass_k".split()
 )
 
 MAX_WEIGHT = 1_000
@@ -145,7 +146,7 @@ class PretrainSection(Section):
     procedural_frac: float = Field(0.0, lt=1)  # of the steps, the first ones, are spent on sequences without words (data/procedural.py)
     procedural_rows_frac: float = Field(0.0, lt=1)  # of the rows of every later step (at least one) hold such sequences, so that what they teach stays
     procedural_weight: float = 0.07  # of those rows' mean loss, beside 1 for the text's
-    max_passes: float = 8.0  # a corpus smaller than `tokens` is repeated at most this often, then steps are cut
+    max_passes: float = 8.0  # a corpus smaller than `tokens` is repeated at most this often (its source of the largest weight), then steps are cut
     batch_tokens: int = 8_192
     row_tokens: int = 256
     micro_batch_rows: int = 16
@@ -312,7 +313,7 @@ class RlhfSection(Section):
     dpo: DpoSection = DpoSection()
     best_of: BestOfSection = BestOfSection()
     audit_every: int = 5  # iterations between audits on held-out prompts; dpo and best_of_n are audited as often in all
-    audit_prompts: int = 128
+    audit_prompts: int = Field(128, ge=2)  # of one answer nobody can say by how much chance alone moves its score
     checkpoint_every_s: float = 20.0
 
 
@@ -367,8 +368,14 @@ class EvaluateSection(Section):
     sampling: DrawnSampling = SamplingSection()
 
 
+def _below_runs(name: str) -> str:
+    if not name.strip() or Path(name).is_absolute() or not Path(name).parts or ".." in Path(name).parts:
+        raise ValueError("must name a folder below runs/; for another place there is --run-dir")
+    return name
+
+
 class Recipe(Section):
-    name: str = "run"
+    name: Annotated[str, AfterValidator(_below_runs)] = "run"
     seed: int = 0
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"

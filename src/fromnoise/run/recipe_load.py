@@ -345,6 +345,8 @@ def _describe(entry: dict, tree: dict, where) -> str:
         return f"{where(dotted)}: {dotted} is missing: {message}"
     if entry["type"] == "string_type":
         message = "must be text, in quotes"
+    if entry["type"] == "tuple_type":
+        message = f"must be a list, as [{_toml(value)}]" if isinstance(value, (str, int, float)) else "must be a list, in [ ]"
     shown = _toml(value) if isinstance(value, (str, int, float, bool, list)) and not _is_table_list(value) else repr(value)
     return f"{where(dotted)}: {dotted} = {shown}: {message[:1].lower()}{message[1:]}"
 

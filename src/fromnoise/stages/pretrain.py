@@ -115,7 +115,7 @@ def run(ctx) -> None:
 
     # how long: a pure function of the recipe, or of the rate measured now where a budget in time was given
     text_frac = (1 - settings.procedural_frac) * rows.main / rows.per_step
-    most = int(stream.pass_tokens(0) * settings.max_passes / text_frac) // step_tokens
+    most = int(stream.tokens_once() * settings.max_passes / text_frac) // step_tokens
     num_procedural = 0
     step_s = ctx.decide("step_s", measure_step_s)
     given_s = unused_s(ctx.recipe, step_s / step_tokens)
@@ -129,7 +129,7 @@ def run(ctx) -> None:
     ctx.info(
         f"{total:,} parameters ({matrix:,} in matrix products), {num_steps:,} steps of {step_tokens:,} tokens"
         f"{f', the first {num_procedural:,} on sequences without words' if num_procedural else ''}, "
-        f"{text_tokens / total:.1f} tokens per parameter, {text_tokens / stream.pass_tokens(0):.2f} passes, "
+        f"{text_tokens / total:.1f} tokens per parameter, {text_tokens / stream.tokens_once():.2f} passes, "
         f"ln V = {math.log(tokenizer.vocab_size):.3f} nats{'' if validation.num_tokens else ', no text held out to measure bits per byte on'}"
     )
 
@@ -174,7 +174,7 @@ def run(ctx) -> None:
         {
             "num_parameters": total, "matrix_parameters": matrix, "num_steps": num_steps, "tokens": num_steps * step_tokens,
             "procedural_tokens": num_steps * step_tokens - text_tokens,
-            "passes": text_tokens / stream.pass_tokens(0), "tokens_per_parameter": text_tokens / total,
+            "passes": text_tokens / stream.tokens_once(), "tokens_per_parameter": text_tokens / total,
             "flops": num_steps * step_tokens * token_flops, "vocab_size": tokenizer.vocab_size, "ln_vocab_nats": math.log(tokenizer.vocab_size),
             "final_loss_nats": last_loss, "validation_bits_per_byte": last_bpb,
         }

@@ -101,8 +101,9 @@ class Plan:
         self.train = [pair for pair, draw in zip(training, drawn, strict=True) if draw >= settings.validation_frac]
         if not self.train or not self.validation or not self.held_out:
             raise UserError(
-                f"too few {share} pairs: {len(self.train)} to train on, {len(self.validation)} for validation, {len(self.held_out)} held out; "
-                f"{more_pairs(ctx.recipe)}, or change prefer.audit_frac, prefer.held_out_frac and reward.validation_frac"
+                f"too few {share} pairs: {len(self.train)} to train on, {len(self.validation)} for validation, {len(self.held_out)} held out "
+                f"(pairs of one prompt stay together: {len({pair['prompt_id'] for pair in pairs})} prompts); {more_pairs(ctx.recipe)}, "
+                "or change prefer.audit_frac, prefer.held_out_frac and reward.validation_frac"
             )
         pair_tokens = np.mean([positions_of(pair, shape.row_tokens) for pair in self.train])
         micro_tokens = shape.num_rows * shape.row_tokens
