@@ -55,6 +55,17 @@ def test_flops_count_sampling_and_audits(parents, made):
     assert made.summary["flops"] == pytest.approx(expected * token_flops)
 
 
+@pytest.mark.parametrize(("method", "iterations"), [("ppo", 4), ("dpo", 2)])
+def test_a_budget_counts_the_audits(parents, tmp_path, monkeypatch, method, iterations):
+    """Measured at the first one, of which there are more; half an hour ended a minute late for those of PPO."""
+    settings = small_run.recipe(budget="10h", rlhf={**small_run.RECIPE["rlhf"], "method": method, "dpo": {"epochs": 8.0}})
+    begin, counts = audit.Audits.begin, []
+    for seconds in (0.0, 100_000.0):
+        monkeypatch.setattr(audit.Audits, "begin", lambda self, policy, seconds=seconds: begin(self, policy) * 0 + seconds)
+        counts.append(small_run.do(copy_of(parents, tmp_path / str(seconds)), "rlhf", settings).summary["iterations"])
+    assert counts[0] >= iterations and counts[1] == 1
+
+
 def test_starts_at_the_sft_model(made):
     """Before the first policy update policy and reference are the same weights: no KL, and ratios of 1."""
     first = made.metrics[1]

@@ -59,6 +59,13 @@ class Audits:
         """Tokens that all audits took through a model, once for each model."""
         return sum(one.get("forward_tokens", 0) for one in self.found)
 
+    def begin(self, policy) -> float:
+        """The first audit, of the model that practice begins with. Seconds of one."""
+        began = self.ctx.machine.clock()
+        if not self.found:
+            self(0, policy)
+        return self.ctx.decide("audit_s", lambda: self.ctx.machine.clock() - began)
+
     def _part(self, iteration: int) -> Path:
         return self.parts / f"iteration-{iteration:06d}.jsonl"
 

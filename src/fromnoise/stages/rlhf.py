@@ -48,8 +48,6 @@ from fromnoise.run.seeds import seed_from
 from fromnoise.run.update import Loss, NonFiniteGuard, update
 from fromnoise.stages import rlhf_offline
 
-AUDITED_FRAC = 0.25  # of the seconds of an answer that is learnt from: what one takes that is only sampled and scored
-
 
 def run(ctx) -> None:
     if ctx.recipe.rlhf.method in ("dpo", "best_of_n"):
@@ -96,15 +94,6 @@ def practise(ctx) -> None:
         return sample_s + seconds * -(-num_rows // shape.num_rows) * learner.passes
 
     iteration_s = ctx.decide("iteration_s", measure)
-    audit_s = AUDITED_FRAC * len(audit_prompts) / settings.rollouts_per_iteration * iteration_s
-    audited_s = iteration_s + audit_s / settings.audit_every
-    num_iterations = steps_for(ctx, "rlhf", settings.num_iterations, audited_s, more=False, given_s=-2 * audit_s)  # the first and the last audit
-    ctx.checkpoint.plan(iteration_s, settings.checkpoint_every_s)
-    ctx.info(
-        f"{settings.method}: {len(prompts):,} prompts, {len(audit_prompts)} kept for audits; "
-        f"{num_iterations} iterations of {prompts_per_iteration} x {group} answers"
-    )
-
     saved = ctx.checkpoint.load()
     seen_tokens, kl_coef, stopped_early = 0, settings.kl_coef, None
     guard = NonFiniteGuard(ctx.folder, count=saved.state["nonfinite"] if saved else 0)
@@ -114,11 +103,18 @@ def practise(ctx) -> None:
         rollout.cache_clear()
         engine.refresh(policy)
     audits = Audits(ctx, audit_prompts, tokenizer, shape, engine, {"reference": reference, "reward": reward_model, "audit": audit_model}, saved)
+    audit_s = audits.begin(policy)
+    num_iterations = steps_for(ctx, "rlhf", settings.num_iterations, iteration_s + audit_s / settings.audit_every, more=False, given_s=-audit_s)  # the last
+    ctx.checkpoint.plan(iteration_s, settings.checkpoint_every_s)
+    ctx.info(
+        f"{settings.method}: {len(prompts):,} prompts, {len(audit_prompts)} kept for audits; "
+        f"{num_iterations} iterations of {prompts_per_iteration} x {group} answers"
+    )
 
     token_flops = training_flops_per_token(policy.config, settings.row_tokens)
     with ctx.progress(num_iterations, "iteration", saved.step if saved else 0) as progress:
         for iteration in range(saved.step if saved else 0, num_iterations):
-            if iteration % settings.audit_every == 0:
+            if iteration and iteration % settings.audit_every == 0:
                 audits(iteration, policy)
             began = time.perf_counter()
             found = rollout(iteration)

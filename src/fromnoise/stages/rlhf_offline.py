@@ -67,12 +67,6 @@ def run(ctx) -> None:
         return seconds
 
     step_s = ctx.decide("step_s", measure_step_s)
-    num_steps = steps_for(ctx, "rlhf", max(1, round(method.epochs * data.steps_per_epoch)), step_s, more=False)
-    num_audits = max(2, settings.num_iterations // settings.audit_every)
-    audit_steps = {round(num_steps * i / num_audits) for i in range(num_audits)}
-    ctx.checkpoint.plan(step_s, settings.checkpoint_every_s)
-    ctx.info(f"{settings.method}: {data.describe()}; {num_steps} steps, {len(audit_prompts)} prompts kept for audits")
-
     saved = ctx.checkpoint.load()
     seen_tokens, stopped_early, done = 0, None, saved.step if saved else 0
     guard = NonFiniteGuard(ctx.folder, count=saved.state["nonfinite"] if saved else 0)
@@ -81,6 +75,11 @@ def run(ctx) -> None:
         optimizer.load_state_tensors(saved.group("optimizer"))
         seen_tokens = saved.state["seen_tokens"]
     audits = Audits(ctx, audit_prompts, tokenizer, shape, engine, models, saved)
+    audit_s, num_audits = audits.begin(policy), max(2, settings.num_iterations // settings.audit_every)
+    num_steps = steps_for(ctx, "rlhf", max(1, round(method.epochs * data.steps_per_epoch)), step_s, more=False, given_s=-audit_s * num_audits)
+    audit_steps = {round(num_steps * i / num_audits) for i in range(num_audits)} - {0}
+    ctx.checkpoint.plan(step_s, settings.checkpoint_every_s)
+    ctx.info(f"{settings.method}: {data.describe()}; {num_steps} steps, {len(audit_prompts)} prompts kept for audits")
 
     token_flops = training_flops_per_token(policy.config, settings.row_tokens)
     with ctx.progress(num_steps, "step", done) as progress:
