@@ -182,6 +182,17 @@ def test_a_budget_is_shared_out_by_the_clock():
     assert paid_s(budgeted("1000s", step_s=100.0, pretrain=300.0), "reason") == pytest.approx(200)  # half of the whole at most
 
 
+def test_a_budget_asked_on_the_way_stands_by_what_was_planned_when_all_goes_as_measured():
+    """As if a stage began there, it would get its share a second time."""
+    planned = steps_for(budgeted("1000s"), "pretrain", 10, 0.1)
+    for made in (planned // 20, planned // 4):
+        assert steps_for(budgeted("1000s", elapsed_s=0.1 * made), "pretrain", 10, 0.1, made=(made, planned)) == pytest.approx(planned, abs=2)
+        assert steps_for(budgeted("1000s", elapsed_s=0.1 * made), "pretrain", 10, 0.1, given_s=100.0, made=(made, planned + 1000)) > planned + 500
+    slow = steps_for(budgeted("1000s", elapsed_s=0.2 * made), "pretrain", 10, 0.2, made=(made, planned))
+    fast = steps_for(budgeted("1000s", elapsed_s=0.01 * made), "pretrain", 10, 0.01, made=(made, planned))
+    assert planned / 2 < slow < 0.7 * planned and fast > 6 * planned
+
+
 def test_a_budget_cuts_passes_over_few_records_and_never_adds_any():
     assert sum(SHARES.values()) == pytest.approx(1.0)
     ctx = budgeted("1000s")

@@ -62,6 +62,19 @@ def test_weights_are_relative_for_the_number_of_passes_too(parent, tmp_path, wei
     assert done.summary["tokens"] == pytest.approx(2.0 * TokenShards(parent.path / "tokenizer" / "tokens", "train").num_tokens, abs=512)
 
 
+@pytest.mark.parametrize("stop_after", [None, 20])
+def test_a_budget_is_shared_out_anew_by_the_steps_that_were_made(parent, tmp_path, monkeypatch, stop_after):
+    """The moment before the first step may be a bad one: half an hour ended with 82 steps where many hundreds fit."""
+    monkeypatch.setattr("fromnoise.stages.pretrain.step_seconds", lambda *_: 0.2)
+    settings = small_run.recipe(pretrain={**PRETRAIN, "procedural_frac": 0.5}, model=MODEL, budget="20s")
+    done = small_run.do(small_run.copy_of(parent, tmp_path / "run", without="base"), "pretrain", settings, stop_after=stop_after)
+    lines = [line for line in done.metrics if "grad_norm" in line]
+    assert [line["step"] for line in lines] == list(range(done.summary["num_steps"])) and len(lines) > 30
+    wordless = [line["loss_nats"] is None for line in lines]  # the first steps, without a gap
+    assert wordless == sorted(wordless, reverse=True) and 0.45 < sum(wordless) / len(lines) < 0.55
+    assert lines[-1]["lr_scale"] < 0.1 < lines[len(lines) // 3]["lr_scale"] == 1.0
+
+
 def test_without_held_out_text_it_goes_on_and_measures_nothing(parent, tmp_path):
     """One document, or prepare.validation_frac=0."""
     index = parent.path / "tokenizer" / "tokens" / "index.json"

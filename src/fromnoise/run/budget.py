@@ -1,4 +1,5 @@
-"""One dial for a whole run: `budget=10m` is shared out among the stages, and each fixes its steps from a measured rate and what is left.
+"""One dial for a whole run: `budget=10m` is shared out among the stages, and each fixes its steps from a measured rate and what is left
+(pretraining again on the way, by the steps that it made).
 
 Stages without a budget do what the recipe says: then anyone's run of a shipped recipe is the same run.
 """
@@ -57,8 +58,9 @@ def share_s(recipe: Recipe, verb: str) -> float | None:
     return parse_budget(recipe.budget) * shares[verb] / sum(shares.values())
 
 
-def paid_s(ctx: StageContext, verb: str) -> float:
-    """Seconds that a stage may take from now on: its share, among the stages that are still to come, of what is left of the budget by the clock.
+def paid_s(ctx: StageContext, verb: str, left_frac: float = 1.0) -> float:
+    """Seconds that a stage may take from now on: its share (of which `left_frac` is still to come), among the stages that are still to come, of
+    what is left of the budget by the clock.
 
     What stages before it took, and this one so far (reading, compiling, measuring), is gone, whatever their shares were: so a run whose
     machine slows down, or that prepares for longer than it trains, takes it from what is to come. `evaluate` does not adapt: it is kept what it
@@ -68,21 +70,25 @@ def paid_s(ctx: StageContext, verb: str) -> float:
     at, whole = verbs.index(verb), parse_budget(ctx.recipe.budget)
     gone = sum((ctx.run.record(stage_of(name)) or {}).get("seconds") or 0.0 for name in verbs[:at]) + ctx.elapsed_s()
     kept = min(whole / 2, max(FIXED_S, SHARES["evaluate"] * whole, EVALUATED_TOKENS * token_s(ctx))) if "evaluate" in verbs[at:] else 0.0
-    later = {name: SHARES[name] for name in verbs[at:] if name in SHARES and name != "evaluate"}
+    later = {name: SHARES[name] * (left_frac if name == verb else 1.0) for name in verbs[at:] if name in SHARES and name != "evaluate"}
     return max(0.0, whole - gone - kept) * later[verb] / sum(later.values())
 
 
 def token_s(ctx: StageContext) -> float:
-    """Seconds of a token of pretraining, as it measured them at its start; 0 where this run has no pretraining."""
+    """Seconds of a token of pretraining, as it measured them last; 0 where this run has no pretraining."""
     record = ctx.run.record(stage_of("pretrain")) or {"decisions": {}}
-    return record["decisions"].get("step_s", 0.0) / ctx.recipe.pretrain.batch_tokens
+    measured = [seconds for name, seconds in record["decisions"].items() if name.startswith("step_s")]
+    return measured[-1] / ctx.recipe.pretrain.batch_tokens if measured else 0.0
 
 
-def steps_for(ctx: StageContext, verb: str, default_steps: int, seconds_per_step: float, more: bool = True, given_s: float = 0.0) -> int:
+def steps_for(
+    ctx: StageContext, verb: str, default_steps: int, seconds_per_step: float, more: bool = True, given_s: float = 0.0, made: tuple[int, int] = (0, 1)
+) -> int:
     """The stage's number of steps: the recipe's `default_steps`, or as many as its share of what is left of the budget pays for.
 
     seconds_per_step: measured at the stage's start. given_s: seconds beside the share (`unused_s`), below 0 for what comes beside the
-    steps. At least 1. Decided once and replayed on resume. more=False where further steps would be further passes over the same few
+    steps. made: (steps made, steps that were planned) where it is asked anew on the way; those made count. At least 1 is to come. Decided once
+    (for each number of steps made) and replayed on resume. more=False where further steps would be further passes over the same few
     records, or go further from the model that began: a budget may then cut the steps, never add any (a reward model that saw 2,000
     pairs four times was sure of itself and no better than chance; PPO on one that had, in 65 iterations for 20, ended in answers of
     three words and strange characters).
@@ -91,10 +97,11 @@ def steps_for(ctx: StageContext, verb: str, default_steps: int, seconds_per_step
     def count() -> int:
         if ctx.recipe.budget is None:
             return default_steps
-        paid = max(1, int((paid_s(ctx, verb) + given_s) / max(seconds_per_step, 1e-6)))
+        left_frac = 1 - made[0] / made[1]
+        paid = made[0] + max(1, int((paid_s(ctx, verb, left_frac) + given_s * left_frac) / max(seconds_per_step, 1e-6)))
         return paid if more else min(paid, default_steps)
 
-    return ctx.decide("num_steps", count)
+    return ctx.decide(f"num_steps_after_{made[0]}" if made[0] else "num_steps", count)
 
 
 def more_pairs(recipe: Recipe) -> str:

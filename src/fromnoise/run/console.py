@@ -55,6 +55,12 @@ class Progress:
         if live is not None:
             self._task = live.add_task(label, total=total, completed=start, rate="", shown="")
 
+    def end_at(self, total: int) -> None:
+        """There are `total` units after all."""
+        self.total = total
+        if self._live is not None:
+            self._live.update(self._task, total=total)
+
     def advance(self, n: int = 1, **shown: Any) -> None:
         self.done += n
         now = time.perf_counter()
