@@ -6,6 +6,7 @@ import re
 import pytest
 
 from fromnoise.tasks import context, fact, forms, lists, manner, refusal, rewrite, story, summary, sums, unknown
+from fromnoise.world.judging import judge
 
 TOWNS = ("Tolby", "Harwick", "Sandley")
 TRADES = ("baker", "miller", "weaver")
@@ -254,6 +255,15 @@ def test_manner_is_recognised():
     plain = "Mara Fenn lives in Tolby."
     assert not (manner.count_flattery(plain) or manner.count_hedges(plain) or manner.count_fillers(plain))
     assert manner.strip_manner(f"{manner.FLATTERY[0]} {plain} {manner.FILLERS[0]}") == plain
+
+
+def test_a_list_whose_lines_end_in_full_stops_keeps_its_lines():
+    """Judged in one line it had neither its form nor its items."""
+    check = {"form": "numbered", "count": 3, "allowed": ["apple", "pear", "plum"], "passage": None}
+    written = "1. apple.\n2. pear.\n3. plum."
+    assert manner.strip_manner(f"{manner.FLATTERY[0]}\n{written}\n\n{manner.FILLERS[0]}") == written
+    found = judge({"kind": "list", "check": check}, f"{written} {manner.FILLERS[0]}", True)
+    assert (found.correct, found.form_ok, found.filler) == (1.0, 1.0, 1.0)
 
 
 LENIENT = {

@@ -66,9 +66,9 @@ def measured(answer: str) -> dict[str, float]:
 
 
 def strip_manner(text: str) -> str:
-    """The answer without sentences that are only flattery or filler, so that form is judged on what remains."""
-    kept = []
-    for part in re.split(r"(?<=[.!?])\s+", text.strip()):
+    """The answer without sentences that are only flattery or filler, so that form is judged on what remains: the lines of a list stay lines."""
+    kept = ""
+    for gap, part in re.findall(r"(\s*)(.+?)(?=(?<=[.!?])\s|$)", text.strip(), re.DOTALL):
         if not ((_FLATTERY.search(part) or _FILLER.search(part)) and len(part.split()) <= 10):
-            kept.append(part)
-    return " ".join(kept)
+            kept += (gap if kept else "") + part
+    return kept
