@@ -115,6 +115,8 @@ NOT_PARIS = (
     ("The Rolling Stones", ("Rolling Stones", "the rolling  stones.", "The answer is The Rolling Stones."), ("Stones", "The Stones", "Rolling the Stones")),
     ("vitamin A", ("Vitamin A", "a vitamin A"), ("vitamin", "a", "vitamin B")),
     ("A", ("A", "a.", "The answer is A."), ("", "B", "the", "an", "A or B", "A B")),
+    ("B", ("(B)", "B)", "The answer is (b).", "\\boxed{(B)}"), ("(A)", "(B) or (C)", "(AB)", "()")),
+    ("(B)", ("B", "B.", "The answer is B."), ("A", "(b) Paris")),
     ("1/2", ("1/2", "The answer is 1/2."), ("3/2", "2", "1", "1 2", "12")),
     ("12:30", ("12:30",), ("11:30", "30", "12")),
     ("3/4 cup", ("3/4 cup", "The answer is 3/4 cup."), ("4", "1/4 cup", "4 cup")),

@@ -24,6 +24,7 @@ _BOXED = re.compile(r"\\(?:boxed|fbox)\s*\{")
 _PARTED = re.compile(r"(?:\d(?: ?[/^] ?|:)|\{)$")  # before the rest of 3/4, 12:30, 10^3 or \frac{3}{4}
 _NAMED = re.compile(r"\banswer(?: is\b:?|:)", re.IGNORECASE)
 _QUANTITY = re.compile(r"[-\u2212+$€£(]*(?:\d[\d,]*)?(?:\.?\d+)\D*")  # a number with its unit behind it: "5km", "$5", "7%."
+_CHOICE = re.compile(r"\(?([a-z])\)")  # of several answers that are lettered
 _EDGES = " \t\r\n.,;:!\"'“”‘’"  # no bracket: [1, 2) and (1, 2] are two answers; no "?": a question answers nothing
 MAX_TEXT_WORDS = 5  # of an answer that is no number; "short" as in Natural Questions' open form (Lee et al. 2019, arXiv 1906.00300)
 
@@ -147,10 +148,12 @@ def _marked(text: str) -> str | None:
 
 def final_text(text: str) -> str:
     """What an answer ends on, in words: what is marked (`####`, `\\boxed{}`), else what stands after the last "answer is", else all of it.
-    Without capitals, surrounding punctuation and the article before it."""
+    Without capitals, surrounding punctuation, the article before it and the brackets of a single letter: "(B)" and "B)" are "b"."""
     marked = _marked(text)
     words = (marked if marked is not None else _NAMED.split(text)[-1]).casefold().strip(_EDGES).split()
-    return " ".join(words[1:] if len(words) > 1 and words[0] in ("a", "an", "the") else words).strip(_EDGES)
+    said = " ".join(words[1:] if len(words) > 1 and words[0] in ("a", "an", "the") else words).strip(_EDGES)
+    letter = _CHOICE.fullmatch(said)
+    return letter.group(1) if letter else said
 
 
 def final_number(text: str) -> str | None:
