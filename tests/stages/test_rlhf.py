@@ -210,6 +210,14 @@ def test_speed_counts_what_the_updates_saw(made):
     assert passed_tokens(first) == 2 * first["tokens"] and passed_tokens(second) == 2 * 2 * second["tokens"]
 
 
+@pytest.mark.parametrize("num_iterations", [1, 2])
+def test_a_run_no_longer_than_the_critics_warm_up_trains_the_policy_all_the_same(parents, tmp_path, num_iterations):
+    """A budget may leave so few iterations: the SFT model went on as the one that RLHF had made."""
+    changes = {"num_iterations": num_iterations, "critic_warmup_iterations": 2}
+    done = small_run.do(copy_of(parents, tmp_path / "run"), "rlhf", small_run.recipe(rlhf={**small_run.RECIPE["rlhf"], **changes}))
+    assert ["policy_loss" in line for line in done.metrics if "num_updates" in line] == [False] * (num_iterations - 1) + [True]
+
+
 @pytest.mark.parametrize(("limit", "passes"), [(1e-9, 1), (1e9, 3)])
 def test_passes_end_when_the_policy_has_gone_far(parents, tmp_path, limit, passes):
     """One update a pass: what that update logs is 0, from before it; the distance after it is what ends the passes."""

@@ -105,6 +105,7 @@ def practise(ctx) -> None:
     audits = Audits(ctx, audit_prompts, tokenizer, shape, engine, {"reference": reference, "reward": reward_model, "audit": audit_model}, saved)
     audit_s = audits.begin(policy)
     num_iterations = steps_for(ctx, "rlhf", settings.num_iterations, iteration_s + audit_s / settings.audit_every, more=False, given_s=-audit_s)  # the last
+    critic_alone = min(settings.critic_warmup_iterations, num_iterations - 1)  # a budget may leave no more than the warm-up, and the policy is to learn
     ctx.checkpoint.plan(iteration_s, settings.checkpoint_every_s)
     ctx.info(
         f"{settings.method}: {len(prompts):,} prompts, {len(audit_prompts)} kept for audits; "
@@ -137,7 +138,7 @@ def practise(ctx) -> None:
             # several passes over the same answers; the clipped losses keep them from going too far
             schedule = settings.optimizer
             scale = lr_scale(iteration, num_iterations, schedule.warmup_frac, schedule.decay_frac, schedule.final_lr_frac)
-            critic_only = critic is not None and iteration < settings.critic_warmup_iterations
+            critic_only = critic is not None and iteration < critic_alone
             trained: list[dict] = []
             skipped, passed_tokens = 0, 0  # tokens that an update learnt from, once for each model updated
             for epoch in range(settings.ppo_epochs):
