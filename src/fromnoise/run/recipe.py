@@ -266,7 +266,7 @@ class DpoSection(Section):
 
     beta: float = 0.1
     variant: Literal["sigmoid", "ipo"] = "sigmoid"
-    label_smoothing_frac: float = 0.0  # how often a choice is taken to be the wrong way round (conservative DPO)
+    label_smoothing_frac: float = Field(0.0, lt=0.5)  # how often a choice is taken to be the wrong way round (conservative DPO)
     length_normalised: bool = False  # mean instead of summed log-probabilities of an answer
     epochs: float = 1.0
     batch_pairs: int = 32  # about: a step is whole micro-batches
@@ -295,8 +295,8 @@ class RlhfSection(Section):
     micro_batch_rows: int = 16
     kl_coef: float = 0.05  # ppo, rloo: k1 in the reward, per token; grpo: k3 in the loss
     kl_target_nats: float | None = None  # sequence KL that an adaptive coefficient steers to; None: kl_coef is fixed
-    gamma: float = 1.0
-    gae_lambda: float = 0.95
+    gamma: float = Field(1.0, le=1)
+    gae_lambda: float = Field(0.95, le=1)
     clip_ratio: float = 0.2
     clip_ratio_high: float | None = None  # the upper bound apart (clip-higher); None: as the lower
     value_clip: float = 0.2
@@ -331,7 +331,7 @@ class ReasonSection(Section):
     credit: Literal["step", "answer"] = "step"  # a token is credited with what follows it, step by step; or with the whole answer
     retries: int = 4  # how often a problem that no answer solved is gone on with from its last right step
     imitation_coef: float = 1.0  # of the likelihood of right answers, one to each problem
-    step_discount: float = 0.3  # of what later steps earn, in the credit of a step
+    step_discount: float = Field(0.3, le=1)  # of what later steps earn, in the credit of a step
     steps_coef: float = 1.0  # of the share of right steps, beside 1 for a right answer
     format_coef: float = 0.1  # of having the form
     minibatches: int = 4
