@@ -103,6 +103,14 @@ def test_sum_working_is_true_and_form_is_read():
     assert not sums.verify({**SUM, "form": "number"}, "The answer is 12.").form_ok
 
 
+def test_a_result_may_have_its_comma():
+    check = {**SUM, "a": 2340, "b": 1127, "sign": "-", "answer": 1213, "thing": "nails"}
+    for answer in ("1,213", "The answer is 1,213.", "2,340 - 1,127 = 1,213.", "2340-1127=1213. There are 1,213 nails."):
+        assert sums.verify(check, answer).correct, answer
+    for answer in ("1,21,3", "1, 213", "2,340 - 1,127 = 1,214. The answer is 1,213.", "12,213"):
+        assert not sums.verify(check, answer).correct, answer
+
+
 LONG = "For weeks she had thought about it. In the end Mara Fenn bought a goat from a pedlar. The neighbours were pleased."
 SUMMARY = {"form": "sentence", "subject": "Mara Fenn", "must": [["bought", "got"], ["goat"]], "passage": LONG}
 

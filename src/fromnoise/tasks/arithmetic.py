@@ -25,7 +25,7 @@ _BEGUN = re.compile(r"(?:\^|√|\\(?:times|cdot|div|sqrt)|(?:half|third|quarter|
 _BULLET = re.compile(r"^[ \t]*[-*+][ \t]+", re.MULTILINE)  # of a list; "-5+3" is a sum
 _OPENED = re.compile(r"\([^()]*$")  # the beginning of one: "12 (15 minutes)"
 _CALL = re.compile(r"<<([^<>]*)>>")
-_THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))", re.ASCII)
+THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))", re.ASCII)
 
 
 class NotArithmetic(ValueError):
@@ -119,7 +119,7 @@ def equations(text: str) -> list[tuple[str, bool]]:
     """
     found = []
     calls = _CALL.findall(text)  # "48/2 = <<48/2=24>>24" states the same thing twice
-    plain = _THOUSANDS.sub("", "\n".join([without_calls(text), *calls]).translate(_SIGNS))
+    plain = THOUSANDS.sub("", "\n".join([without_calls(text), *calls]).translate(_SIGNS))
     plain = _REMARK.sub(r"\n\1\n", _TIMES.sub("*", _BULLET.sub("", plain)))
     for match in _RUN.finditer(plain):
         run = _OPENED.sub("", match.group().strip()).rstrip("+-*/ \t")  # the dash of "30+30 = 60-minute" is none of its signs
@@ -149,7 +149,7 @@ def _same(stated: Fraction, true: Fraction, written: str) -> bool:
 
 def normal_number(text: str) -> str | None:
     """One number in one spelling: "$1,200.00" and "1200" are "1200", ".5" is "0.5"; None for what is no number."""
-    bare = _THOUSANDS.sub("", text.strip().translate(_SIGNS)).strip().rstrip(".%").replace(" ", "")
+    bare = THOUSANDS.sub("", text.strip().translate(_SIGNS)).strip().rstrip(".%").replace(" ", "")
     match = re.fullmatch(r"([+-]?)(?=\.?\d)(\d{0,18})(?:\.(\d{1,12}))?", bare, re.ASCII)
     if match is None:
         return None

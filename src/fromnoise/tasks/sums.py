@@ -11,7 +11,7 @@ import random
 import re
 
 from . import forms
-from .arithmetic import equations, without_calls
+from .arithmetic import THOUSANDS, equations, without_calls
 from .example import Example, Verdict
 from .splits import all_on_side
 from .text import sentences
@@ -143,8 +143,8 @@ def verify(check: dict, answer: str) -> Verdict:
 
 
 def figures(answer: str) -> str:
-    """The answer with number words and worded sums in figures: "Seven and five make twelve" -> "7+5=12"."""
-    text = re.sub(r"[A-Za-z]+", lambda m: _digit(m.group()), answer)
+    """The answer with number words and worded sums in figures, thousands without commas: "Seven and five make twelve" -> "7+5=12"."""
+    text = re.sub(r"[A-Za-z]+", lambda m: _digit(m.group()), THOUSANDS.sub("", answer))
     text = _FROM.sub(r"\2-\1=\3", text)
     return _EQUALS.sub(r"\1=", _MINUS.sub("-", _PLUS.sub("+", text)))
 
