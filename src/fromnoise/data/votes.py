@@ -33,6 +33,7 @@ SCHEMA_VERSION = 1
 CHOICES = ("first", "second", "tie", "both_bad", "skip")  # first and second as in ComparedPair, whatever side each stood on
 MAX_NAME, MAX_REASON, MAX_KEY = 40, 2_000, 80
 MAX_SECONDS = 1e9
+JOINERS = "\u200c\u200d"  # no glyphs of their own, and no name in Persian or Hindi is spelled right without them
 
 SCHEMA = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -97,7 +98,8 @@ def compared_pair(messages: Sequence[Message], answers: Sequence[str]) -> Compar
 def rater_name(name: object) -> str:
     """A rater's name in one spelling: composed characters, single spaces. UserError for what is no name."""
     plain = " ".join(unicodedata.normalize("NFC", name).split()) if isinstance(name, str) else ""
-    if not plain or len(plain) > MAX_NAME or not plain.isprintable():
+    letters = plain.translate(dict.fromkeys(map(ord, JOINERS)))
+    if not letters or len(plain) > MAX_NAME or not letters.isprintable():
         raise UserError(f"a rater's name has 1 to {MAX_NAME} printable characters; this is {str(name)[:60]!r}")
     return plain
 
