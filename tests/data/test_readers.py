@@ -330,6 +330,13 @@ def test_csv_rows_of_the_wrong_width(tmp_path):
     assert [item.line for item in bad] == [4, 6] and "1 values in a row of 2 columns" in bad[0].reason
 
 
+@pytest.mark.parametrize("mark", [",", ";", "|", "\t"])
+def test_a_csv_whose_first_line_names_its_separator(tmp_path, mark):
+    """As spreadsheets write it; it was taken for the header."""
+    (tmp_path / "t.csv").write_bytes(f'sep={mark}\r\ntext{mark}n\r\n"one, two; three|",7\r\n'.replace(",7", f"{mark}7").encode())
+    assert list(read_records(str(tmp_path / "t.csv"), pytest.fail)) == [({"text": "one, two; three|", "n": "7"}, str(tmp_path / "t.csv"), 3)]
+
+
 def test_a_csv_quote_that_is_not_closed_takes_nothing_silently(tmp_path):
     (tmp_path / "t.csv").write_text('\n\ntext,n\nfine,1\n"a "quoted" word",2\n"still\nfine",3\n"open,4\n' + "lost,5\n" * 20)
     documents, bad = read(tmp_path / "t.csv")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from itertools import chain
@@ -14,6 +15,7 @@ from fromnoise.data.files import EXCERPT_CHARS, BadRecord, DataFile, OnBad, text
 if TYPE_CHECKING:
     import pyarrow as pa
 
+_SEP = re.compile(r"sep=([,\t;|])\s*")  # a first line by which spreadsheets say what stands between columns
 Needed = Callable[[list[str]], list[str] | None]  # of a table's columns, those to read; None: all
 
 
@@ -21,7 +23,11 @@ def csv_records(file: DataFile, on_bad: OnBad) -> Iterator[tuple[dict, int]]:
     """(row by column name, the line it begins in). A quote that is not closed takes what follows with it: that is reported."""
     csv.field_size_limit(2**31 - 1)  # the default of 128 KiB refuses long articles
     numbered, ended = text_lines(file, on_bad), False
-    before, first = next(((number - 1, line) for number, line in numbered if line.strip()), (0, ""))
+    filled = ((number - 1, line) for number, line in numbered if line.strip())
+    before, first = next(filled, (0, ""))
+    named = _SEP.fullmatch(first)
+    if named:
+        before, first = next(filled, (0, ""))
     end = "\r" if "\r" in first else "\n"  # lines that end in CR alone (classic Mac) have come as a single one
 
     def lines() -> Iterator[str]:
@@ -31,7 +37,7 @@ def csv_records(file: DataFile, on_bad: OnBad) -> Iterator[tuple[dict, int]]:
         ended = True
 
     head = next((part for part in first.split(end) if part.strip()), "")
-    delimiter = max(",\t;|", key=head.count) if any(mark in head for mark in ",\t;|") else ","
+    delimiter = named[1] if named else max(",\t;|", key=head.count) if any(mark in head for mark in ",\t;|") else ","
     rows, header = csv.reader(lines(), delimiter=delimiter, strict=True), None
     while True:
         line = before + rows.line_num + 1
