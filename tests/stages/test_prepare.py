@@ -298,6 +298,7 @@ def test_lost_lines_of_a_text_are_judged_by_its_lines(tmp_path):
         ({"sources": [{"name": "a b", "path": "x"}]}, "'a b' is no name"),
         ({"sources": [{"name": "a", "path": "x"}, {"name": "a", "path": "y"}]}, "two sources are called 'a'"),
         ({"world": True, "sources": [{"name": "web", "path": "x"}]}, "the world has one of that name"),
+        ({"sources": [{"name": "all", "path": "x"}]}, "'all' means all sources together"),
     ],
 )
 def test_mistakes_in_the_recipe(tmp_path, data, message):
@@ -340,6 +341,16 @@ def test_tokenizer_stage(tmp_path):
     before = digest(stage.folder)
     tokenizer.run(again)
     assert digest(again.folder) == before
+
+
+def test_a_source_without_a_validation_part_leaves_one_whose_name_begins_alike_its_own(tmp_path):
+    (tmp_path / "one.txt").write_text(story(1))
+    sources = [{"name": "a.b", "path": str(write_stories(tmp_path / "a", 60))}, {"name": "a", "path": str(tmp_path / "one.txt")}]
+    run(tmp_path / "run", data={"sources": sources})
+    stage = Context(tmp_path / "run", "tokenizer", tokenizer={"vocab_size": 320})
+    tokenizer.run(stage)
+    shards = TokenShards(stage.folder / "tokens", "validation")
+    assert shards.sources == ["a.b"] and len(shards.tokens("a.b")) == shards.num_tokens
 
 
 def test_the_tokenizers_sample_is_even_and_within_its_limit(tmp_path):

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from fromnoise.run.context import StageContext
 
 WORLD_SOURCES = ("web", "books", "code", "papers")
+ALL = "all"  # in compression.json and bits per byte: the sum over sources
 OUTPUTS = ("train", "validation", "removed", "world", "ledger.json", "bad.jsonl")
 HELD_SHINGLES = 2_000_000  # 16 MB, then they become signatures
 
@@ -99,11 +100,13 @@ def sources_of(data: DataSection) -> list[SourceSection]:
     if data.path is not None:
         stem = Path(data.path.rstrip("/")).name.split(".")[0]
         name = "".join(char if char.isascii() and char.isalnum() else "_" for char in stem).strip("_") or "text"
-        sources.append(SourceSection(name=name[:64], path=data.path))
+        sources.append(SourceSection(name="text" if name == ALL else name[:64], path=data.path))
     names = [source.name for source in sources] + list(WORLD_SOURCES if data.world else ())
     for name in names:
         if not SOURCE_NAME.fullmatch(name):
             raise UserError(f"data.sources: {name!r} is no name for a source; use up to 64 letters, digits, '_', '-' and '.'.")
+        if name == ALL:
+            raise UserError(f"data.sources: {ALL!r} means all sources together wherever figures stand by source; give the source another name.")
         if names.count(name) > 1:
             raise UserError(f"data.sources: two sources are called {name!r}{' (the world has one of that name)' if data.world else ''}; rename one.")
     return sources

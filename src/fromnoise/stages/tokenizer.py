@@ -62,8 +62,8 @@ def make(ctx: StageContext) -> dict[str, Any]:
                 batches = encoded(tokenizer, counted, lambda chars: progress.advance(chars >> 10))
                 counts = write_tokens(staging, split, source["name"], batches, dtype, tokenizer.endoftext_id)
                 if counts["documents"] == 0:
-                    for path in staging.glob(f"{split}.{source['name']}.*"):
-                        path.unlink()
+                    for suffix in ("bin", "idx.npy"):  # by name: a pattern would find those of a source "a.b" beside "a"
+                        (staging / f"{split}.{source['name']}.{suffix}").unlink()
                     continue
                 splits[split][source["name"]] = {**counts, "bytes": counted.num_bytes}
                 if split == "validation":
