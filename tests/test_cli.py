@@ -196,6 +196,10 @@ def test_plan_of_a_run_from_a_model_speaks_of_that_model(capsys, tmp_path, monke
     (tmp_path / "model" / "config.json").write_text(json.dumps(config))
     out = fromnoise(capsys, "plan", "from=model", *settings)[1]
     assert re.search(r"model: from .*model, about 7,632 parameters", out), out
+    for damaged in ("{", "[]"):
+        (tmp_path / "model" / "config.json").write_text(damaged)
+        code, _, err = fromnoise(capsys, "plan", "from=model", *settings)
+        assert code == 2 and "model/config.json: " in err, err
 
 
 def test_a_run_folder_in_ones_home_is_not_a_folder_called_tilde(monkeypatch, tmp_path):

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 from fromnoise.data.files import files_named
 from fromnoise.run.errors import UserError
-from fromnoise.run.files import read_json
 from fromnoise.run.folder import stage_of
 from fromnoise.run.recipe import Recipe
 from fromnoise.run.verdict import stages_of
@@ -166,9 +165,10 @@ def num_parameters(recipe: Recipe) -> int | None:
     if recipe.sft_from is not None:
         from fromnoise.model import flops
         from fromnoise.model.config import ModelConfig
+        from fromnoise.model.hf import read_config
 
         config = Path(recipe.sft_from) / "config.json"
-        return flops.num_parameters(ModelConfig.from_hf(read_json(config), str(config))) if config.is_file() else None
+        return flops.num_parameters(ModelConfig.from_hf(read_config(config.parent), str(config))) if config.is_file() else None
     shape = recipe.model
     attention = shape.width * shape.head_size * (2 * shape.num_heads + 2 * shape.num_kv_heads)
     embeddings = (recipe.tokenizer.vocab_size or 4096) * shape.width * (1 if shape.tie_embeddings else 2)
