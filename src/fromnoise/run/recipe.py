@@ -18,10 +18,10 @@ from fromnoise.run.errors import UserError
 
 # Settings for which 0 cannot be meant.
 POSITIVE = frozenset(
-    "tokens batch_tokens row_tokens context_tokens micro_batch_rows batch_pairs batch_prompts rollouts_per_iteration minibatches ppo_epochs "
+    "tokens max_tokens batch_tokens row_tokens context_tokens micro_batch_rows batch_pairs batch_prompts rollouts_per_iteration minibatches ppo_epochs "
     "max_new_tokens num_layers width num_heads num_kv_heads head_size ffn_width num_threads num_pairs num_labelled best_of_n max_chars ensemble group_size n "
     "answers_per_prompt prompts_per_iteration groups_per_update anchor_prompts validate_every validation_problems "
-    "beta kl_target_nats audit_every num_evaluations pass_k".split()
+    "beta kl_target_nats audit_every num_evaluations pass_k vocab_size train_bytes max_passes epochs max_grad_norm".split()
 )
 
 MAX_WEIGHT = 1_000
