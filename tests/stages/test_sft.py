@@ -1,5 +1,6 @@
 """Which conversations train, which validate, and what becomes of those that are too long."""
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -123,6 +124,23 @@ def test_rows_beyond_the_context_of_a_model_from_elsewhere_are_refused(tmp_path)
     settings = small_run.recipe(**{"from": str(run.path / "sft")}, data={"world": False, "conversations": [str(talks)]}, sft={"row_tokens": 64})
     with pytest.raises(UserError, match=r"sft\.row_tokens = 64 is more than the model sees, max_position_embeddings = 32"):
         small_run.do(RunFolder(tmp_path / "other"), "sft", settings)
+
+
+def test_a_base_model_without_a_chat_template_says_where_one_goes(tmp_path):
+    run = small_run.make(tmp_path / "run", num_prompts=10)
+    base = run.path / "sft"
+    keys = json.loads((base / "tokenizer_config.json").read_text())
+    template = keys.pop("chat_template")
+    (base / "tokenizer_config.json").write_text(json.dumps(keys))
+    talks = tmp_path / "talks.jsonl"
+    talks.write_text('{"prompt": "one", "response": "two"}\n{"prompt": "three", "response": "four"}\n')
+    rows = {"row_tokens": 64, "batch_tokens": 128, "epochs": 1, "num_evaluations": 1}
+    settings = small_run.recipe(**{"from": str(base)}, data={"world": False, "conversations": [str(talks)]}, sft=rows)
+    with pytest.raises(UserError, match=r"has no chat template.*chat_template\.jinja beside"):
+        small_run.do(RunFolder(tmp_path / "other"), "sft", settings)
+    (base / "chat_template.jinja").write_text(template)
+    small_run.do(RunFolder(tmp_path / "other"), "sft", settings)
+    assert json.loads((tmp_path / "other/sft/tokenizer_config.json").read_text())["chat_template"] == template
 
 
 def test_a_model_of_the_hub_stays_at_the_commit_that_the_run_fetched_first(tmp_path, monkeypatch):

@@ -40,6 +40,11 @@ def run(ctx) -> None:
     settings = ctx.recipe.sft
     base = ctx.parent("base")
     tokenizer = Tokenizer.load(base)
+    if tokenizer.chat_template is None:
+        raise UserError(
+            f"{base}: its tokenizer has no chat template, without which no conversation can be written for this model; save one as "
+            "chat_template.jinja beside tokenizer.json (that of a chat model of its family), or take a model that has one"
+        )
     model = load_model(base).to(ctx.machine.device)
     check_vocabulary(model.config, len(tokenizer), base)
     if ctx.recipe.sft_from is not None:  # else the recipe's own model, whose context is known before
