@@ -8,6 +8,8 @@ import pytest
 
 from fromnoise.data.shards import TokenShards, token_dtype, write_token_index, write_tokens
 from fromnoise.data.tokenizer import Tokenizer
+from fromnoise.model.flops import training_flops_per_token
+from fromnoise.model.hf import load_model
 from fromnoise.run.folder import RunFolder
 
 from . import small_run
@@ -115,5 +117,10 @@ def test_tuning_beside_replayed_text_logs_both_losses(parent, tmp_path):
         sft={"row_tokens": 64, "batch_tokens": 256, "micro_batch_rows": 4, "replay_frac": 0.25, "replay_weight": 0.15, "optimizer": small_run.OPTIMIZER},
     )  # fmt: skip
     run = small_run.copy_of(RunFolder(tmp_path / "run"), tmp_path / "tuned", without="sft")
+    part = small_run.do(small_run.copy_of(run, tmp_path / "in two", without="sft"), "sft", settings, stop_after=2)
     tuned = small_run.do(run, "sft", settings)
     assert all(line["replay_loss_nats"] > 0 and line["loss_nats"] > 0 for line in tuned.metrics if "loss_nats" in line)
+    steps = [line for line in tuned.metrics if "grad_norm" in line]
+    assert tuned.summary["tokens"] == sum(line["tokens"] for line in steps) < tuned.summary["num_steps"] * 256  # rows are filled up with padding
+    assert tuned.summary["flops"] == tuned.summary["tokens"] * training_flops_per_token(load_model(run.path / "sft").config, 64)
+    assert part.summary == tuned.summary

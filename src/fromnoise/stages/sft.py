@@ -121,11 +121,11 @@ def run(ctx) -> None:
     saved = ctx.checkpoint.load()
     start = saved.step if saved else 0
     guard = NonFiniteGuard(ctx.folder, ctx.process.rank, count=saved.state["nonfinite"] if saved else 0)
-    best_loss, best_step, best = None, 0, None
+    best_loss, best_step, best, seen_tokens = None, 0, None, 0
     if saved:
         model.load_state_dict(saved.group("model"))
         optimizer.load_state_tensors(saved.group("optimizer"))
-        best_loss, best_step = saved.state["best_loss"], saved.state["best_step"]
+        best_loss, best_step, seen_tokens = (saved.state[name] for name in ("best_loss", "best_step", "seen_tokens"))
         best = saved.group("best")
 
     def validate(step: int) -> None:
@@ -150,6 +150,7 @@ def run(ctx) -> None:
             guard.check(step, stats, [one for one, _ in batch])
             here = torch.tensor([sum(int((one.segment_ids > 0).sum()) for one, _ in batch)])
             real_tokens = int(ctx.process.all_reduce_sum(here))
+            seen_tokens += real_tokens
             rates = ctx.rates(real_tokens, seconds, token_flops)
             ctx.log(
                 step, loss_nats=stats.losses["loss"], replay_loss_nats=stats.losses.get("replay"), grad_norm=stats.grad_norm, lr_scale=scale,
@@ -159,7 +160,7 @@ def run(ctx) -> None:
             if ctx.checkpoint.due(step + 1):
                 ctx.checkpoint.save(
                     step + 1, {"model": model.state_dict(), "optimizer": optimizer.state_tensors(), "best": best},
-                    {"nonfinite": guard.count, "best_loss": best_loss, "best_step": best_step},
+                    {"nonfinite": guard.count, "best_loss": best_loss, "best_step": best_step, "seen_tokens": seen_tokens},
                 )
     validate(num_steps)
     model.load_state_dict(best)
@@ -168,7 +169,7 @@ def run(ctx) -> None:
     ctx.finish(
         {
             "conversations": len(train[0]), "validation_conversations": len(validation[0]), **cut, "num_steps": num_steps,
-            "tokens": num_steps * step_tokens, "flops": num_steps * step_tokens * token_flops, "best_step": best_step,
+            "tokens": seen_tokens, "flops": seen_tokens * token_flops, "best_step": best_step,
             "validation_loss_nats": best_loss, "epochs": num_steps / epochs.steps_per_epoch,
         }
     )
