@@ -199,6 +199,13 @@ def test_toml_round_trip(probes):
     assert Recipe.model_validate(tomllib.loads(to_toml(recipe))) == recipe
 
 
+def test_names_of_kinds_are_written_as_toml_reads_them(tmp_path):
+    borrowed = {"open question": ["a.b"], "x.y": ['say "no"'], 'say "no"': ["plain"], "plain": [], "": ["ä"], "ä": ["x.y"]}
+    recipe = load_recipe("world", [("prefer.borrowed", borrowed)])
+    (tmp_path / "recipe.toml").write_text(to_toml(recipe), encoding="utf-8")
+    assert load_recipe(tmp_path) == recipe
+
+
 def test_keys_and_lines():
     assert {"budget", "from", "sft.optimizer.muon_lr", "rlhf.sampling.temperature"} <= set(all_keys())
     text = "seed = 1\n[sft]\nepochs = 2\n[sft.optimizer]\nmuon_lr = 3\n"

@@ -209,7 +209,8 @@ def to_toml(recipe: Recipe) -> str:
 def _write_table(lines: list[str], table: dict, prefix: str) -> None:
     for key, value in table.items():
         if not isinstance(value, dict) and not _is_table_list(value):
-            lines.append(f"{key} = {_toml(value)}")
+            bare = re.fullmatch(r"[A-Za-z0-9_-]+", key)  # a kind of prompt may be called anything
+            lines.append(f"{key if bare else _toml(key)} = {_toml(value)}")
     for key, value in table.items():
         if isinstance(value, dict):
             lines += ["", f"[{prefix}{key}]"]
