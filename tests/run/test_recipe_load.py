@@ -204,6 +204,8 @@ def test_names_of_kinds_are_written_as_toml_reads_them(tmp_path):
     recipe = load_recipe("world", [("prefer.borrowed", borrowed)])
     (tmp_path / "recipe.toml").write_text(to_toml(recipe), encoding="utf-8")
     assert load_recipe(tmp_path) == recipe
+    assert load_recipe("world").prefer.borrowed and load_recipe("world", ["prefer.borrowed={}"]).prefer.borrowed == {}
+    assert load_recipe("world", ['prefer.borrowed={"x.y" = ["plain"]}']).prefer.borrowed == {"x.y": ["plain"]}
 
 
 def test_keys_and_lines():

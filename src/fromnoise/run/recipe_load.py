@@ -132,8 +132,8 @@ def parse_override(argument: str, verb: str | None = None) -> tuple[str, Any]:
     wants = {type(None)} if annotation is None else set(_leaves(annotation))
     if raw.lower() in ("none", "null") and type(None) in wants:
         return key, None
-    numeric = wants & {int, float, bool}
-    if wants & {str} and not numeric and not raw.startswith(("[", '"', "'")):
+    never_text = wants & {int, float, bool, dict}
+    if wants & {str} and not never_text and not raw.startswith(("[", '"', "'")):
         return key, [raw] if tuple in wants else raw
     try:
         value = tomllib.loads(f"value = {raw}")["value"]
