@@ -55,6 +55,11 @@ def test_unknown_keys_suggest_the_nearest():
     assert "'sft.optimizer.muon_lr'" in refusal("sft.optimizer.mon_lr=1")
 
 
+@pytest.mark.parametrize("setting", ["pretrian.tokens=4", "Pretrain.tokens=4", "pretrain..tokens=4", "data.sources.0.weight=2"])
+def test_a_mistyped_section_is_the_command_lines_and_not_the_recipes(setting):
+    assert refusal(setting, recipe="smoke").startswith("command line: ")
+
+
 def test_mistakes_name_file_line_value_and_mending(tmp_path):
     path = tmp_path / "mine.toml"
     path.write_text('seed = 1\n\n[pretrain]\ntokens = "abc"\n[model]\nwidht = 64\n')

@@ -78,6 +78,7 @@ def load_recipe(name_or_path: str | Path | None, overrides: Sequence[str | tuple
         origins[key] = COMMAND_LINE
     _resolve_paths(changes, Path.cwd(), where)
     _overlay(tree, changes)
+    check_keys(changes, Recipe, lambda dotted: COMMAND_LINE)  # before the whole: of a mistyped section `where` would ask the file
     check_keys(tree, Recipe, where)
     # Laid over the defaults as a whole, so that `sft.optimizer.muon_lr=0.002` leaves sft's other optimizer settings as
     # they are: validated alone, the section would fall back to the defaults of its class, which are pretraining's.
