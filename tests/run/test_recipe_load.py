@@ -238,6 +238,7 @@ def test_budgets():
     ("sft.epochs=true", "must be a number"), ("pretrain.procedural_frac=true", "must be a number"),
     ("sft.max_tokens=0", "must be at least 1"), ("tokenizer.vocab_size=0", "must be at least 1"), ("tokenizer.train_bytes=0", "must be at least 1"),
     ("pretrain.optimizer.max_grad_norm=0", "must be more than 0"), ("pretrain.max_passes=0", "must be more than 0"), ("sft.epochs=0", "must be more than 0"),
+    ("world.max_mentions=15", "greater than or equal to 16"), ("world.documents_tokens=0", "must be at least 1"),
     ("evaluate.pass_k=0", "must be at least 1"), ("rlhf.best_of.num_prompts=0", "greater than or equal to 1"),
     ("reward.num_normalise_answers=1", "greater than or equal to 2"), ("rlhf.dpo.label_smoothing_frac=0.5", "less than 0.5"),
     ("rlhf.gamma=1.5", "less than or equal to 1"), ("rlhf.gae_lambda=1.5", "less than or equal to 1"), ("reason.step_discount=3", "less than or equal to 1"),

@@ -21,7 +21,7 @@ POSITIVE = frozenset(
     "tokens max_tokens batch_tokens row_tokens context_tokens micro_batch_rows batch_pairs batch_prompts rollouts_per_iteration minibatches ppo_epochs "
     "max_new_tokens num_layers width num_heads num_kv_heads head_size ffn_width num_threads num_pairs num_labelled best_of_n max_chars ensemble group_size n "
     "answers_per_prompt prompts_per_iteration groups_per_update anchor_prompts validate_every validation_problems "
-    "beta kl_target_nats audit_every num_evaluations pass_k vocab_size train_bytes max_passes epochs max_grad_norm".split()
+    "documents_tokens beta kl_target_nats audit_every num_evaluations pass_k vocab_size train_bytes max_passes epochs max_grad_norm".split()
 )
 
 MAX_WEIGHT = 1_000
@@ -62,7 +62,7 @@ class WorldSection(Section):
     num_conversations_noisy: int = 20_000
     num_prompts: int = 6_000  # prompts for prefer and rlhf, held-out ones beside them
     cutoff_year: int = 2023
-    max_mentions: int = 256  # top of the ladder 0, 1, 4, 16, 64, 256 (, 1024)
+    max_mentions: int = Field(256, ge=16)  # top of the ladder 0, 1, 4, 16, 64, 256 (, 1024); below 16 no fact is taught
 
 
 class SourceSection(Section):
