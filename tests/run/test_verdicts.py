@@ -300,6 +300,18 @@ def test_every_file_of_a_glob_counts(tmp_path):
         digest_path(f"{tmp_path}/nowhere/*.jsonl", "x", hashes())
 
 
+def test_what_a_file_says_that_is_not_read_does_not_count(tmp_path):
+    """A recipe beside the texts that it names: editing it would make every stage stale."""
+    (tmp_path / "a.txt").write_text("text")
+    hashes, digests = HashCache(tmp_path / ".hashes.json"), []
+    for text in ("seed = 1", "seed = 1  # the same"):
+        (tmp_path / "library.toml").write_text(text)
+        digests.append(digest_path(str(tmp_path), "data.path", hashes))
+    (tmp_path / "library.toml").rename(tmp_path / "other.toml")  # the name stands in bad.jsonl
+    digests.append(digest_path(str(tmp_path), "data.path", hashes))
+    assert digests[0] == digests[1] != digests[2]
+
+
 def test_a_run_goes_as_far_as_there_is_data_for(tmp_path):
     path = f"data.path={tmp_path}"
 

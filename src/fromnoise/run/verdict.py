@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from fromnoise.data.files import files_named
+from fromnoise.data.files import file_kind, files_named
 from fromnoise.pipeline import STAGES, Stage
 from fromnoise.run.errors import UserError
 from fromnoise.run.files import HashCache, digest_of
@@ -178,9 +178,12 @@ def _hash_user_files(key: str, recipe: Recipe, hashes: HashCache) -> dict[str, s
 
 def digest_path(pattern: str, key: str, hashes: HashCache) -> str:
     """The content hash of a file, a folder's files, or a glob's; names below the folder (of a glob: below what all its files
-    share) count, where it lies does not. A file that cannot be read is for the stage to report; it counts when it can be."""
+    share) count, where it lies does not. A file that cannot be read is for the stage to report; it counts when it can be. Of one of
+    a kind that is not read (the recipe beside its texts) the name counts alone."""
 
     def content(file: Path) -> str:
+        if file_kind(file)[0] is None:
+            return "of no kind that is read"
         try:
             return hashes.sha256(file)
         except OSError:
