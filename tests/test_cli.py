@@ -86,6 +86,7 @@ def test_the_package_run_can_be_called():
         (["run", "smoke", "run_dir=x"], "an option, --run-dir"),
         (["run", "world", "model.num_heads=4"], "model.num_heads (4) must be a multiple of num_kv_heads (3)"),
         (["run", "world", "--dry-run", "--run-dir", "/dev/null"], "a run is a folder"),
+        (["run", "smoke", "--dry-run", "pretrain.row_tokens=8"], "pretrain.row_tokens = 8"),
         (["run", "text"], "give data.path="),
         (["run", "world", "budget=$100"], "money"),
         (["run", "world", "budget=1e18flops"], "FLOPs"),
@@ -154,6 +155,25 @@ def test_ls_and_a_finished_run(capsys, tmp_path, monkeypatch):
         assert code == 0 and "stale    sft.epochs 2.0 -> 9.0" in out
         code, _, err = fromnoise(capsys, "run", "runs/one", "sft.epochs=9")
         assert code == 2 and "--rerun" in err and "sft.epochs 2.0 -> 9.0" in err
+
+
+def test_a_recipe_that_may_not_be_read_is_one_message(capsys, tmp_path, monkeypatch):
+    """Another user's, on a machine that several share; `ls` goes on to the next."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("mine", "theirs"):
+        toy_run(tmp_path / "runs" / name)
+    read = Path.read_text
+
+    def refuse(path, *args, **settings):
+        if "theirs" in path.parts:
+            raise PermissionError(13, "Permission denied", str(path))
+        return read(path, *args, **settings)
+
+    monkeypatch.setattr(Path, "read_text", refuse)
+    code, out, _ = fromnoise(capsys, "ls")
+    assert code == 0 and re.search(r"^mine .*\ntheirs .*cannot be read: .*recipe\.toml.*Permission denied", out), out
+    code, _, err = fromnoise(capsys, "run", "runs/theirs")
+    assert code == 2 and "recipe.toml cannot be read (Permission denied)" in err
 
 
 def test_ls_shows_a_name_without_doing_what_it_says(capsys, tmp_path, monkeypatch):

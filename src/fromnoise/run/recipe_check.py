@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fromnoise.data.loader import StepRows
+from fromnoise.data.procedural import SHORTEST
 from fromnoise.model.config import ModelConfig
 from fromnoise.run.errors import UserError
 from fromnoise.run.recipe import Recipe
@@ -29,6 +30,11 @@ def check_shapes(recipe: Recipe, verb: str | None, world_size: int) -> None:
     for name, beside in (("pretrain", "procedural_rows_frac"), ("sft", "replay_frac")):
         if name in todo:
             section = getattr(recipe, name)
+            if name == "pretrain" and section.row_tokens < SHORTEST and (section.procedural_frac or section.procedural_rows_frac):
+                raise UserError(
+                    f"pretrain.row_tokens = {section.row_tokens} holds no sequence without words, of {SHORTEST} tokens at least; raise it, or set "
+                    f"pretrain.procedural_frac=0 and pretrain.procedural_rows_frac=0"
+                )
             StepRows(name, section.batch_tokens, section.row_tokens, section.micro_batch_rows, getattr(section, beside), world_size=world_size)
 
 

@@ -93,6 +93,8 @@ def load_recipe(name_or_path: str | Path | None, overrides: Sequence[str | tuple
 def _read(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}); make it readable, or name another recipe") from None
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
         raise UserError(f"{path}, line {line}: byte {error.object[error.start]:#04x} is not UTF-8, as TOML must be; save the recipe as UTF-8") from None
