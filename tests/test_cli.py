@@ -157,6 +157,17 @@ def test_ls_and_a_finished_run(capsys, tmp_path, monkeypatch):
         assert code == 2 and "--rerun" in err and "sft.epochs 2.0 -> 9.0" in err
 
 
+def test_a_folder_without_a_file_that_is_read_is_refused_before_the_run(capsys, tmp_path, monkeypatch):
+    """Conversations are wanted an hour after the text."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.txt").write_text("The ferry left at noon.\n")
+    (tmp_path / "talks").mkdir()
+    (tmp_path / "talks/talks.xlsx").write_text("")
+    for path, message in (("talks", "talks holds none of txt"), ("talks/talks.xlsx", "is of no kind that is read here")):
+        code, _, err = fromnoise(capsys, "run", "text", "--dry-run", "data.path=a.txt", f"data.conversations={path}")
+        assert code == 2 and "data.conversations: " in err and message in err, err
+
+
 def test_a_recipe_that_may_not_be_read_is_one_message(capsys, tmp_path, monkeypatch):
     """Another user's, on a machine that several share; `ls` goes on to the next."""
     monkeypatch.chdir(tmp_path)

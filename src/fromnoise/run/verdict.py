@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from fromnoise.data.files import file_kind, files_named
+from fromnoise.data.files import data_files, file_kind, files_named
 from fromnoise.pipeline import STAGES, Stage
 from fromnoise.run.errors import UserError
 from fromnoise.run.files import HashCache, digest_of
@@ -196,7 +196,7 @@ def digest_path(pattern: str, key: str, hashes: HashCache) -> str:
 
 
 def check_user_files(recipe: Recipe) -> None:
-    """Raise UserError for a file the recipe names that is not there: before a long run, not in the middle of it."""
+    """Raise UserError for a file the recipe names that is not there, or none of a kind that is read: before a long run, not in the middle of it."""
     data = recipe.data
     named = [("data.path", data.path), ("data.preferences", data.preferences), ("data.prompts", data.prompts), ("reason.problems", recipe.reason.problems)]
     named += [("data.conversations", path) for path in data.conversations]
@@ -205,6 +205,8 @@ def check_user_files(recipe: Recipe) -> None:
     for key, path in named:
         if path is not None and not os.path.exists(path) and not files_named(path)[1]:
             raise UserError(f"{key} = {path!r}: no such file or folder")
+        if path is not None and not key.startswith(("data.path", "data.sources")):  # those are what a run reads first
+            data_files(path, lambda bad: None, key)
 
 
 def config_changes(record: dict[str, Any], config: dict[str, Any]) -> list[str]:
