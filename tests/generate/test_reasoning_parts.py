@@ -38,6 +38,11 @@ def test_the_buffer_fills_up_and_forgets():
     assert [g.prompt_ids[0] for g in chosen] == [0, 1, 2] and old == 0 and len(buffer.groups) == 2
     chosen, old = buffer.take([group(1, 9)], 2, 1)
     assert [g.prompt_ids[0] for g in chosen] == [9, 4] and old == 1 and [g.prompt_ids[0] for g in buffer.groups] == [3]
+    wide = Buffer(2)
+    wide.take([group(0, n) for n in range(9)], 2, 0)
+    assert [g.prompt_ids[0] for g in wide.groups] == [7, 8]  # more than one iteration cannot need
+    none = Buffer(0)
+    assert none.take([group(0, 1)], 0, 0) == ([], 0) and none.groups == []
     again = Buffer(2, [g.to_json() for g in buffer.groups])
     assert again.groups == buffer.groups
     assert buffer.take([], 2, 3) == ([], 0) and buffer.groups == []  # sampled three iterations ago: too old

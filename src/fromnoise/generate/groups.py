@@ -165,7 +165,7 @@ def led_to_right(
 
 
 class Buffer:
-    """Groups that taught something and were not needed yet, oldest first."""
+    """Groups that taught something and were not needed yet, oldest first: as many as one iteration can need, for each costs a forward pass."""
 
     def __init__(self, max_age: int, groups: Sequence[dict] = ()):
         self.max_age, self.groups = max_age, [Group(**group) for group in groups]
@@ -180,7 +180,7 @@ class Buffer:
         chosen = [*fresh[:count], *waiting[::-1][: max(0, count - len(fresh))]]
         num_old = len(chosen) - min(len(fresh), count)
         left = waiting[: len(waiting) - num_old] if num_old else waiting
-        self.groups = [*left, *fresh[count:]]
+        self.groups = [*left, *fresh[count:]][-count:] if self.max_age else []
         return chosen, num_old
 
 

@@ -98,8 +98,9 @@ def run(ctx) -> None:
 
         seconds = machine.seconds_of(backward)
         optimizer.zero_grad()
-        trained = len(batches) + 2 * settings.minibatches  # right answers and anchors beside each minibatch
-        return sample_s + seconds * (trained + 2 / 3 * len(batches))
+        learnt = len(batches) * min(1.0, settings.groups_per_update / settings.prompts_per_iteration)
+        trained = learnt + 2 * settings.minibatches  # right answers and anchors beside each minibatch
+        return sample_s + seconds * (trained + 2 / 3 * learnt)
 
     anchor_tokens = engine.num_tokens
     iteration_s = ctx.decide("iteration_s", measure)
@@ -144,7 +145,8 @@ def run(ctx) -> None:
             sampled = time.perf_counter()
 
             chosen, num_old = buffer.take(fresh, settings.groups_per_update, iteration)
-            sampler_gap = add_logprobs(fresh, chosen, policy, reference, shape, settings, machine)
+            needed = {id(group) for group in (*chosen, *buffer.groups)}
+            sampler_gap = add_logprobs([group for group in fresh if id(group) in needed], chosen, policy, reference, shape, settings, machine)
             scale = lr_scale(iteration, num_iterations, *(getattr(settings.optimizer, name) for name in ("warmup_frac", "decay_frac", "final_lr_frac")))
             scored = time.perf_counter()
             trained, kl_nats, credited, skipped, passed_tokens = [], None, [], 0, 0  # tokens that an update learnt from, anchors included
@@ -289,8 +291,8 @@ def make_anchors(ctx, engine: Engine, reference, tokenizer: Tokenizer, shape: Ro
 
 
 def add_logprobs(fresh: list[grouped.Group], chosen: list[grouped.Group], policy, reference, shape: RowShape, settings, machine) -> float | None:
-    """How likely the answers' tokens were to those who are compared, by one forward pass each: the policy over all groups that this
-    iteration sampled, those left over too, for it will have changed when their turn comes; the reference over those learnt from now.
+    """How likely the answers' tokens were to those who are compared, by one forward pass each: the policy over the groups that this
+    iteration sampled, those that wait for their turn too, for it will have changed by then; the reference over those learnt from now.
 
     Updates use the trainer's numbers alone: in bf16 the sampler's are others. Mean distance of the two, in nats a counted token of the
     fresh groups; None without any."""
