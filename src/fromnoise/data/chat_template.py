@@ -139,19 +139,20 @@ def _guarded(value: Any, splitter: re.Pattern, guard: str) -> Any:
 
 def _pieces(text: str, splitter: re.Pattern, guard: str, begin: str, end: str) -> list[Piece]:
     pieces, speaking = [], False
-    for part in splitter.split(text):
-        is_control = splitter.fullmatch(part) is not None
-        kept, ranges, start = [], [], 0
-        for run in re.split(f"([{begin}{end}])", part.replace(guard, "")):
-            if run == begin:
-                speaking = True
-            elif run == end:
-                speaking = False
-            elif run:
-                kept.append(run)
-                if speaking:
+    for index, part in enumerate(splitter.split(text)):
+        kept, ranges, start = part.replace(guard, ""), [], 0
+        if begin in kept or end in kept:
+            runs = re.split(f"([{begin}{end}])", kept)
+            kept = "".join(runs[::2])
+            for run in runs:
+                if run in (begin, end):
+                    speaking = run == begin
+                    continue
+                if run and speaking:
                     ranges.append((start, start + len(run)))
                 start += len(run)
+        elif speaking:
+            ranges = [(0, len(kept))]
         if kept:
-            pieces.append(Piece("".join(kept), is_control, ranges))
+            pieces.append(Piece(kept, index % 2 == 1, ranges))  # of what is split by one group every second part is a control token
     return pieces

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from fromnoise.run.errors import UserError
 PAD, ENDOFTEXT, IM_START, IM_END = "<|pad|>", "<|endoftext|>", "<|im_start|>", "<|im_end|>"
 CONTROLS = (PAD, ENDOFTEXT, IM_START, IM_END)  # ids 0, 1, 2, 3
 VOCABULARY_MULTIPLE = 64
+SHORT_CHARS = 16
 # Qwen2's rule for what may be one token: words with the space or mark before them, digits one by one, punctuation, white
 # space. tokenizers, llama.cpp and vLLM all know it.
 QWEN2_SPLIT = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -47,6 +49,7 @@ class Tokenizer:
         # The twin for text. A post-processor would add control tokens of its own (Llama's <|begin_of_text|>).
         plain = {**inner_json, "added_tokens": [], "post_processor": None, "truncation": None, "padding": None}
         self._text = tokenizers.Tokenizer.from_str(json.dumps(plain))
+        self._ids_of_short = lru_cache(maxsize=1024)(self.encode)  # "user", a line end: between control tokens they are most of what there is
         self._bytes_of = _token_bytes(inner_json)
         self._length = max(len(self._bytes_of), max(self._added.values(), default=-1) + 1)
         padded = -(-self._length // VOCABULARY_MULTIPLE) * VOCABULARY_MULTIPLE
@@ -207,13 +210,18 @@ class Tokenizer:
                 ids.append(self._added[piece.text])
                 mask.append(bool(piece.assistant))
                 continue
-            encoding = self._text.encode(_encodable(piece.text), add_special_tokens=False)
-            ids += encoding.ids
             if not piece.assistant:
-                mask += [False] * len(encoding.ids)
+                found = self._ids_of_short(piece.text) if len(piece.text) <= SHORT_CHARS else self.encode(piece.text)
+                ids += found
+                mask += [False] * len(found)
                 continue
             # A token is the assistant's when any of its characters is.
-            mask += [any(first < end and begin < last for begin, end in piece.assistant) for first, last in encoding.offsets]
+            encoding, (begin, end) = self._text.encode(_encodable(piece.text), add_special_tokens=False), piece.assistant[0]
+            ids += encoding.ids
+            if len(piece.assistant) == 1:
+                mask += [first < end and begin < last for first, last in encoding.offsets]
+            else:
+                mask += [any(first < end and begin < last for begin, end in piece.assistant) for first, last in encoding.offsets]
         return ids, mask
 
     def _marked_by_turns(self, messages: Sequence[dict], pieces: list[Piece]) -> list[Piece]:
