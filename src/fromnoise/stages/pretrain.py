@@ -41,7 +41,7 @@ LOOKS = (0.05, 0.25)
 T = TypeVar("T")
 
 
-class Course:
+class StepPlan:
     """How many steps there are, and what follows from that: a pure function of the recipe, or of measured rates where a budget in time is given."""
 
     num_steps: int
@@ -61,7 +61,7 @@ class Course:
         return (self.num_steps - self.num_procedural) * self.rows.main * self.ctx.recipe.pretrain.row_tokens
 
     def fix(self, step_s: float, made: int = 0) -> None:
-        """step_s: seconds of a step. made: steps that were made already, by the course as it was; text that has begun goes on."""
+        """step_s: seconds of a step. made: steps that were made already, by the plan as it was; text that has begun goes on."""
         recipe, settings, self.step_s = self.ctx.recipe, self.ctx.recipe.pretrain, step_s
         given_s, before = unused_s(recipe, step_s / self.step_tokens), (made, self.num_steps or 1)
         num_steps = steps_for(self.ctx, "pretrain", settings.tokens // self.step_tokens, step_s, given_s=given_s, made=before)
@@ -72,7 +72,7 @@ class Course:
         self.kept = log_spaced(self.num_steps, settings.num_kept_checkpoints)
 
     def steps(self, make: Callable[[int], T], start: int, progress) -> Iterator[tuple[int, T]]:
-        """(step, make(step)) from `start` on; beside a budget the course is fixed anew at LOOKS."""
+        """(step, make(step)) from `start` on; beside a budget the plan is fixed anew at LOOKS."""
         for look in LOOKS if self.ctx.recipe.budget is not None else ():
             until, clocks = round(look * self.num_steps), []
             for item in prefetch(make, start, until):
@@ -106,8 +106,8 @@ def run(ctx) -> None:
         "pretrain", settings.batch_tokens, settings.row_tokens, settings.micro_batch_rows, settings.procedural_rows_frac,
         ctx.process.rank, ctx.process.world_size,
     )  # fmt: skip
-    course = Course(ctx, rows, stream.tokens_once())
-    step_tokens = course.step_tokens
+    plan = StepPlan(ctx, rows, stream.tokens_once())
+    step_tokens = plan.step_tokens
     text_ids = tokenizer.text_ids
     if settings.fp8 and (why := fp8.problem(model.config, rows.micro * settings.row_tokens, ctx.machine.device, ctx.machine.torch_dtype)):
         raise UserError(f"pretrain.fp8=true: {why}; use pretrain.fp8=false")
@@ -115,11 +115,11 @@ def run(ctx) -> None:
 
     def micro_batches(step: int) -> list[tuple[Batch, int]]:
         """(batch, how many of its rows are text, the first ones) of a step."""
-        wordless = step < course.num_procedural
+        wordless = step < plan.num_procedural
         text_rows = 0 if wordless else rows.main  # of the step
         found = []
         for first, cut, end in rows.parts(text_rows):
-            parts = [stream.batch((step - course.num_procedural) * text_rows + first, cut - first, settings.row_tokens)] if first < cut else []
+            parts = [stream.batch((step - plan.num_procedural) * text_rows + first, cut - first, settings.row_tokens)] if first < cut else []
             if cut < end:
                 number = step * rows.per_step + cut
                 parts.append(procedural_batch(ctx.seed, number, end - cut, settings.row_tokens, text_ids, tokenizer.pad_id, short=wordless))
@@ -128,7 +128,7 @@ def run(ctx) -> None:
 
     def counts(step: int, batches: list[tuple[Batch, int]]) -> dict[str, float]:
         """Of all that the step holds on any rank, whether there is some of it here or not."""
-        found = ({"loss": 0.0} if step >= course.num_procedural else {}) | ({"procedural": 0.0} if step < course.num_procedural or rows.beside else {})
+        found = ({"loss": 0.0} if step >= plan.num_procedural else {}) | ({"procedural": 0.0} if step < plan.num_procedural or rows.beside else {})
         for batch, text_rows in batches:
             for name, part in row_kinds(batch, text_rows, ("loss", "procedural")).items():
                 found[name] += batch.targets(part)
@@ -169,13 +169,13 @@ def run(ctx) -> None:
         return quality.get("all")  # None without held-out text
 
     step_s = ctx.decide("step_s", measure_step_s)
-    course.fix(step_s)
+    plan.fix(step_s)
     ctx.checkpoint.plan(step_s, settings.checkpoint_every_s)
     total, matrix = num_parameters(model.config), num_matrix_parameters(model.config)
     ctx.info(
-        f"{total:,} parameters ({matrix:,} in matrix products), {course.num_steps:,} steps of {step_tokens:,} tokens"
-        f"{f', the first {course.num_procedural:,} on sequences without words' if course.num_procedural else ''}, "
-        f"{course.text_tokens / total:.1f} tokens per parameter, {course.text_tokens / stream.tokens_once():.2f} passes, "
+        f"{total:,} parameters ({matrix:,} in matrix products), {plan.num_steps:,} steps of {step_tokens:,} tokens"
+        f"{f', the first {plan.num_procedural:,} on sequences without words' if plan.num_procedural else ''}, "
+        f"{plan.text_tokens / total:.1f} tokens per parameter, {plan.text_tokens / stream.tokens_once():.2f} passes, "
         f"ln V = {math.log(tokenizer.vocab_size):.3f} nats{'' if validation.num_tokens else ', no text held out to measure bits per byte on'}"
     )
 
@@ -188,14 +188,14 @@ def run(ctx) -> None:
         optimizer.load_state_tensors(saved.group("optimizer"))
 
     token_flops = training_flops_per_token(model.config, settings.row_tokens)
-    with ctx.progress(course.num_steps, "step", start) as progress:
-        for step, batch in course.steps(micro_batches, start, progress):
-            if step in course.evaluated:
+    with ctx.progress(plan.num_steps, "step", start) as progress:
+        for step, batch in plan.steps(micro_batches, start, progress):
+            if step in plan.evaluated:
                 last_bpb = evaluate(step)
-            if step in course.kept and ctx.process.is_main:
+            if step in plan.kept and ctx.process.is_main:
                 save_model(ctx.folder / "checkpoints" / f"step-{step:06d}", model, tokenizer)
             began = time.perf_counter()
-            scale = lr_scale(step, course.num_steps, settings.optimizer.warmup_frac, settings.optimizer.decay_frac, settings.optimizer.final_lr_frac)
+            scale = lr_scale(step, plan.num_steps, settings.optimizer.warmup_frac, settings.optimizer.decay_frac, settings.optimizer.final_lr_frac)
             stats = update(
                 parameters, optimizer, batch, losses, counts(step, batch), weights={"procedural": settings.procedural_weight},
                 lr_scale=scale, max_grad_norm=settings.optimizer.max_grad_norm, process=ctx.process,
@@ -213,14 +213,14 @@ def run(ctx) -> None:
                     step + 1, {"model": model.state_dict(), "optimizer": optimizer.state_tensors()},
                     {"nonfinite": guard.count, "bits_per_byte": last_bpb, "loss_nats": last_loss},
                 )
-    last_bpb, num_steps = evaluate(course.num_steps), course.num_steps
+    last_bpb, num_steps = evaluate(plan.num_steps), plan.num_steps
     if ctx.process.is_main:
         save_model(ctx.folder, model, tokenizer)
     ctx.finish(
         {
             "num_parameters": total, "matrix_parameters": matrix, "num_steps": num_steps, "tokens": num_steps * step_tokens,
-            "procedural_tokens": num_steps * step_tokens - course.text_tokens,
-            "passes": course.text_tokens / stream.tokens_once(), "tokens_per_parameter": course.text_tokens / total,
+            "procedural_tokens": num_steps * step_tokens - plan.text_tokens,
+            "passes": plan.text_tokens / stream.tokens_once(), "tokens_per_parameter": plan.text_tokens / total,
             "flops": num_steps * step_tokens * token_flops, "vocab_size": tokenizer.vocab_size, "ln_vocab_nats": math.log(tokenizer.vocab_size),
             "final_loss_nats": last_loss, "validation_bits_per_byte": last_bpb,
         }
