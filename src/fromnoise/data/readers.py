@@ -12,19 +12,19 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from fromnoise.data.dates import parse_date
 from fromnoise.data.document import Document, cut_point
 from fromnoise.data.files import EXCERPT_CHARS, BadRecord, DataFile, OnBad, byte_chunks, data_files, encodable, text_blocks, text_lines, watched_blocks
 from fromnoise.data.markup import html_to_text, json_to_text
+from fromnoise.data.shards import SOURCE_NAME
 from fromnoise.data.tables import Needed, csv_records, parquet_records
 from fromnoise.run.errors import UserError
+from fromnoise.run.recipe import DataSection, SourceSection
 
-if TYPE_CHECKING:
-    from fromnoise.run.recipe import SourceSection
-
-__all__ = ["BadRecord", "OnBad", "parse_date", "read_documents", "read_records"]
+__all__ = ["BadRecord", "OnBad", "parse_date", "read_documents", "read_records", "sources_of"]
 
 DOCUMENT_END = "<|endoftext|>"  # alone on a line of a text file: the separator of documents (TinyStories, many GPT-2 era corpora)
 END_OF_LINE = re.compile(re.escape(DOCUMENT_END) + r"[ \t\r]*$", re.MULTILINE)
@@ -41,7 +41,27 @@ MEANT = {
     "ascii": "cp1252", "iso8859-1": "cp1252", "iso8859-9": "cp1254", "iso8859-11": "cp874", "tis-620": "cp874",
     "gb2312": "gb18030", "gbk": "gb18030", "big5": "big5hkscs", "shift_jis": "cp932", "euc_jp": "euc_jis_2004", "euc_kr": "cp949",
 }  # fmt: skip
+WORLD_SOURCES = ("web", "books", "code", "papers")
+ALL = "all"  # in compression.json and bits per byte: the sum over sources
 HEAD_LINES = 40  # a date field of a text file is looked for in its first lines
+
+
+def sources_of(data: DataSection) -> list[SourceSection]:
+    """The user's sources: `data.sources`, and `data.path` as one more, named after its file or folder."""
+    sources = list(data.sources)
+    if data.path is not None:
+        stem = Path(data.path.rstrip("/")).name.split(".")[0]
+        name = "".join(char if char.isascii() and char.isalnum() else "_" for char in stem).strip("_") or "text"
+        sources.append(SourceSection(name="text" if name == ALL else name[:64], path=data.path))
+    names = [source.name for source in sources] + list(WORLD_SOURCES if data.world else ())
+    for name in names:
+        if not SOURCE_NAME.fullmatch(name):
+            raise UserError(f"data.sources: {name!r} is no name for a source; use up to 64 letters, digits, '_', '-' and '.'.")
+        if name == ALL:
+            raise UserError(f"data.sources: {ALL!r} means all sources together wherever figures stand by source; give the source another name.")
+        if names.count(name) > 1:
+            raise UserError(f"data.sources: two sources are called {name!r}{' (the world has one of that name)' if data.world else ''}; rename one.")
+    return sources
 
 
 def read_documents(source: SourceSection, on_bad: OnBad, max_chars: int = 1_000_000) -> Iterator[Document]:

@@ -10,15 +10,20 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from fromnoise.data.document import Document
 from fromnoise.run.errors import UserError
 
+if TYPE_CHECKING:
+    from fromnoise.data.tokenizer import Tokenizer
+
 SHARD_BYTES = 64 << 20  # of text, before compression
+BATCH_CHARS = 2_000_000  # encoded at a time
 GROUP_BYTES = 4 << 20  # a parquet row group: what a reader holds at a time
 DOCUMENT_FIELDS = ("text", "source", "doc_id", "date", "licence", "exempt")
 SOURCE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,63}")
@@ -158,6 +163,21 @@ class TokenShards:
 
 def token_dtype(vocab_size: int) -> np.dtype:
     return np.dtype("<u2" if vocab_size <= 1 << 16 else "<u4")
+
+
+def encoded(tokenizer: Tokenizer, documents: Iterable[Document], advance: Callable[[int], None]) -> Iterator[list[list[int]]]:
+    """Documents encoded in batches of about BATCH_CHARS characters, on all cores; `advance` is told how many were."""
+    texts, chars = [], 0
+    for document in documents:
+        texts.append(document.text)
+        chars += len(document.text)
+        if chars >= BATCH_CHARS:
+            yield tokenizer.encode_batch(texts)
+            advance(chars)
+            texts, chars = [], 0
+    if texts:
+        yield tokenizer.encode_batch(texts)
+        advance(chars)
 
 
 def write_tokens(folder: Path, split: str, source: str, batches: Iterable[Sequence[Sequence[int]]], dtype: np.dtype, end_id: int) -> dict:

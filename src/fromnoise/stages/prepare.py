@@ -27,17 +27,15 @@ from fromnoise.data.dedup import Shingler, exact_key, near_duplicates, signature
 from fromnoise.data.document import Document, chapters_if_few, split_document
 from fromnoise.data.files import data_files
 from fromnoise.data.ledger import LOST, BadRecords, Mended, Tally
-from fromnoise.data.readers import read_documents
-from fromnoise.data.shards import SOURCE_NAME, DocumentWriter, read_document_ids, read_document_shards
+from fromnoise.data.readers import read_documents, sources_of
+from fromnoise.data.shards import DocumentWriter, read_document_ids, read_document_shards
 from fromnoise.run.errors import UserError
 from fromnoise.run.files import to_json
-from fromnoise.run.recipe import DataSection, PrepareSection, SourceSection
+from fromnoise.run.recipe import PrepareSection, SourceSection
 
 if TYPE_CHECKING:
     from fromnoise.run.context import StageContext
 
-WORLD_SOURCES = ("web", "books", "code", "papers")
-ALL = "all"  # in compression.json and bits per byte: the sum over sources
 OUTPUTS = ("train", "validation", "removed", "world", "ledger.json", "bad.jsonl")
 HELD_SHINGLES = 2_000_000  # 16 MB, then they become signatures
 
@@ -92,24 +90,6 @@ def prepare(ctx: StageContext) -> dict[str, Any]:
         "validation_documents": sum(tally.validation.documents for tally in tallies.values()), "bad_records": bad.count(*LOST),
         "repaired_records": bad.count("repaired"),
     }  # fmt: skip
-
-
-def sources_of(data: DataSection) -> list[SourceSection]:
-    """The user's sources: `data.sources`, and `data.path` as one more, named after its file or folder."""
-    sources = list(data.sources)
-    if data.path is not None:
-        stem = Path(data.path.rstrip("/")).name.split(".")[0]
-        name = "".join(char if char.isascii() and char.isalnum() else "_" for char in stem).strip("_") or "text"
-        sources.append(SourceSection(name="text" if name == ALL else name[:64], path=data.path))
-    names = [source.name for source in sources] + list(WORLD_SOURCES if data.world else ())
-    for name in names:
-        if not SOURCE_NAME.fullmatch(name):
-            raise UserError(f"data.sources: {name!r} is no name for a source; use up to 64 letters, digits, '_', '-' and '.'.")
-        if name == ALL:
-            raise UserError(f"data.sources: {ALL!r} means all sources together wherever figures stand by source; give the source another name.")
-        if names.count(name) > 1:
-            raise UserError(f"data.sources: two sources are called {name!r}{' (the world has one of that name)' if data.world else ''}; rename one.")
-    return sources
 
 
 def _all_documents(ctx: StageContext, sources: list[SourceSection], tallies: dict[str, Tally], bad: BadRecords) -> Iterator[Document]:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fromnoise.data.document import Document
-from fromnoise.data.shards import read_document_shards, token_dtype, write_token_index, write_tokens
+from fromnoise.data.shards import encoded, read_document_shards, token_dtype, write_token_index, write_tokens
 from fromnoise.data.tokenizer import Tokenizer, vocabulary_for
 from fromnoise.run.errors import UserError
 
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from fromnoise.run.context import StageContext
 
 SPLITS = ("train", "validation")
-BATCH_CHARS = 2_000_000  # encoded at a time
 COMPARED_CHARS = 4_000_000  # of validation text given to gzip and xz, by source
 
 
@@ -124,21 +123,6 @@ class Counted:
                 self.kept.append(document.text[: self.keep_chars])
                 self.keep_chars -= len(document.text)
             yield document
-
-
-def encoded(tokenizer: Tokenizer, documents: Counted, advance) -> Iterator[list[list[int]]]:
-    """Documents encoded in batches of about BATCH_CHARS characters, on all cores."""
-    texts, chars = [], 0
-    for document in documents:
-        texts.append(document.text)
-        chars += len(document.text)
-        if chars >= BATCH_CHARS:
-            yield tokenizer.encode_batch(texts)
-            advance(chars)
-            texts, chars = [], 0
-    if texts:
-        yield tokenizer.encode_batch(texts)
-        advance(chars)
 
 
 def compare(counted: Counted, num_tokens: int) -> dict[str, Any]:
