@@ -203,6 +203,8 @@ def test_commands_to_copy_hold_the_path_as_a_shell_reads_it(capsys, tmp_path, mo
     lines = fromnoise(capsys, "run", "smoke", "--run-dir", folder)[1].splitlines()
     commands = [shlex.split(line.partition(":")[2]) for line in lines if "fromnoise chat" in line]
     assert commands == [["fromnoise", "chat", folder], ["fromnoise", "chat", folder, "--compare"]]
+    out = fromnoise(capsys, "run", "from=some/model", "data.path=texts", "--run-dir", folder)[1]  # measured by itself: the run holds no model
+    assert "fromnoise chat" not in out and "report.html" in out
 
 
 def test_a_setting_longer_than_a_file_name_can_be_is_a_setting(capsys, tmp_path, monkeypatch):

@@ -209,7 +209,7 @@ def _execute(recipe: Recipe, run: RunFolder, verb: str | None, rerun: bool, quie
     from fromnoise.run.console import Console
     from fromnoise.run.execute import execute, make_report
     from fromnoise.run.machine import prepare_environment
-    from fromnoise.run.verdict import missing_data, stages_of
+    from fromnoise.run.verdict import evaluates_alone, missing_data, stages_of
 
     prepare_environment()
     console, process = Console(quiet), Process.from_environment()
@@ -219,7 +219,8 @@ def _execute(recipe: Recipe, run: RunFolder, verb: str | None, rerun: bool, quie
         if missing := missing_data(recipe):
             print(f"\nthe run ends with {stages_of(recipe)[-1].writes[0]}/: to go on, give {missing}")
         chat = f"fromnoise chat {shlex.quote(str(run.path))}"
-        print(f"\ntalk to it:       {chat}\nside by side:     {chat} --compare\nread the report:  {report}")
+        talk = "" if evaluates_alone(recipe) else f"talk to it:       {chat}\nside by side:     {chat} --compare\n"  # else the run holds no model
+        print(f"\n{talk}read the report:  {report}")
     process.leave()
 
 

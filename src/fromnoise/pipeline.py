@@ -36,3 +36,6 @@ STAGES: tuple[Stage, ...] = (
     Stage("evaluate", "fromnoise.stages.evaluate", ("prepare", "tokenizer", "base", "sft", "prefer", "reward", "audit", "rlhf", "reason"), ("evaluate",),
           ("seed", "evaluate", "evaluate.reward_sets", "reason.problems", "dtype"), "", "every model folder, measured with intervals"),
 )
+
+# What `evaluate` is where a recipe trains nothing: a finished model (`from`) by itself, on the user's own files.
+EVALUATE_ALONE = STAGES[-1]._replace(reads=("base",), config=(*STAGES[-1].config, "from", "data.path", "data.sources"))

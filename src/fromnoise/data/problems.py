@@ -9,6 +9,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from fromnoise.data.conversation import first_text, with_context
 from fromnoise.data.files import BadRecord, OnBad
 from fromnoise.data.readers import read_records
@@ -33,13 +35,15 @@ def read_problems(path: str, on_bad: OnBad) -> list[Example]:
     return problems
 
 
+def problem_records(problems: Sequence[Example]) -> list[dict]:
+    """The problems of a file as records: {"id", "level", "kind", "prompt", "check"}."""
+    found = zip(file_levels(problems), problems, strict=True)
+    return [{"id": f"file-{at:05d}", "level": level, "kind": one.kind, "prompt": one.prompt, "check": one.check} for at, (level, one) in enumerate(found)]
+
+
 def held_out_records(path: str) -> list[dict]:
-    """The problems of a file that nothing trains on, as records: {"id", "level", "kind", "prompt", "check"}. `reason` has
-    reported what cannot be used."""
-    read = read_problems(path, lambda bad: None)
-    found = zip(file_levels(read), read, strict=True)
-    return [{"id": f"file-{at:05d}", "level": level, "kind": one.kind, "prompt": one.prompt, "check": one.check}
-            for at, (level, one) in enumerate(found) if held_out(one.prompt)]  # fmt: skip
+    """Those that nothing trains on. `reason` has reported what cannot be used."""
+    return [record for record in problem_records(read_problems(path, lambda bad: None)) if held_out(record["prompt"])]
 
 
 def problem_of(record: dict) -> Example:

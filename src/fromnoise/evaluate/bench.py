@@ -114,11 +114,9 @@ class Bench:
         file's held-out problems, twice."""
         settings, recipe = self.ctx.recipe.evaluate, self.ctx.recipe
         if recipe.reason.problems is not None:
-            own = held_out_records(recipe.reason.problems)
-            of_level = [[one for one in own if one["level"] == level] for level in FILE_LEVELS]
-            of_file = [one for found in of_level for one in self.draw(found, settings.num_problems, "problems")]
+            own, of_file = self.draw_problems(held_out_records(recipe.reason.problems))
             if not recipe.data.world:
-                return self.draw(own, settings.num_sums, "sums"), of_file
+                return own, of_file
         from fromnoise.world import problems
 
         each = -(-settings.num_sums // len(PLAIN_SUMS))
@@ -219,6 +217,12 @@ class Bench:
         """At most `count` of the prompts by a seeded draw, in drawn order: any first part is a draw too."""
         rng = random.Random(f"{self.ctx.recipe.evaluate.seed}/{purpose}")
         return rng.sample(prompts, min(count, len(prompts)))
+
+    def draw_problems(self, found: list[dict]) -> tuple[list[dict], list[dict]]:
+        """Of a file's problems (those to be answered greedily, some of every level to be answered several times)."""
+        settings = self.ctx.recipe.evaluate
+        of_level = [[one for one in found if one["level"] == level] for level in FILE_LEVELS]
+        return self.draw(found, settings.num_sums, "sums"), [one for some in of_level for one in self.draw(some, settings.num_problems, "problems")]
 
     def compare(self, prompts: list[dict], sampling, seed: int, scored: bool = True, logprobs: bool = False) -> list[dict]:
         return preference.compare(

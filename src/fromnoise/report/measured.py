@@ -21,7 +21,7 @@ NO_EVALUATION = "evaluate has not run in this run: nothing is measured yet. `fro
 def headline(run: RunData) -> list[tuple[str, Cell]]:
     """The few numbers at the top: (what, value with interval)."""
     stage, found = run.stages["pretrain"], []
-    bits, label = stage.summary.get("validation_bits_per_byte"), "bits per byte of held-out text, base model"
+    bits, label = stage.summary.get("validation_bits_per_byte"), f"bits per byte of {'text' if run.recipe.get('from') else 'held-out text, base model'}"
     if run.estimate("bits_per_byte/base/all"):
         found.append((label, measured(run.estimate("bits_per_byte/base/all"), "number")))
     elif isinstance(bits, (int, float)):  # not evaluated yet: what training saw, without an interval
@@ -33,6 +33,7 @@ def headline(run: RunData) -> list[tuple[str, Cell]]:
         ("preference/sampled/oracle", "rlhf preferred to sft by the oracle", "percent"),
         ("preference/sampled/oracle_length_controlled", "the same at equal length", "percent"),
         ("preference/sampled/correct_difference", "correctness, rlhf minus sft", "points"),
+        ("reason/sums/base", "problems of the file right", "percent"),
         ("reason/sums/sft", f"{run.problems_asked} right, sft", "percent"),
         ("reason/minus_sft/sums", "the same, reason minus sft", "points"),
         ("safety/sampled/balanced_accuracy/rlhf", "rlhf right on harmful prompts and look-alikes", "percent"),

@@ -7,7 +7,7 @@ from fromnoise.report.collect import RunData
 from fromnoise.report.figures import figure, lines, thinned
 from fromnoise.tasks.problems import BY_NUMBER, FILE_LEVELS
 
-MODELS = ("sft", "rlhf", "reason")
+MODELS = ("base", "sft", "rlhf", "reason")  # base: a finished model that was measured by itself
 
 
 def reason(run: RunData) -> Section:
@@ -18,20 +18,22 @@ def reason(run: RunData) -> Section:
     )  # fmt: skip
     asked = run.problems_asked
     names = [name for name in MODELS if run.estimate(f"reason/sums/{name}")]
+    if names == ["base"]:
+        section.title, section.lede = "Problems with checkable answers", "Whether the model was trained on any of them is not known here."
+        asked = "problems of the file"
     if not names:
         return section.missing("reason has not run in this run, or evaluate has not measured it.")
     rows = [[Cell("right, greedy", tone="label"), *(measured(run.estimate(f"reason/sums/{name}")) for name in names)]]
     section.blocks.append(Table([asked, *names], rows))
     gains = [Cell(f"reason − {other}", tone="label") for other in ("sft", "rlhf") if run.estimate(f"reason/minus_{other}/sums")]
-    section.blocks.append(
-        Table(
-            ["paired differences, same problems or questions", f"{asked}, greedy", "everything else, right", "form and stops"],
-            [
-                [gain, *(measured(run.estimate(f"reason/minus_{other}/{key}"), "points") for key in ("sums", "everything_else", "form_and_stops"))]
-                for gain, other in zip(gains, ("sft", "rlhf"), strict=False)
-            ],
+    differences = [
+        [gain, *(measured(run.estimate(f"reason/minus_{other}/{key}"), "points") for key in ("sums", "everything_else", "form_and_stops"))]
+        for gain, other in zip(gains, ("sft", "rlhf"), strict=False)
+    ]
+    if differences:
+        section.blocks.append(
+            Table(["paired differences, same problems or questions", f"{asked}, greedy", "everything else, right", "form and stops"], differences)
         )
-    )
     section.blocks.extend(by_level(run, names))
     section.blocks.extend(others(run))
     section.blocks.extend(practice(run))
@@ -39,8 +41,8 @@ def reason(run: RunData) -> Section:
 
 
 def by_level(run: RunData, names: list[str]) -> list:
-    practised = set(run.stages["reason"].summary.get("levels") or ())
     levels = sorted({int(key) for name in names for key in run.under(f"reason/pass_1/{name}/") if key.isdigit()})
+    practised = set(run.stages["reason"].summary.get("levels") or levels)
     if not levels:
         return []
     rows = []

@@ -27,6 +27,7 @@ from fromnoise.run.verdict import (
     check_user_files,
     config_changes,
     config_of,
+    evaluates_alone,
     has_documents,
     input_changes,
     inputs_of,
@@ -213,6 +214,11 @@ def check_recipe(recipe: Recipe, verb: str | None, world_size: int = 1) -> None:
         raise UserError(f"recipe {recipe.name!r} has no text to train on: give data.path=FOLDER (txt, md, html, jsonl, csv, parquet), or data.world=true")
     stages = {stage.verb for stage in stages_of(recipe)}
     if not stages or (verb is not None and verb not in stages):
+        if verb == "evaluate" and evaluates_alone(recipe):
+            raise UserError(
+                f"evaluate has nothing to measure {recipe.sft_from} on: give data.path=FOLDER (texts), reason.problems=FILE (questions and answers) or, "
+                f"for a reward model, evaluate.reward_sets=FILE (pairs)"
+            )
         if missing := missing_data(recipe):
             raise UserError(f"recipe {recipe.name!r} has no data for {verb or 'any stage'}: give {missing}, or data.world=true")
         if verb == "reason":

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from fromnoise.data.files import data_files, file_kind, files_named
-from fromnoise.pipeline import STAGES, Stage
+from fromnoise.pipeline import EVALUATE_ALONE, STAGES, Stage
 from fromnoise.run.errors import UserError
 from fromnoise.run.files import HashCache, digest_of
 from fromnoise.run.folder import RunFolder, folder_digest, stage_of, writer_of
@@ -46,7 +46,9 @@ class Verdict:
 def stages_of(recipe: Recipe) -> list[Stage]:
     """The stages a recipe has. A run that starts `from` a finished model makes no tokenizer and no base model; one on text alone
     ends with the base model, one without preferences or prompts with the tuned one; one without problems to reason about
-    has nothing to practise on."""
+    has nothing to practise on. One that only measures a finished model has one stage, where there is something to measure it on."""
+    if evaluates_alone(recipe):
+        return [EVALUATE_ALONE] if has_documents(recipe) or recipe.reason.problems is not None or recipe.evaluate.reward_sets else []
     left_out: set[str] = set()
     if missing_data(recipe):
         left_out |= {"prefer", "reward", "rlhf", "reason", "evaluate"}
@@ -74,6 +76,11 @@ def models_of_run(folder: Path) -> list[tuple[str, Path]]:
     """(name, model folder) of a run's finished models, in the order they were made, without those that an earlier recipe left behind."""
     wanted = {name for stage in stages_of_run(folder) for name in stage.writes}
     return [(name, folder / name) for name in MODELS if name in wanted and (folder / name / "config.json").is_file()]
+
+
+def evaluates_alone(recipe: Recipe) -> bool:
+    """Whether there is a finished model to start `from` and nothing to train it on, so that it is measured by itself."""
+    return recipe.sft_from is not None and not recipe.data.world and not recipe.data.conversations
 
 
 def missing_data(recipe: Recipe) -> str | None:

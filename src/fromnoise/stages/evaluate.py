@@ -2,7 +2,8 @@
 
 Reads the run's models, the world's held-out questions and prompts (or the held-out preference pairs of real data);
 writes `evaluate/records/*.jsonl`, one line a measured example, and `evaluate/summary.json`, computed from those lines
-alone. Nothing measured here was trained on (the contamination column says how that was checked), nor did it choose a checkpoint
+alone. Where the recipe trains nothing, the finished model that it names with `from` is measured by itself, on the user's texts, problems
+and pairs (evaluate/finished.py). Nothing measured here was trained on (the contamination column says how that was checked), nor did it choose a checkpoint
 where there are prompts enough: `preference/audit_prompts` counts those that did.
 
 Each part below is a file of records that appears whole or not at all, so what was cut off goes on with the first part missing. A
@@ -18,10 +19,13 @@ from pathlib import Path
 from fromnoise.data.preferences import read_preferences
 from fromnoise.evaluate import contamination, likelihood, memorisation, overoptimisation, preference, questions, reasoning, reward_accuracy, safety
 from fromnoise.evaluate.bench import Bench
+from fromnoise.evaluate.finished import FinishedModel
 from fromnoise.evaluate.intervals import Estimate, exact
 from fromnoise.evaluate.records import part, rounded
+from fromnoise.model.hf import wants_calculator
 from fromnoise.run.files import read_json, write_json
 from fromnoise.run.seeds import seed_from
+from fromnoise.run.verdict import evaluates_alone
 
 
 def run(ctx) -> None:
@@ -29,13 +33,12 @@ def run(ctx) -> None:
 
 
 def measure(ctx) -> dict:
-    settings, bench = ctx.recipe.evaluate, Bench(ctx)
-    seed = settings.seed
-    summary: dict[str, Estimate] = {}
+    alone = evaluates_alone(ctx.recipe)
+    bench = FinishedModel(ctx) if alone else Bench(ctx)
     noted = ctx.folder / "train_state" / "flops.json"  # FLOPs by part, gone when the stage is done
     noted.parent.mkdir(parents=True, exist_ok=True)
     spent: dict[str, float] = read_json(noted) if noted.exists() else {}
-    greedy = settings.sampling.model_copy(update={"temperature": 0.0})
+    greedy = ctx.recipe.evaluate.sampling.model_copy(update={"temperature": 0.0})
 
     def records(name: str, make) -> list[dict]:
         """One part: made now, or read where it is there already. What it costs is noted before it appears, so that none is lost."""
@@ -49,6 +52,33 @@ def measure(ctx) -> dict:
             return found
 
         return part(ctx.folder / "records", name, counted)
+
+    summary = (measure_alone if alone else measure_run)(ctx, bench, records, greedy)
+    write_json(
+        ctx.folder / "summary.json", {name: {k: rounded(v) if isinstance(v, float) else v for k, v in one.to_json().items()} for name, one in summary.items()}
+    )
+    return {"measured": len(summary), "models": bench.models, "flops": sum(spent.values())}
+
+
+def measure_alone(ctx, bench: FinishedModel, records, greedy) -> dict[str, Estimate]:
+    """A finished model on what is given. Texts and problems are read before anything is measured: what cannot be used is refused at once."""
+    settings, summary = ctx.recipe.evaluate, {}
+    bench.check()
+    shards, (problems, _) = bench.shards, bench.problems
+    for label, path in named_sets(settings.reward_sets).items():
+        summary |= measure_set(ctx, bench, label, path, records)
+    if shards:
+        found = records("bits_per_byte_base", lambda: measure_bits(bench, "base", settings.bits_per_byte_tokens))
+        summary |= likelihood.summarise("base", found, settings.seed)
+    if problems:
+        summary |= solve_all(bench, records, "base", settings.sampling, greedy, wants_calculator(bench.model("base").folder))[1]
+    return summary
+
+
+def measure_run(ctx, bench: Bench, records, greedy) -> dict[str, Estimate]:
+    """Every model of a run, on whatever there is of its data."""
+    settings, seed = ctx.recipe.evaluate, ctx.recipe.evaluate.seed
+    summary: dict[str, Estimate] = {}
 
     # held-out text
     if bench.shards:
@@ -119,11 +149,7 @@ def measure(ctx) -> dict:
     # whether anything of all this was trained on
     if bench.measured_sets:
         summary |= contamination.summarise_sets(records("contamination_by_set", bench.look_for_sets))
-
-    write_json(
-        ctx.folder / "summary.json", {name: {k: rounded(v) if isinstance(v, float) else v for k, v in one.to_json().items()} for name, one in summary.items()}
-    )
-    return {"measured": len(summary), "models": bench.models, "flops": sum(spent.values())}
+    return summary
 
 
 def named_sets(paths: Sequence[str]) -> dict[str, str]:
@@ -173,24 +199,26 @@ def measure_bits(bench: Bench, name: str, max_tokens: int) -> list[dict]:
 
 def measure_reasoning(bench: Bench, records, answered: dict[str, list[dict]], greedy) -> dict[str, Estimate]:
     """Held-out sums, greedily; problems of each level practised and of the harder ones, sampled; and what else changed."""
-    settings, recipe, summary = bench.ctx.recipe.evaluate, bench.ctx.recipe, {}
-    sums, problems = bench.problems
-    sampling, seed = recipe.reason.sampling, settings.seed
-    greedy = greedy.model_copy(update={"max_new_tokens": sampling.max_new_tokens})
+    settings, summary = bench.ctx.recipe.reason, {}
     found: dict[str, dict[str, list[dict]]] = {}
     for name in [name for name in ("sft", "rlhf", "reason") if name in bench.models]:
-        calculator = recipe.reason.calculator and name == "reason"
-        found[name] = {
-            "sums": records(f"reason_sums_{name}", lambda name=name, tool=calculator: reasoning.solve(bench.model(name), sums, greedy, seed, tool)),
-            "levels": records(
-                f"reason_levels_{name}", lambda name=name, tool=calculator: reasoning.solve(bench.model(name), problems, sampling, seed, tool, settings.pass_k)
-            ),
-            "questions": answered.get(name, []),
-        }
-        summary |= reasoning.summarise_sums(name, found[name]["sums"]) | reasoning.summarise_levels(name, found[name]["levels"], settings.pass_k, seed)
+        solved, estimates = solve_all(bench, records, name, settings.sampling, greedy, settings.calculator and name == "reason")
+        found[name] = solved | {"questions": answered.get(name, [])}
+        summary |= estimates
     for name in [name for name in ("sft", "rlhf") if name in found]:
-        summary |= reasoning.differences(found["reason"], found[name], f"minus_{name}", seed)
+        summary |= reasoning.differences(found["reason"], found[name], f"minus_{name}", bench.ctx.recipe.evaluate.seed)
     return summary
+
+
+def solve_all(bench: Bench, records, name: str, sampling, greedy, calculator: bool) -> tuple[dict[str, list[dict]], dict[str, Estimate]]:
+    """The problems put to one model: ({"sums": greedy answers, "levels": sampled ones}, what they say)."""
+    settings, (sums, problems) = bench.ctx.recipe.evaluate, bench.problems
+    seed, greedy = settings.seed, greedy.model_copy(update={"max_new_tokens": sampling.max_new_tokens})
+    solved = {
+        "sums": records(f"reason_sums_{name}", lambda: reasoning.solve(bench.model(name), sums, greedy, seed, calculator)),
+        "levels": records(f"reason_levels_{name}", lambda: reasoning.solve(bench.model(name), problems, sampling, seed, calculator, settings.pass_k)),
+    }
+    return solved, reasoning.summarise_sums(name, solved["sums"]) | reasoning.summarise_levels(name, solved["levels"], settings.pass_k, seed)
 
 
 def ask_base_plainly(bench: Bench, asked: list[dict], sampling, seed: int) -> list[dict]:
