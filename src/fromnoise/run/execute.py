@@ -219,7 +219,8 @@ def check_recipe(recipe: Recipe, verb: str | None, world_size: int = 1) -> None:
                 f"evaluate has nothing to measure {recipe.sft_from} on: give data.path=FOLDER (texts), reason.problems=FILE (questions and answers) or, "
                 f"for a reward model, evaluate.reward_sets=FILE (pairs)"
             )
-        if missing := missing_data(recipe):
+        made_already = verb in ("prepare", "tokenizer", "pretrain") and recipe.sft_from is not None
+        if (missing := missing_data(recipe)) and not made_already:
             raise UserError(f"recipe {recipe.name!r} has no data for {verb or 'any stage'}: give {missing}, or data.world=true")
         if verb == "reason":
             raise UserError("reason has no problems to practise on: give reason.problems=FILE (question and answer records), or data.world=true")
