@@ -73,6 +73,8 @@ def test_a_finished_model_is_measured_on_the_users_texts_and_problems(made, tmp_
     assert [name for name in found if not name.startswith(("reason/pass", "reason/steps"))] == names
     assert {f"reason/{what}/base/{level}" for what in ("pass_1", "pass_k", "steps") for level in (101, 102, 103)} < set(found)
     assert found["reason/sums/base"]["n"] == 9 and found["reason/pass_k/base/101"]["n"] == 2
+    bits = found["bits_per_byte/base/all"]  # and said, as there is no report yet
+    assert f"bits_per_byte/base/all: {bits['value']:.4g} ({bits['low']:.4g} to {bits['high']:.4g}), n = {bits['n']}" in run.told
 
     texts = [(made / "texts" / "a.txt").read_text(), *(f"Plum number {i}." for i in range(20))]
     tokenizer = Tokenizer.load(made / "model")

@@ -72,6 +72,9 @@ def measure_alone(ctx, bench: FinishedModel, records, greedy) -> dict[str, Estim
         summary |= likelihood.summarise("base", found, settings.seed)
     if problems:
         summary |= solve_all(bench, records, "base", settings.sampling, greedy, wants_calculator(bench.model("base").folder))[1]
+    for name, one in summary.items():
+        between = f" ({one.low:.4g} to {one.high:.4g})" if one.low is not None else ""
+        ctx.info(f"{name}: {one.value:.4g}{between}, n = {one.n:,}" if one.value is not None else f"{name}: nothing to measure")
     return summary
 
 
