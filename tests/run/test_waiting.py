@@ -7,8 +7,8 @@ import json
 import pytest
 
 from fromnoise.cli import main
-from fromnoise.run.errors import Waiting
-from tests.run import toy, toy_learn
+from fromnoise.run.errors import Interrupted, Waiting
+from tests.run import toy, toy_learn, toy_make
 from tests.run.toy import patched, toy_run, toy_verdicts
 
 
@@ -43,6 +43,22 @@ def test_a_run_that_waits_goes_on_when_there_is_enough(people):
     assert toy_verdicts(people) == {"make": "done", "learn": "done"}
     assert json.loads((people / "run.json").read_text())["waiting"] is None
     assert "waiting" not in json.loads((people / "learnt/stage.json").read_text())
+
+
+def test_a_rerun_that_stops_on_its_way_is_gone_on_with_as_one(people, monkeypatch):
+    (people / "labelled.txt").parent.mkdir()
+    (people / "labelled.txt").write_text("5")
+    toy_run(people)
+    (people / "labelled.txt").write_text("0")
+    with pytest.raises(Waiting, match=r"then go on: .* --rerun$"):
+        toy_run(people, "prepare.min_chars=30", rerun=True)
+
+    def stopped(ctx):
+        raise KeyboardInterrupt("Ctrl-C")
+
+    monkeypatch.setattr(toy_make, "run", stopped)
+    with pytest.raises(Interrupted, match=f"Go on with: fromnoise run '{people}' --rerun$"):
+        toy_run(people, "prepare.min_chars=50", rerun=True)
 
 
 def test_waiting_is_no_error(people, capsys, monkeypatch):

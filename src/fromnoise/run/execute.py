@@ -78,6 +78,8 @@ def execute(
         made_here = any(item.state != "done" or rerun for item in todo if item.stage.verb not in LOOK_ON)
         run.write_info(name=run.path.name, seed=recipe.seed, waiting=None, **(environment() if made_here or not run.read_info() else {}))
         warming = start_warming(recipe, todo)
+        # Stages further on may still be stale: without --rerun the run would be refused where it was left.
+        again = f"fromnoise {verb or 'run'} {shlex.quote(str(run.path))}" + (" --rerun" if rerun else "")
         try:
             with Interrupts(console.warn) as interrupts:
                 earlier: list[Verdict] = []
@@ -90,11 +92,10 @@ def execute(
                     earlier.append(now)
         except (Interrupted, KeyboardInterrupt) as stop:
             reason = str(stop) or "Ctrl-C"
-            raise Interrupted(f"{reason}. Go on with: fromnoise {verb or 'run'} {shlex.quote(str(run.path))}") from None
+            raise Interrupted(f"{reason}. Go on with: {again}") from None
         except Waiting as wait:
             run.write_info(waiting=str(wait))
-            then = f"fromnoise {verb or 'run'} {shlex.quote(str(run.path))}"
-            raise Waiting(f"waiting: {wait}\n  label them:   {wait.how}\n  then go on:   {then}") from None
+            raise Waiting(f"waiting: {wait}\n  label them:   {wait.how}\n  then go on:   {again}") from None
         finally:
             process.broadcast(None)
             run.hashes.save()
