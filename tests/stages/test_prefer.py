@@ -289,6 +289,14 @@ def test_fewer_labelled_pairs_than_sampled_may_do(tmp_path):
     assert [pair["id"] for pair in read_jsonl(done.folder / "pairs.jsonl")] == [f"{pair['id']}-0" for pair in pairs[2:6]]
 
 
+def test_a_budget_gives_people_no_more_pairs_than_they_were_to_label(tmp_path):
+    """An hour of the machine is thousands of pairs; who asked for ten people's minutes got days of them."""
+    run, settings = small_run.make(tmp_path / "run"), small_run.recipe(prefer=PEOPLE)
+    with pytest.raises(Waiting, match=r"^0 of (\d+) pairs labelled") as wait:
+        small_run.do(run, "prefer", settings.model_copy(update={"budget": "1h"}))
+    assert 5 < int(str(wait.value).split()[2]) <= 10
+
+
 def test_votes_on_a_prompt_with_half_a_character_are_found_again(tmp_path):
     """JSON can spell half a surrogate pair; a file has a question mark in its place, and the page shows what the file has."""
     (tmp_path / "prompts.jsonl").write_text("".join(f'{{"prompt": "What is {n} + 1? \\ud83d"}}\n' for n in range(20)))

@@ -363,6 +363,7 @@ def test_too_few_pairs_is_a_user_error(made, tmp_path):
         ({"budget": "10m"}, r"raise budget = '10m' \(beside it prefer\.num_pairs does not count\), or"),
         ({"prefer": {**people, "num_labelled": 2}}, r"raise prefer\.num_labelled = 2 and label more pairs \(for more to label, raise prefer\.num_pairs = 60\)"),
         ({"prefer": people}, r"raise prefer\.num_pairs = 60, or"),  # all there are were labelled
+        ({"prefer": people, "budget": "10m"}, r"raise prefer\.num_pairs = 60 or budget = '10m', or"),
         ({"data": {"preferences": "a.jsonl", "conversations": ["b.jsonl"]}}, r"give more pairs than data\.preferences = 'a\.jsonl' holds, or"),
     ):
         with pytest.raises(UserError, match=rf"too few .*stay together: \d prompts\); {advice}.*reward\.validation_frac"):

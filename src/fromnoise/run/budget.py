@@ -108,9 +108,10 @@ def more_pairs(recipe: Recipe) -> str:
     if recipe.data.preferences is not None:
         return f"give more pairs than data.preferences = {recipe.data.preferences!r} holds"
     sampled = f"prefer.num_pairs = {recipe.prefer.num_pairs}"
+    by_people = recipe.prefer.raters == "people"
     if recipe.budget is not None:
-        sampled = f"budget = {recipe.budget!r} (beside it prefer.num_pairs does not count)"
-    if recipe.prefer.raters == "people" and recipe.prefer.num_labelled is not None:
+        sampled = f"{sampled} or budget = {recipe.budget!r}" if by_people else f"budget = {recipe.budget!r} (beside it prefer.num_pairs does not count)"
+    if by_people and recipe.prefer.num_labelled is not None:
         return f"raise prefer.num_labelled = {recipe.prefer.num_labelled} and label more pairs (for more to label, raise {sampled})"
     return f"raise {sampled}"
 

@@ -117,7 +117,8 @@ def side_of(ctx, prompt: dict) -> tuple[str, str]:
 
 
 def sample_pairs(ctx, tokenizer: Tokenizer, prompts: list[dict], counts: Counter) -> list[dict]:
-    """`num_pairs` pairs of different answers of the SFT model, a prompt at a time, round and round, in resumable batches."""
+    """`num_pairs` pairs of different answers of the SFT model (or as many as a budget pays for; fewer, not more, where people are to
+    label them), a prompt at a time, round and round, in resumable batches."""
     settings = ctx.recipe.prefer
     parts = ctx.folder / "train_state"
     parts.mkdir(exist_ok=True)
@@ -155,7 +156,8 @@ def sample_pairs(ctx, tokenizer: Tokenizer, prompts: list[dict], counts: Counter
         write_jsonl(part(0), answers(0))
         return time.perf_counter() - start
 
-    num_batches = steps_for(ctx, "prefer", -(-settings.num_pairs // settings.batch_prompts), ctx.decide("batch_s", measure_batch_s))
+    labelled_by_hand = settings.raters == "people"  # seconds of the machine buy more pairs, not people's time to label them
+    num_batches = steps_for(ctx, "prefer", -(-settings.num_pairs // settings.batch_prompts), ctx.decide("batch_s", measure_batch_s), more=not labelled_by_hand)
     made = sum(part(number).exists() for number in range(num_batches))
     if made > 1:  # the first one may be what the rate was measured with, a moment ago
         ctx.info(f"prefer: {made} of {num_batches} batches of answers were there already")
@@ -172,7 +174,7 @@ def sample_pairs(ctx, tokenizer: Tokenizer, prompts: list[dict], counts: Counter
                     continue
                 pairs.append(pair_record(ctx, len(pairs), prompt, record["answers"]))
             progress.advance(1, pairs=len(pairs))
-    return pairs if ctx.recipe.budget else pairs[: settings.num_pairs]
+    return pairs if ctx.recipe.budget and not labelled_by_hand else pairs[: settings.num_pairs]
 
 
 def flops_of(ctx, num_tokens: int) -> float:
