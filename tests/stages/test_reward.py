@@ -17,6 +17,7 @@ from fromnoise.model.hf import load_reward, load_scorer
 from fromnoise.run.errors import Interrupted, UserError
 from fromnoise.stages import reward
 from fromnoise.stages.reward import (
+    Plan,
     answer_means,
     batch_of,
     chosen_labels,
@@ -350,6 +351,17 @@ def test_length_coefficient_finds_what_was_put_in():
     plan = SimpleNamespace(length_differences=lambda pairs: torch.tensor([length_difference(p) / 10 for p in pairs]))
     assert length_coefficient(torch.tensor(margins), plan, pairs, 0.0) == pytest.approx(0.8, abs=0.08)
     assert length_coefficient(torch.tensor(margins[:1]), plan, pairs[:1], 5.0) == pytest.approx(5.0, abs=3.0)  # one pair says little
+
+
+def test_of_few_pairs_one_prompts_choose_the_weights(made, tmp_path):
+    """With the usual fraction none of twenty prompts is drawn one time in five: people had labelled them, and the run refused their pairs."""
+    run, settings, _ = made
+    again, pairs, shape = again_from(run, tmp_path / "run"), read_jsonl(run.path / "prefer" / "pairs.jsonl"), RowShape(64, 2, 0)
+    rare = settings.model_copy(update={"reward": settings.reward.model_copy(update={"validation_frac": 1e-9})})
+    for share in ("reward", "audit"):
+        plan, usual = (Plan(small_run.context(again, "reward", recipe), pairs, share, 0, shape) for recipe in (rare, settings))
+        assert len({pair["prompt_id"] for pair in plan.validation}) == 1 and plan.validation[0] in usual.validation
+        assert len(plan.validation) + len(plan.train) == len(usual.validation) + len(usual.train)
 
 
 def test_too_few_pairs_is_a_user_error(made, tmp_path):
