@@ -279,6 +279,15 @@ def test_people_are_waited_for(tmp_path):
     assert sorted(pair.rater for pair in read) == ["ann"] * len(pairs) + ["ben"] and sum(pair.tie for pair in read) == 2
 
 
+def test_pairs_that_reward_will_refuse_are_named_before_people_label_them(tmp_path):
+    few, enough = small_run.recipe(prefer={**PEOPLE, "num_pairs": 2}), small_run.recipe(prefer={**PEOPLE, "num_pairs": 60})
+    for number, settings in enumerate((few, enough)):
+        ctx = small_run.context(small_run.make(tmp_path / str(number)), "prefer", settings)
+        with pytest.raises(Waiting):
+            prefer.run(ctx)
+        assert any("it will refuse these pairs" in line for line in ctx.console.lines) == (settings is few)
+
+
 def test_fewer_labelled_pairs_than_sampled_may_do(tmp_path):
     run, settings = small_run.make(tmp_path / "run"), small_run.recipe(prefer={**PEOPLE, "num_labelled": 4})
     with pytest.raises(Waiting, match="0 of 4 pairs labelled"):

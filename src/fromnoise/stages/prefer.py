@@ -15,6 +15,7 @@ from __future__ import annotations
 import shlex
 import time
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -279,6 +280,7 @@ def choose_by_people(ctx, pairs: list[dict], counts: Counter) -> tuple[list[dict
     if not found:
         raise UserError(f"no two answers that people could tell apart: {dict(counts)}. Raise prefer.num_pairs or prefer.sampling.temperature.")
     if not (ctx.folder / "unlabelled.jsonl").exists():
+        say_what_labels_cannot_mend(ctx, found.values())
         write_jsonl(ctx.folder / "unlabelled.jsonl", found.values())
     votes = [vote for vote in read_votes(ctx.run.path / VOTES) if vote.pair in found]
     num_labelled, wanted = len({vote.pair for vote in votes}), min(ctx.recipe.prefer.num_labelled or len(found), len(found))
@@ -287,6 +289,18 @@ def choose_by_people(ctx, pairs: list[dict], counts: Counter) -> tuple[list[dict
     write_jsonl(ctx.folder / "labels.jsonl", export_rows({key: compared_of(pair) for key, pair in found.items()}, votes))
     counts["votes"] = len(votes)
     return labelled(found, votes), people_summary(votes)
+
+
+def say_what_labels_cannot_mend(ctx, pairs: Iterable[dict]) -> None:
+    """Before people begin: `reward` needs prompts to train on, to choose by and to hold out, of its own and of the audit's."""
+    prompts = Counter({pair["prompt_id"]: (pair["share"], pair["split"]) for pair in pairs}.values())
+    for share in ("reward", "audit"):
+        train, held_out = (prompts[share, split] for split in ("train", "held_out"))
+        if train < 2 or held_out < 1:
+            ctx.info(
+                f"prefer: {train} prompts of the {share} model's train and {held_out} are held out, and reward needs 2 and 1: it will refuse these pairs when "
+                f"all are labelled. Raise prefer.num_pairs or give more prompts first, or change prefer.audit_frac and prefer.held_out_frac"
+            )
 
 
 def people_summary(votes) -> dict:
