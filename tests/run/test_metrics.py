@@ -38,6 +38,11 @@ def test_truncation_goes_back_to_a_size(tmp_path):
     assert read_metrics(tmp_path / "none.jsonl") == []
 
 
+def test_the_file_may_be_named_by_text(tmp_path):
+    (tmp_path / "metrics.jsonl").write_text('{"step": 0}\n')
+    assert read_metrics(f"{tmp_path}/metrics.jsonl") == [{"step": 0}] and read_metrics(f"{tmp_path}/none.jsonl") == []
+
+
 def test_seeds_are_fixed_and_different():
     assert seed_from(0, "sft") == 8194877168899985081  # changing the mixing would change every published run
     assert len({seed_from(seed, part) for seed in range(50) for part in ("a", "b")}) == 100

@@ -63,12 +63,12 @@ def plain(value: Any) -> Any:
     return value
 
 
-def read_metrics(path: Path) -> list[dict[str, Any]]:
+def read_metrics(path: str | Path) -> list[dict[str, Any]]:
     """The lines of a metrics file, oldest first; a last line still being written is left out. No file: no lines."""
-    if not path.exists():
+    if not os.path.exists(path):
         return []
     lines = []
-    for line in path.read_bytes().splitlines():
+    for line in Path(path).read_bytes().splitlines():
         try:
             lines.append(json.loads(line))
         except ValueError:
