@@ -260,6 +260,18 @@ def test_user_files_count_by_content_not_by_place(tmp_path):
     assert "data.path" not in config_of(load_recipe(None, [f"data.path={one}"]), stages["prepare"])
 
 
+@pytest.mark.parametrize("kept", ("[]", "null", '"x"', "{half", '{"KEY": 5}', '{"KEY": [SIZE, TIME]}', '{"KEY": [SIZE, TIME, null]}'))
+def test_a_damaged_cache_of_hashes_is_computed_anew(tmp_path, kept):
+    file = tmp_path / "a.txt"
+    file.write_text("text")
+    stat = file.stat()
+    (tmp_path / "cache.json").write_text(kept.replace("KEY", str(file)).replace("SIZE", str(stat.st_size)).replace("TIME", str(stat.st_mtime_ns)))
+    hashes = HashCache(tmp_path / "cache.json")
+    assert hashes.sha256(file) == sha256_file(file)
+    hashes.save()
+    assert HashCache(tmp_path / "cache.json")._known == hashes._known
+
+
 def test_a_run_within_its_own_data_and_a_file_that_cannot_be_read(tmp_path, monkeypatch):
     for name in ("a.txt", os.fsdecode(b"caf\xe9.txt")):
         (tmp_path / name).write_text("text")

@@ -71,9 +71,11 @@ class HashCache:
     def __init__(self, path: Path):
         self.path, self._changed = path, False
         try:
-            self._known: dict[str, list] = read_json(path)
+            found = read_json(path)
         except (OSError, ValueError):
-            self._known = {}
+            found = None
+        entries = found.items() if isinstance(found, dict) else ()  # what another program made of the file is computed anew
+        self._known: dict[str, list] = {key: known for key, known in entries if isinstance(known, list) and len(known) == 3 and isinstance(known[2], str)}
 
     def sha256(self, path: Path) -> str:
         stat = path.stat()
