@@ -401,6 +401,7 @@ def test_splits_with_an_empty_side_are_refused_before_any_work(key, tmp_path):
     ("pretrain.batch_tokens=100", r"pretrain\.batch_tokens = 100 is less than one row"), ("sft.micro_batch_rows=7", r"sft\.micro_batch_rows = 7 does"),
     ("pretrain.row_tokens=1024", r"pretrain\.row_tokens = 1024 is more than the model sees, model\.context_tokens = 512"),
     ("reason.row_tokens=1024", r"reason\.row_tokens = 1024 is more"),
+    ("model.context_tokens=64", r"^pretrain\.row_tokens = 256, sft\.row_tokens = 256, .*, reason\.row_tokens = 256 are more .* pretrain\.row_tokens and sft"),
 ])  # fmt: skip
 def test_shapes_that_do_not_go_together_are_refused_at_once(setting, message):
     with pytest.raises(UserError, match=message):

@@ -93,6 +93,8 @@ def check_room(recipe: Recipe, todo: set[str], made: set[str]) -> None:
 
 def check_rows(recipe: Recipe, verbs: set[str], context_tokens: int, context: str) -> None:
     """No stage may feed rows beyond the model's context: readers of the model are promised no more."""
-    for name in FEEDS_ROWS:
-        if name in verbs and (row_tokens := getattr(recipe, name).row_tokens) > context_tokens:
-            raise UserError(f"{name}.row_tokens = {row_tokens} is more than the model sees, {context} or lower {name}.row_tokens")
+    rows = {f"{name}.row_tokens": getattr(recipe, name).row_tokens for name in FEEDS_ROWS if name in verbs}
+    wide = [key for key, row_tokens in rows.items() if row_tokens > context_tokens]
+    if wide:
+        listed, are = ", ".join(f"{key} = {rows[key]}" for key in wide), "are" if len(wide) > 1 else "is"
+        raise UserError(f"{listed} {are} more than the model sees, {context} or lower {' and '.join(wide)}")
