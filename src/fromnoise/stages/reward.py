@@ -97,9 +97,8 @@ class Plan:
         self.held_out = [pair for pair in pairs if pair["split"] == "held_out"]
         training, self.raters = tallied_all(training, settings.rater_weights)
         drawn = [np.random.default_rng(seed_from(ctx.seed, "validation", pair["prompt_id"])).random() for pair in training]
-        least, most = min(drawn, default=1.0), max(drawn, default=1.0)  # of few pairs none may be drawn: then those of one prompt are
-        apart = [draw < settings.validation_frac or draw == least < most for draw in drawn]
-        self.validation, self.train = ([pair for pair, kept in zip(training, apart, strict=True) if kept == side] for side in (True, False))
+        bound = max(settings.validation_frac, math.nextafter(min(drawn, default=0.0), 1.0))  # of few pairs none may be drawn: then those of one prompt are
+        self.validation, self.train = ([pair for pair, draw in zip(training, drawn, strict=True) if (draw < bound) == side] for side in (True, False))
         if not self.train or not self.validation or not self.held_out:
             raise UserError(
                 f"too few {share} pairs: {len(self.train)} to train on, {len(self.validation)} for validation, {len(self.held_out)} held out "
