@@ -6,6 +6,7 @@ import pytest
 
 from fromnoise.data.people import comparable, compared_of
 from fromnoise.data.preferences import read_preferences
+from fromnoise.data.tokenizer import Tokenizer
 from fromnoise.data.votes import FILE, Vote, VoteStore
 from fromnoise.evaluate.records import read_jsonl, write_jsonl
 from fromnoise.model.flops import forward_flops
@@ -94,15 +95,15 @@ def kinds_of_pairs(count=400):
     def pair(number, kind):
         answers = [{"token_ids": [number, side], "text": f"{kind} {number} {side}", "stopped": True} for side in range(2)]
         side = {"share": ("reward", "audit")[number % 2], "split": ("train", "held_out")[number % 5 == 0]}
-        return {"id": f"pair-{number}", "kind": kind, **side, "answers": answers}
+        return {"id": f"pair-{number}", "kind": kind, **side, "answers": answers, "messages": [{"role": "user", "content": f"Question {number}?"}]}
 
     return [pair(number, ("fact", "unknown", "list", "harmful")[number * 7 // 3 % 4]) for number in range(count)]
 
 
-def borrow(pairs, seed=0, **settings):
+def borrow(pairs, seed=0, tokenizer=None, **settings):
     counts, said = Counter(), []
     ctx = SimpleNamespace(seed=seed, recipe=SimpleNamespace(prefer=PreferSection(**settings)), info=said.append)
-    return prefer.borrowing(ctx, pairs, counts), counts, said
+    return prefer.borrowing(ctx, tokenizer, pairs, counts), counts, said
 
 
 def test_training_pairs_of_a_kind_borrow_answers_of_others():
@@ -123,6 +124,30 @@ def test_training_pairs_of_a_kind_borrow_answers_of_others():
     assert moves.total() == counts["borrowed_answers"] and 0.8 * wanted < moves.total() < 1.2 * wanted
     assert borrow(pairs, borrowed=lent)[0] == found != borrow(pairs, seed=1, borrowed=lent)[0]
     assert borrow(pairs)[0] == pairs == borrow(pairs, borrowed=lent, borrowed_frac=0.0)[0]
+
+
+def test_who_is_asked_about_is_who_a_borrowed_answer_speaks_of(made):
+    """Else raters see "I know nobody called Ann Lee" only where somebody else is meant, and what is learnt is that the name is out of place."""
+    tokenizer = Tokenizer.load(made[0].path / "sft")
+    pairs = kinds_of_pairs()
+    for number, pair in enumerate(pairs):
+        name = f"{('Ann', 'Kit', 'Zoe')[number % 3]} {('Lee', 'Marsh')[number // 3 % 2]}"
+        asked = pair["kind"] == "fact" or number % 10 < 5  # of the others half ask about nobody
+        pair["messages"][0]["content"] = f"Tell me: Where does {name} live? One word will do." if asked else "Will it rain?"
+        said = [f"I know nobody called {name}.", "I do not know."] if asked else ["Nobody knows.", "It will."]
+        for side, (answer, text) in enumerate(zip(pair["answers"], said, strict=True)):
+            stopped = (number + side) % 4 > 0
+            answer.update(text=text, stopped=stopped, token_ids=tokenizer.encode_answer(text) + [tokenizer.im_end_id] * stopped)
+    found, counts, _ = borrow(pairs, tokenizer=tokenizer, borrowed={"fact": ["unknown"]})
+    named = 0
+    for pair in found:
+        if "borrowed" in pair:
+            lent, name = pair["answers"][pair["borrowed"]], prefer.name_in(pair["messages"][0]["content"])
+            assert "nobody called" not in lent["text"] or name in lent["text"]
+            assert lent["text"] not in ("Nobody knows.", "It will.")  # said where nobody was asked about
+            assert lent["token_ids"] == tokenizer.encode_answer(lent["text"]) + [tokenizer.im_end_id] * lent["stopped"]
+            named += "nobody called" in lent["text"]
+    assert 0.3 * counts["borrowed_answers"] < named
 
 
 @pytest.mark.parametrize("lent", [{"sum": ["fact"]}, {"fact": ["unknown", "sum"]}])

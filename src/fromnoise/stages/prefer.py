@@ -12,10 +12,12 @@ Over-long rule: the oldest turns are cut until prompt and answer fit a row, else
 
 from __future__ import annotations
 
+import re
 import shlex
 import time
 from collections import Counter
 from collections.abc import Iterable
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -54,7 +56,7 @@ def run(ctx) -> None:
             f"{settings.sampling.max_new_tokens} in rows of prefer.row_tokens = {settings.row_tokens}: raise the second or lower the first"
         )
     if not data.preferences:
-        sampled = borrowing(ctx, sample_pairs(ctx, tokenizer, prompts, counts), counts)
+        sampled = borrowing(ctx, tokenizer, sample_pairs(ctx, tokenizer, prompts, counts), counts)
         if settings.raters == "people":
             pairs, by_people = choose_by_people(ctx, sampled, counts)
         else:
@@ -205,36 +207,68 @@ def pair_record(ctx, number: int, prompt: dict, answers: list[dict]) -> dict:
     }  # fmt: skip
 
 
-def borrowing(ctx, pairs: list[dict], counts: Counter) -> list[dict]:
+def borrowing(ctx, tokenizer: Tokenizer, pairs: list[dict], counts: Counter) -> list[dict]:
     """The pairs, where `borrowed_frac` of the training pairs of some kinds have one answer that the model gave to a prompt of another kind.
 
     For mistakes that the model seldom makes and that reinforcement would find all the same: of questions it can answer it disclaims so
-    few that no reward model learns from its own answers that one should not. No answer changes its split or share.
+    few that no reward model learns from its own answers that one should not. A question about somebody borrows what was said about
+    somebody, with the name exchanged: told apart by names that are out of place, "I know nobody called Ann Lee" was never shown where Ann
+    Lee was asked about. No answer changes its split or share.
     """
     settings = ctx.recipe.prefer
-    pools: dict[tuple, list[dict]] = {}
-    for pair in pairs:
+    names = [name_in(pair["messages"][-1]["content"]) for pair in pairs]
+    pools: dict[tuple, list[int]] = {}
+    for at, pair in enumerate(pairs):
         if pair["split"] == "train":
-            pools.setdefault((pair["share"], pair["kind"]), []).append(pair)
+            pools.setdefault((pair["share"], pair["kind"], False), []).append(at)
+            if names[at] is not None:
+                pools.setdefault((pair["share"], pair["kind"], True), []).append(at)
     kinds = sorted({str(pair["kind"]) for pair in pairs})
     for kind in sorted({kind for borrower, lenders in settings.borrowed.items() for kind in (borrower, *lenders)} - set(kinds)):
         # no error: the recipe may be a shipped one, and the prompts another's
         ctx.info(f"prefer.borrowed names {kind!r}, and no pair is of that kind; there are: {', '.join(kinds)}")
     result = []
-    for pair in pairs:
-        lenders = [kind for kind in settings.borrowed.get(pair["kind"], ()) if (pair["share"], kind) in pools]
+    for pair, name in zip(pairs, names, strict=True):
+        lenders = [kind for kind in settings.borrowed.get(pair["kind"], ()) if (pair["share"], kind, False) in pools]
         if lenders and pair["split"] == "train":
             rng = np.random.default_rng(seed_from(ctx.seed, "borrow", pair["id"]))
             if rng.random() < settings.borrowed_frac:
-                pool = pools[pair["share"], lenders[rng.integers(len(lenders))]]
-                answers, lent = list(pair["answers"]), pool[rng.integers(len(pool))]["answers"][rng.integers(2)]
+                key = (pair["share"], lenders[rng.integers(len(lenders))])
+                pool = pools.get((*key, name is not None)) or pools[*key, False]
+                lender = pool[rng.integers(len(pool))]
+                answers, lent = list(pair["answers"]), pairs[lender]["answers"][rng.integers(2)]
                 place = int(rng.integers(2))
-                answers[place] = lent
+                answers[place] = renamed(tokenizer, lent, names[lender], name)
                 if answers[0]["token_ids"] != answers[1]["token_ids"]:
                     pair = {**pair, "answers": answers, "borrowed": place}
                     counts["borrowed_answers"] += 1
         result.append(pair)
     return result
+
+
+def name_in(text: str) -> str | None:
+    """The name that stands in a question: two words or more with capitals, none of them a sentence's first. None where there is none, or several.
+
+    >>> name_in("Quick question: What does Ann Lee-Hart eat? One word will do."), name_in("Where is Tolby?")
+    ('Ann Lee-Hart', None)
+    """
+    found = set()
+    for sentence in re.split(r"[.!?:]\s+", text):
+        _, *words = re.findall(r"[\w'’-]+", sentence) or [""]
+        for is_name, run in groupby(words, key=lambda word: word[0].isupper()):
+            parts = [word.removesuffix("'s").removesuffix("’s") for word in run]
+            if is_name and len(parts) > 1:
+                found.add(" ".join(parts))
+    return found.pop() if len(found) == 1 else None
+
+
+def renamed(tokenizer: Tokenizer, answer: dict, name: str | None, other: str | None) -> dict:
+    """The answer about somebody as one about another."""
+    if name is None or other is None or name not in answer["text"]:
+        return answer
+    text = answer["text"].replace(name, other)
+    end = answer["token_ids"][-1:] if answer["stopped"] else []
+    return {**answer, "text": text, "token_ids": [*tokenizer.encode_answer(text), *end]}
 
 
 def choose_by_world(ctx, pairs: list[dict], prompts: list[dict]) -> list[dict]:
