@@ -2,15 +2,18 @@
 
 import json
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from fromnoise.data.loader import StepRows
 from fromnoise.data.shards import TokenShards, token_dtype, write_token_index, write_tokens
 from fromnoise.data.tokenizer import Tokenizer
 from fromnoise.model.flops import training_flops_per_token
 from fromnoise.model.hf import load_model
 from fromnoise.run.folder import RunFolder
+from fromnoise.stages import pretrain
 
 from . import small_run
 
@@ -75,6 +78,25 @@ def test_a_budget_is_shared_out_anew_by_the_steps_that_were_made(parent, tmp_pat
     wordless = [line["loss_nats"] is None for line in lines]  # the first steps, without a gap
     assert wordless == sorted(wordless, reverse=True) and 0.45 < sum(wordless) / len(lines) < 0.55
     assert lines[-1]["lr_scale"] < 0.1 < lines[len(lines) // 3]["lr_scale"] == 1.0
+
+
+@pytest.mark.parametrize("step_s", [2.0, 20.0, 200.0])
+def test_a_plan_that_is_cut_short_on_the_way_ends_with_the_steps_that_were_made(monkeypatch, step_s):
+    """Cut to less than four times what was made, the second look lay behind: the plan ended before the steps that there were."""
+    clock, decided = SimpleNamespace(s=0.0), {}
+    settings = small_run.recipe(pretrain={**PRETRAIN, "procedural_frac": 0.03}, model=MODEL, budget="1000s")
+    ctx = SimpleNamespace(recipe=settings, run=SimpleNamespace(record=lambda stage: None), elapsed_s=lambda: clock.s, info=lambda text: None,
+                          decide=lambda key, make: decided.setdefault(key, make()))  # fmt: skip
+    monkeypatch.setattr(pretrain, "time", SimpleNamespace(perf_counter=lambda: clock.s))
+    plan, again = (pretrain.StepPlan(ctx, StepRows("pretrain", 512, 64, 4, 0.0), tokens_once=1e9) for _ in range(2))
+    for one in (plan, again):
+        one.fix(0.2)
+    wordless, made, progress = plan.num_procedural, [], SimpleNamespace(end_at=lambda total: None)
+    for step, _ in plan.steps(lambda step: None, 0, progress):
+        made.append(step)
+        clock.s += step_s
+    assert made == list(range(plan.num_steps)) and len(made) > 50 and plan.num_procedural == wordless
+    assert [step for step, _ in again.steps(lambda step: None, 60, progress)] == made[60:]  # cut off and gone on with
 
 
 def test_without_held_out_text_it_goes_on_and_measures_nothing(parent, tmp_path):

@@ -73,18 +73,20 @@ class StepPlan:
 
     def steps(self, make: Callable[[int], T], start: int, progress) -> Iterator[tuple[int, T]]:
         """(step, make(step)) from `start` on; beside a budget the plan is fixed anew at LOOKS."""
+        made = 0
         for look in LOOKS if self.ctx.recipe.budget is not None else ():
             until, clocks = round(look * self.num_steps), []
+            if until <= made + 1:  # too few steps to measure; or the plan was cut so short at the look before that this one lies behind
+                continue
             for item in prefetch(make, start, until):
                 yield item
                 clocks.append(time.perf_counter())  # the first step, in which kernels are compiled, does not count
-            start = max(start, until)
-            if until > 1:
-                before, seconds = self.num_steps, (clocks[-1] - clocks[0]) / (len(clocks) - 1) if len(clocks) > 1 else self.step_s  # resumed here
-                self.fix(self.ctx.decide(f"step_s_after_{until}", lambda seconds=seconds: seconds), until)
-                if self.num_steps != before:
-                    self.ctx.info(f"pretrain: {self.num_steps:,} steps for {before:,}, by the time that the first {until} took")
-                    progress.end_at(self.num_steps)
+            start, made = max(start, until), until
+            before, seconds = self.num_steps, (clocks[-1] - clocks[0]) / (len(clocks) - 1) if len(clocks) > 1 else self.step_s  # resumed here
+            self.fix(self.ctx.decide(f"step_s_after_{made}", lambda seconds=seconds: seconds), made)
+            if self.num_steps != before:
+                self.ctx.info(f"pretrain: {self.num_steps:,} steps for {before:,}, by the time that the first {made} took")
+                progress.end_at(self.num_steps)
         yield from prefetch(make, start, self.num_steps)
 
 
