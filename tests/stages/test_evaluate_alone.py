@@ -18,7 +18,7 @@ from fromnoise.run import machine
 from fromnoise.run.errors import UserError
 from fromnoise.run.execute import check_recipe, execute
 from fromnoise.run.folder import RunFolder
-from fromnoise.run.recipe_load import load_recipe
+from fromnoise.run.recipe_load import load_recipe, to_toml
 from fromnoise.run.verdict import stages_of, verdicts
 from fromnoise.stages.report import run as report
 from tests.stages import small_run
@@ -166,6 +166,18 @@ def test_what_cannot_be_measured_is_refused(made, tmp_path, settings, message):
     with pytest.raises(UserError, match=message):
         measured(made, RunFolder(tmp_path / "run"), *(setting.format(made=made, tmp=tmp_path) for setting in settings))
     assert not (tmp_path / "run/evaluate/summary.json").exists()
+
+
+@pytest.mark.parametrize("verb", ["evaluate", None])
+def test_a_run_that_makes_models_is_not_taken_over(made, tmp_path, verb):
+    """Without --name both are runs/run: the run's recipe was replaced, and `chat` and `run` knew nothing of its models any more."""
+    run, mine = RunFolder(tmp_path / "run"), load_recipe(None, [f"data.path={made / 'texts'}"])
+    run.stage_dir("base").mkdir(parents=True)
+    (run.stage_dir("base") / "stage.json").write_text('{"status": "done", "config": {}, "inputs": {}, "outputs": {}}')
+    (run.path / "recipe.toml").write_text(to_toml(mine))
+    with pytest.raises(UserError, match=r"another run's, with base/, and its recipe would be replaced; .*--name"):
+        execute(load_recipe(None, [*PLAIN, *settings_of(made)], "evaluate"), run, verb, console=Listening())
+    assert load_recipe(run.path) == mine and sorted(path.name for path in run.path.iterdir()) == ["base", "recipe.toml"]
 
 
 def test_a_recipe_that_trains_from_a_model_is_as_it_was(made):

@@ -35,6 +35,7 @@ from fromnoise.run.verdict import (
     reads,
     required,
     stages_of,
+    stages_of_run,
     verdict,
     verdicts,
 )
@@ -64,8 +65,8 @@ def execute(
     if not process.is_main:
         follow(recipe, run, process, allow_different_numerics)
         return
+    refuse_elsewhere(recipe, run, verb)
     if verb is not None:
-        refuse_elsewhere(recipe, run, verb)
         required(run, recipe, verb, verdicts(run, recipe))  # before a folder is made for nothing
     run.create()
     with run.lock():
@@ -249,11 +250,18 @@ def refuse_stale(found: list[Verdict], run: RunFolder) -> None:
         )
 
 
-def refuse_elsewhere(recipe: Recipe, run: RunFolder, verb: str) -> None:
+def refuse_elsewhere(recipe: Recipe, run: RunFolder, verb: str | None) -> None:
     """Raise UserError for settings that make another stage stale than the one asked for: the recipe written with it is the whole run's.
 
     A setting that the stage has too (seed, budget) was meant for it; what is stale by the recipe that lies in the run is not this call's doing.
+    A finished model is not measured in the folder of a run that makes models: without its recipe no verb would know its stages any more.
     """
+    if evaluates_alone(recipe):
+        others = [f"{stage.writes[0]}/" for stage in stages_of_run(run.path) if stage.verb != "evaluate" and run.record(stage) is not None]
+        if others:
+            raise UserError(f"{run.path} is another run's, with {', '.join(others)}, and its recipe would be replaced; give this one a folder: --name NAME")
+    if verb is None:
+        return
     own = stage_of(verb).config
 
     def changes(given: Recipe) -> dict[str, list[str]]:
