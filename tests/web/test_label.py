@@ -517,6 +517,15 @@ def test_a_run_without_pairs_says_how_to_make_them(tmp_path, capsys):
         pairs_of_run(spaced)
 
 
+def test_unnamed_raters_are_called_the_same_whatever_is_imported_beside_their_file(store, tmp_path):
+    """A file imported with its folder and then by itself was counted twice."""
+    for name in ("a.jsonl", "b.jsonl"):
+        write_jsonl(tmp_path / "votes" / name, [{"prompt": "Say c.", "chosen": "c", "rejected": "d"}])
+    assert import_votes(store, tmp_path / "votes", pytest.fail) == {"added": 2}
+    assert [vote.rater for vote in store.votes()] == ["a.jsonl", "b.jsonl"]
+    assert import_votes(store, tmp_path / "votes" / "b.jsonl", pytest.fail) == {"known": 1}
+
+
 def test_another_file_in_its_place_is_refused(tmp_path):
     (tmp_path / FILE).write_text("this is no database, though it is long enough to look like a file of some kind" * 20)
     with pytest.raises(UserError, match="cannot be used as the file of votes"):

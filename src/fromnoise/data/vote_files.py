@@ -107,8 +107,9 @@ def foreign_votes(record: dict, source: str, seen: Counter) -> list[tuple[Compar
         pair = compared_pair(read.prompt, [read.chosen, read.rejected])
         rater = rater_name(read.rater or Path(source).name[:MAX_NAME])
         if read.rater is None:
-            seen["", pair.key] += 1
-            number = seen["", pair.key]
+            unnamed = f"\0{rater}", pair.key  # no rater's name holds a zero byte
+            seen[unnamed] += 1
+            number = seen[unnamed]
             rater = rater if number == 1 else rater_name(f"{rater[: MAX_NAME - 8]} ({number})")
         choice = "tie" if read.tie else "first" if storable(read.chosen.strip()) == pair.first else "second"
         seen[rater, pair.key] += 1
