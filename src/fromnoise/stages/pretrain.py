@@ -37,7 +37,7 @@ from fromnoise.run.update import Loss, NonFiniteGuard, update
 
 # Of the steps: where a budget in time is shared out anew, by the rate of the steps that were made. What is measured before the first
 # one lasts two seconds, and a busy neighbour in them has cost half an hour nine tenths of its tokens.
-LOOKS = (0.05, 0.25)
+LOOKS = (0.05, 0.25, 0.45)
 T = TypeVar("T")
 
 
