@@ -60,21 +60,25 @@ class Audits:
         return sum(one.get("forward_tokens", 0) for one in self.found)
 
     def begin(self, policy) -> float:
-        """The first audit, of the model that practice begins with. Seconds of one."""
-        began = self.ctx.machine.clock()
+        """The first audit, of the model that practice begins with. Seconds of one, compiling left out."""
         if not self.found:
             self(0, policy)
-        return self.ctx.decide("audit_s", lambda: self.ctx.machine.clock() - began)
+        return self.ctx.decide("audit_s", lambda: self.seconds)
 
     def _part(self, iteration: int) -> Path:
         return self.parts / f"iteration-{iteration:06d}.jsonl"
 
     def __call__(self, iteration: int, policy) -> None:
-        settings, autocast = self.ctx.recipe.rlhf, self.ctx.machine.autocast
+        settings, autocast, clock = self.ctx.recipe.rlhf, self.ctx.machine.autocast, self.ctx.machine.clock
         self.engine.refresh(policy)
+        began = clock()
         found = sample(self.engine, self.prompts, self.tokenizer, settings.sampling, seed_from(self.ctx.seed, "audit"), self.shape)
         answers, batches = found.answers, found.answers.batches()
-        reward, audit = (rollout_scores(self.models[name], found, settings.missing_stop_penalty, autocast) for name in ("reward", "audit"))
+        sampled = clock()
+        reward = rollout_scores(self.models["reward"], found, settings.missing_stop_penalty, autocast)  # compiled here, where it is not yet
+        scored = clock()
+        audit = rollout_scores(self.models["audit"], found, settings.missing_stop_penalty, autocast)
+        pass_s = (clock() - scored) / len(members_of(self.models["audit"]))
         logprobs, entropy = answer_logprobs(policy, answers, batches, settings.sampling.temperature, autocast)
         ref_logprobs, _ = answer_logprobs(self.models["reference"], answers, batches, settings.sampling.temperature, autocast)
         kl = masked_sum((logprobs - ref_logprobs).double(), answers.mask, dim=1)  # (S,), k1
@@ -91,6 +95,7 @@ class Audits:
                   "audit_entropy_nats": float(masked_mean(entropy, answers.mask)), "audit_answer_tokens": float(answers.lengths.float().mean()),
                   "audit_stopped_frac": float(found.stopped.float().mean())}  # fmt: skip
         passes = 3 + sum(len(members_of(self.models[name])) for name in ("reward", "audit"))  # sampled; policy, reference and scorers
+        self.seconds = sampled - began + (passes - 1) * pass_s
         change = deviations(scores, self.best_scores) if self.found else math.inf
         trusted = not self.found or (self.found[-1]["trusted"] and change >= -FALL_DEVIATIONS)
         kept = trusted and change > RISE_DEVIATIONS
