@@ -199,7 +199,7 @@ def _open(arguments: list[str] | None, run_dir: Path | None, name: str | None, v
     if run_dir is not None and name is not None:
         raise UserError("--run-dir and --name both say where the run goes; give one of them")
     if name is not None:
-        run_dir, overrides = Path("runs") / name, [*overrides, ("name", name)]
+        run_dir, overrides = default_folder(None, name), [*overrides, ("name", name)]
     recipe = load_recipe(chosen, overrides, verb)
     return recipe, RunFolder(run_dir or default_folder(chosen, recipe.name))
 

@@ -65,8 +65,9 @@ def execute(
     if not process.is_main:
         follow(recipe, run, process, allow_different_numerics)
         return
-    refuse_elsewhere(recipe, run, verb)
+    refuse_taking_over(recipe, run)
     if verb is not None:
+        refuse_elsewhere(recipe, run, verb)
         required(run, recipe, verb, verdicts(run, recipe))  # before a folder is made for nothing
     run.create()
     with run.lock():
@@ -92,8 +93,7 @@ def execute(
                         now = bring_up_to_date(now, recipe, run, process, console, interrupts, rerun, verb is not None, allow_different_numerics)
                     earlier.append(now)
         except (Interrupted, KeyboardInterrupt) as stop:
-            reason = str(stop) or "Ctrl-C"
-            raise Interrupted(f"{reason}. Go on with: {again}") from None
+            raise Interrupted(f"{str(stop) or 'Ctrl-C'}. Go on with: {again}") from None
         except Waiting as wait:
             run.write_info(waiting=str(wait))
             raise Waiting(f"waiting: {wait}\n  label them:   {wait.how}\n  then go on:   {again}") from None
@@ -250,18 +250,21 @@ def refuse_stale(found: list[Verdict], run: RunFolder) -> None:
         )
 
 
-def refuse_elsewhere(recipe: Recipe, run: RunFolder, verb: str | None) -> None:
+def refuse_taking_over(recipe: Recipe, run: RunFolder) -> None:
+    """Raise UserError where a finished model would be measured in the folder of a run that makes models: without its recipe no verb would
+    know its stages any more."""
+    if not evaluates_alone(recipe):
+        return
+    others = [f"{stage.writes[0]}/" for stage in stages_of_run(run.path) if stage.verb != "evaluate" and run.record(stage) is not None]
+    if others:
+        raise UserError(f"{run.path} is another run's, with {', '.join(others)}, and its recipe would be replaced; give this one a folder: --name NAME")
+
+
+def refuse_elsewhere(recipe: Recipe, run: RunFolder, verb: str) -> None:
     """Raise UserError for settings that make another stage stale than the one asked for: the recipe written with it is the whole run's.
 
     A setting that the stage has too (seed, budget) was meant for it; what is stale by the recipe that lies in the run is not this call's doing.
-    A finished model is not measured in the folder of a run that makes models: without its recipe no verb would know its stages any more.
     """
-    if evaluates_alone(recipe):
-        others = [f"{stage.writes[0]}/" for stage in stages_of_run(run.path) if stage.verb != "evaluate" and run.record(stage) is not None]
-        if others:
-            raise UserError(f"{run.path} is another run's, with {', '.join(others)}, and its recipe would be replaced; give this one a folder: --name NAME")
-    if verb is None:
-        return
     own = stage_of(verb).config
 
     def changes(given: Recipe) -> dict[str, list[str]]:
