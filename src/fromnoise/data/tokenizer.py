@@ -21,7 +21,7 @@ from fromnoise.run.errors import UserError
 PAD, ENDOFTEXT, IM_START, IM_END = "<|pad|>", "<|endoftext|>", "<|im_start|>", "<|im_end|>"
 CONTROLS = (PAD, ENDOFTEXT, IM_START, IM_END)  # ids 0, 1, 2, 3
 VOCABULARY_MULTIPLE = 64
-SHORT_CHARS = 16
+SHORT_CHARS = 16  # longer text between control tokens is seldom said twice
 # Qwen2's rule for what may be one token: words with the space or mark before them, digits one by one, punctuation, white
 # space. tokenizers, llama.cpp and vLLM all know it.
 QWEN2_SPLIT = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"

@@ -216,13 +216,14 @@ def borrowing(ctx, tokenizer: Tokenizer, pairs: list[dict], counts: Counter) -> 
     Lee was asked about. No answer changes its split or share.
     """
     settings = ctx.recipe.prefer
+    if not settings.borrowed:
+        return pairs
     names = [name_in(pair["messages"][-1]["content"]) for pair in pairs]
     pools: dict[tuple, list[int]] = {}
     for at, pair in enumerate(pairs):
         if pair["split"] == "train":
-            pools.setdefault((pair["share"], pair["kind"], False), []).append(at)
-            if names[at] is not None:
-                pools.setdefault((pair["share"], pair["kind"], True), []).append(at)
+            for named in {False, names[at] is not None}:
+                pools.setdefault((pair["share"], pair["kind"], named), []).append(at)
     kinds = sorted({str(pair["kind"]) for pair in pairs})
     for kind in sorted({kind for borrower, lenders in settings.borrowed.items() for kind in (borrower, *lenders)} - set(kinds)):
         # no error: the recipe may be a shipped one, and the prompts another's
