@@ -7,8 +7,11 @@ import os
 
 import pytest
 
+from fromnoise.model import hf
+from fromnoise.model.config import ModelConfig
+from fromnoise.model.transformer import Transformer
 from fromnoise.run.budget import SHARES, share_s
-from fromnoise.run.errors import UserError
+from fromnoise.run.errors import Interrupted, UserError
 from fromnoise.run.execute import check_recipe
 from fromnoise.run.files import HashCache, sha256_file
 from fromnoise.run.folder import RunFolder
@@ -98,6 +101,34 @@ def test_hidden_files_do_not_make_a_stage_that_was_not_begun_stale(tmp_path):
     assert toy_verdicts(tmp_path / "run")["make"] == "missing"
     toy_run(tmp_path / "run")
     assert toy_verdicts(tmp_path / "run") == {"make": "done", "learn": "done"}
+
+
+def test_what_a_killed_process_had_half_written_is_removed(tmp_path, monkeypatch):
+    """A kill while the weights of step 1 were kept left a folder that no later process looked at."""
+    folder, real = tmp_path / "run", toy_learn.run
+    model = Transformer(ModelConfig(vocab_size=8, num_layers=1, width=8, num_heads=1, num_kv_heads=1, head_size=8, ffn_width=8, context_tokens=8))
+
+    def killed(ctx):
+        with monkeypatch.context() as patch:
+            patch.setattr(hf, "_fsync", toy_killed)
+            patch.setattr(hf.shutil, "rmtree", lambda *args, **options: None)  # a kill runs no `finally`
+            for where in (ctx.folder, ctx.folder / "checkpoints/step-000001"):
+                with pytest.raises(KeyboardInterrupt):
+                    hf.save_model(where, model)
+        (ctx.path("beside") / ".copy.txt.tmp-4711").write_text("half")
+        raise KeyboardInterrupt
+
+    def toy_killed(path):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(toy_learn, "run", killed)
+    with pytest.raises(Interrupted):
+        toy_run(folder)
+    left = [path for path in folder.rglob("*") if ".tmp-" in path.name]
+    assert len(left) == 3
+    monkeypatch.setattr(toy_learn, "run", real)
+    toy_run(folder)
+    assert not [path for path in folder.rglob("*") if ".tmp" in path.name]
 
 
 def test_rerun_moves_the_old_folders_aside(run):

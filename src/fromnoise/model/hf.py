@@ -222,7 +222,7 @@ def _publish(
     first and comes back last.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = folder.parent / f".{folder.name}.{os.getpid()}.tmp"
+    temporary = folder.parent / f".{folder.name}.tmp-{os.getpid()}"  # a kill leaves it there: RunFolder.clean_up
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
     try:

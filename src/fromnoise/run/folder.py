@@ -99,8 +99,12 @@ class RunFolder:
         return moved
 
     def clean_up(self, stage: Stage) -> None:
-        """Remove what a kill after the last line of `finish` left behind."""
+        """Remove the state of its training and what kills left behind: half-written files and models, `.NAME.tmp-PID`, of processes that
+        are gone. Whoever holds the run is the only one to write in its stages' folders."""
         shutil.rmtree(self.stage_dir(stage.writes[0]) / "train_state", ignore_errors=True)
+        for name in stage.writes:
+            for path in [*self.path.glob(f".{name}.tmp-*"), *self.stage_dir(name).rglob(".*.tmp-*")]:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
 
     # -- run.json -----------------------------------------------------------------------------------------------
 
