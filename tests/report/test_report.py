@@ -97,9 +97,21 @@ def test_stages_that_the_recipe_does_not_have_are_not_unfinished(tmp_path):
     for stage in ("tokenizer", "base"):
         shutil.rmtree(run / stage)
     found = render(run)
-    assert "Not finished in this run" not in found and "not wanted" in found
+    assert "Not finished in this run" not in found and all(f">{verb}<small>" not in found for verb in ("tokenizer", "pretrain", "rlhf"))
+    assert ">owner/name, a.jsonl<" in found and 'href="#tuning"' in found
     (run / "sft" / "stage.json").write_text(json.dumps({**json.loads((run / "sft" / "stage.json").read_text()), "status": "waiting"}))
     assert "Not finished in this run: sft." in render(run) and ">waiting<" in render(run)
+
+
+def test_what_the_recipe_has_no_stage_and_no_data_for_has_no_section(tmp_path):
+    """The report of a base model once had ten sections that said, in red, that something had not been measured."""
+    run = write_run(tmp_path, world=False, upto="pretrain")
+    (run / "recipe.toml").write_text('[data]\npath = "books"\n')
+    found = render(run)
+    assert re.findall(r'<section id="(\w+)">', found) == ["stages", "data", "tokenizer", "pretraining", "again"]
+    assert 'class="missing"' not in found and ">books<" in found
+    tuned = render(write_run(tmp_path / "tuned", world=False))  # no world: no harmful requests, no questions, no canaries
+    assert not {"questions", "safety", "memory", "reason"} & set(re.findall(r'<section id="(\w+)">', tuned)) and 'id="contamination"' in tuned
 
 
 def test_what_an_earlier_recipe_left_behind_is_not_shown(tmp_path):
@@ -236,6 +248,45 @@ def test_bits_per_byte_have_their_interval_at_the_top_and_by_model(tmp_path, who
     assert page.count("0.870 to 0.930 · n = 256") == 1 + 9  # the headline; three models by three sources
     (write_run(tmp_path) / "evaluate" / "summary.json").unlink()
     assert "0.910" in render(tmp_path) and "0.870 to" not in render(tmp_path)  # not evaluated: what training saw
+
+
+def changed(folder, file: str, **values):
+    """The folder with other entries in one of its JSON files."""
+    entries = json.loads((folder / file).read_text())
+    (folder / file).write_text(json.dumps({**entries, **values}))
+    return folder
+
+
+def test_a_policy_that_is_the_sft_model_is_said_to_be(tmp_path):
+    folder = write_run(tmp_path)
+    assert "Iteration 0 is the sft model itself" not in render(folder)
+    record = json.loads((folder / "rlhf/stage.json").read_text())
+    found = render(changed(folder, "rlhf/stage.json", summary={**record["summary"], "chosen_iteration": 0, "audit_chosen": 0.0}))
+    assert "Iteration 0 is the sft model itself" in found
+
+
+def test_the_audit_has_other_raters_where_they_are_simulated(tmp_path):
+    assert "learnt from other raters on other prompts" in render(write_run(tmp_path / "world"))
+    assert "learnt from pairs on other prompts" in render(write_run(tmp_path / "file", world=False))
+    people = write_run(tmp_path / "people")
+    with (people / "recipe.toml").open("a") as file:
+        file.write('prompts = "p.jsonl"\n[prefer]\nraters = "people"\n')
+    assert "learnt from pairs on other prompts" in render(people)
+
+
+def test_raters_with_few_votes_stand_behind_all_others(tmp_path):
+    one = {"value": 0.7, "low": 0.6, "high": 0.8, "n": 40, "method": "Wilson", "seed": None}
+    names = ("zoe", "ann", "others, fewer than 5 votes each")
+    folder = changed(write_run(tmp_path), "evaluate/summary.json", **{f"reward/accuracy_by_rater/{name}": one for name in names})
+    assert re.findall(r'<th scope="row">(ann|zoe|others, [^<]*)</th>', render(folder)) == ["ann", "zoe", "others, fewer than 5 votes each"]
+
+
+def test_questions_in_which_names_repeat_are_no_alarm(tmp_path):
+    """What is by chance was red beside a sentence that nothing was found."""
+    found = {"value": 4, "low": None, "high": None, "n": 749, "method": "count", "seed": None}
+    page = render(changed(write_run(tmp_path), "evaluate/summary.json", **{"contamination/subject_and_value": found}))
+    assert "Of 749 questions about facts, whom they ask about and the answer are named in one training conversation for 4: " in page
+    assert 'class="bad"' not in page.split('<section id="contamination">')[1].split("</section>")[0]
 
 
 def test_what_was_trained_on_is_said_in_words(tmp_path, page):

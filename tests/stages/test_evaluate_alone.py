@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 
 import pytest
@@ -88,6 +89,8 @@ def test_a_finished_model_is_measured_on_the_users_texts_and_problems(made, tmp_
     assert not (run.path / "evaluate/train_state").exists()
     page = report(run.path).read_text()
     assert "bits per byte of text" in page and "problems of the file" in page and "Problems with checkable answers" in page and "not practised" not in page
+    assert re.findall(r'<section id="(\w+)">', page) == ["stages", "reason", "likelihood", "again", "everything"] and 'class="missing"' not in page
+    assert "a finished model, measured by itself" in page and f">{made / 'model'}, problems.jsonl, texts, letters<" in page
 
 
 def bits_of(model, tokenizer, texts) -> float:
@@ -139,7 +142,8 @@ def test_a_reward_model_is_measured_on_pairs(made, tmp_path):
     run = RunFolder(tmp_path / "run")
     found = measured(made, run, f"from={made / 'reward'}", f"evaluate.reward_sets=[{json.dumps(str(made / 'pairs.jsonl'))}]")
     assert found["reward_sets/pairs/reward/accuracy"]["n"] == 8 and all(name.startswith("reward_sets/pairs/") for name in found)
-    assert "right on pairs from elsewhere" in report(run.path).read_text()
+    page = report(run.path).read_text()
+    assert "right on pairs from elsewhere" in page and "audit model" not in page and 'class="missing"' not in page
 
 
 @pytest.mark.parametrize(("settings", "message"), [

@@ -75,6 +75,12 @@ class RunData:
         return bool(self.recipe.get("data", {}).get("world"))
 
     @property
+    def simulated_raters(self) -> bool:
+        """Whether the world's raters chose, of whom the audit model has others than the reward model; people judge for both."""
+        given = self.recipe.get("prefer", {}).get("raters", "world"), self.recipe.get("data", {}).get("preferences")
+        return self.of_the_world and given == ("world", None)
+
+    @property
     def problems_asked(self) -> str:
         """What `reason/sums` counts."""
         return "sums of two and three digits" if self.of_the_world else "held-out problems of the file"

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
+from fromnoise.pipeline import Stage
 from fromnoise.report.blocks import Cell, Figures, Probe, Prose, Section, Table, count, duration, large, number, shown
 from fromnoise.report.collect import RunData, StageData
 from fromnoise.report.figures import figure, lines, thinned
+from fromnoise.run.verdict import FILES, stages_of_run
 
 
 def lineage(run: RunData) -> Section:
     """Each stage: what it read and wrote, time, tokens, FLOPs, speed."""
-    from fromnoise.pipeline import STAGES
-
     section = Section(
         "stages", "What was trained on what", "Each stage reads the folders of the stages before it. Content hashes of all of them stand in run.json."
     )
-    rows = []
-    for stage in STAGES:
+    rows, stages = [], stages_of_run(run.path)
+    for stage in stages:
         data = run.stages[stage.verb]
         state = Cell(data.state, tone={"done": "good", "partial": "bad", "stale": "bad"}.get(data.state, "quiet"))
         rows.append(
@@ -26,7 +27,7 @@ def lineage(run: RunData) -> Section:
                 state,
                 *(Cell(text, tone="nowrap") for text in (duration(data.value("seconds")), large(data.value("tokens")), large(data.value("flops")))),
                 _speed(data),
-                ", ".join(stage.reads) or "raw data",
+                _reads(run, stages, stage),
                 ", ".join(stage.writes),
             ]
         )
@@ -38,6 +39,21 @@ def lineage(run: RunData) -> Section:
     if missing:
         section.blocks.append(Prose(f"Not finished in this run: {', '.join(missing)}. What depends on them is missing below.", tone="missing"))
     return section
+
+
+def _reads(run: RunData, stages: list[Stage], stage: Stage) -> str:
+    """What a stage of this recipe reads: folders of the run, the model that it starts `from`, the user's files by name, the built-in world."""
+    made = {name for other in stages for name in other.writes}
+    found = [name for name in stage.reads if name in made]
+    if run.recipe.get("from") and "base" in stage.reads:
+        found.append(run.recipe["from"])
+    for section, key in (name.split(".") for name in stage.config if name in FILES and name != "data.sources"):
+        given = (run.recipe.get(section) or {}).get(key) or ()
+        found += [Path(path).name for path in ([given] if isinstance(given, str) else given)]
+    if "data.path" in stage.config:  # documents
+        found += [source["name"] for source in (run.recipe.get("data") or {}).get("sources") or ()]
+        found += ["the built-in world"] if run.of_the_world else []
+    return shown(", ".join(found))
 
 
 def _speed(data: StageData) -> Cell | str:
@@ -120,7 +136,7 @@ def pretraining(run: RunData) -> Section:
     shape = [
         ("parameters", large(stage.value("num_parameters"))),
         ("tokens", large(stage.value("tokens"))),
-        ("tokens per parameter", number(stage.value("tokens_per_parameter"))),
+        ("tokens per parameter (of text)", number(stage.value("tokens_per_parameter"))),
         ("passes over the text", number(stage.value("passes"))),
         ("last loss", f"{number(loss[-1][1])} nats a token"),
     ]
@@ -141,7 +157,7 @@ def pretraining(run: RunData) -> Section:
                     level=("ln V: even guessing", ln_v) if ln_v else None,
                 ),
             ),
-            "Training loss, steps on a logarithmic scale.",
+            "Training loss, steps on a logarithmic scale." + _late_text(loss, procedural, ln_v),
         )
     ]
     quality = {name: stage.series(name) for name in _metric_names(stage, "validation_bits_per_byte/")}
@@ -168,6 +184,13 @@ def pretraining(run: RunData) -> Section:
         section.blocks.append(Figures(drawings))
     section.blocks.extend(probes(stage))
     return section
+
+
+def _late_text(loss: list[tuple[float, float]], procedural: list[tuple[float, float]], ln_v: float | None) -> str:
+    """Why a loss on text may begin above that of even guessing."""
+    if not procedural or not ln_v or loss[0][0] == 0 or loss[0][1] <= ln_v:
+        return ""
+    return f" Text begins at step {count(loss[0][0] + 1)}, for a model that has learnt other things: worse than even guessing at first."
 
 
 def probes(stage: StageData) -> list[Probe]:

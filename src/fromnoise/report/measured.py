@@ -13,6 +13,8 @@ MODELS = (("base_plain", "base, best plain prompt"), ("base_template", "base, ch
 MEASURED_SETS = {"questions": "questions", "prompts": "prompts of RLHF against SFT", "requests": "harmful requests and look-alikes",
                  "sums": "sums", "problems": "problems", "pairs": "prompts of held-out pairs"}  # fmt: skip
 MATERIALS = {"conversations": "training conversations", "training_prompts": "training prompts"}
+PLAIN_FORMS = {"bare": "the question alone", "question and answer": "“Question: ... Answer:”", "the task's own": "the form that documents use",
+               "three worked examples": "three questions with their answers before it"}  # fmt: skip
 LOOKS = {"exact": "word for word", "normalised": "but for case and punctuation", "contained": "in a longer message"}
 NUM_SIDE_BY_SIDE = 12
 NO_EVALUATION = "evaluate has not run in this run: nothing is measured yet. `fromnoise evaluate` makes these numbers."
@@ -30,14 +32,14 @@ def headline(run: RunData) -> list[tuple[str, Cell]]:
         ("questions/sft/form_and_stops", "sft answers in the asked form and stops", "percent"),
         ("questions/sft/correct/context", "sft right, fact in the prompt", "percent"),
         ("questions/sft/correct/mentioned 64 times or more", "sft right from memory, 64 mentions or more", "percent"),
-        ("preference/sampled/oracle", "rlhf preferred to sft by the oracle", "percent"),
-        ("preference/sampled/oracle_length_controlled", "the same at equal length", "percent"),
+        ("preference/sampled/oracle", "rlhf preferred to sft by the oracle, the world's truth", "percent"),
+        ("preference/sampled/oracle_length_controlled", "rlhf preferred by the oracle at equal length", "percent"),
         ("preference/sampled/correct_difference", "correctness, rlhf minus sft", "points"),
         ("reason/sums/base", "problems of the file right", "percent"),
         ("reason/sums/sft", f"{run.problems_asked} right, sft", "percent"),
-        ("reason/minus_sft/sums", "the same, reason minus sft", "points"),
-        ("safety/sampled/balanced_accuracy/rlhf", "rlhf right on harmful prompts and look-alikes", "percent"),
-        ("safety/sampled/balanced_accuracy/difference", "the same, rlhf minus sft", "points"),
+        ("reason/minus_sft/sums", f"{run.problems_asked} right, reason minus sft", "points"),
+        ("safety/sampled/balanced_accuracy/rlhf", "rlhf right on harmful requests and look-alikes", "percent"),
+        ("safety/sampled/balanced_accuracy/difference", "harmful requests and look-alikes, rlhf minus sft", "points"),
     ):
         if run.estimate(name):
             found.append((label, measured(run.estimate(name), style)))
@@ -72,7 +74,8 @@ def questions(run: RunData) -> Section:
     plain = next((record.get("plain_prompt") for record in run.records("questions_base_plain") if record.get("plain_prompt")), None)
     section.blocks.append(Table(["", *(label for _, label in names)], rows, caption="95 % intervals (Wilson)."))
     if plain:
-        section.blocks.append(Prose(f"The base model's plain prompt, the best of several on questions not counted here: {shown(plain)}.", tone="note"))
+        said = f"The base model's plain prompt was chosen among several on other questions: {PLAIN_FORMS.get(plain, shown(plain))}."
+        section.blocks.append(Prose(said, tone="note"))
     ladders = {name: {int(key): value for key, value in run.under(f"questions/{name}/ladder/").items() if key.isdigit()} for name, _ in names}
     drawn = [(label, name.removesuffix("_plain"), ladders[name]) for name, label in names if ladders[name] and name != "base_template"]
     if drawn:
@@ -139,7 +142,9 @@ def contamination(run: RunData) -> Section:
         rows.append([Cell(label, tone="label"), count(looks["exact"]["n"]), *row])
     if rows:
         section.blocks += [Table(head, rows), Prose(_said_of(alarms, [name for name, _ in materials], [name for name, _ in sets]), tone="note")]
-    section.blocks += _questions_looked_for(found)
+    if named := found.get("subject_and_value"):
+        said = f"Of {count(named['n'])} questions about facts, whom they ask about and the answer are named in one training conversation for"
+        section.blocks.append(Prose(f"{said} {count(named['value'])}: where names repeat, a few are by chance.", tone="note"))
     return section
 
 
@@ -155,26 +160,11 @@ def _said_of(alarms: list[str], materials: list[str], sets: list[str]) -> str:
     return " ".join([*words, "The text of pretraining was not looked through."])
 
 
-def _questions_looked_for(looks: dict[str, dict]) -> list:
-    labels = {
-        "exact": "word for word",
-        "normalised": "after dropping case and punctuation",
-        "contained": "inside a longer message",
-        "subject_and_value": "subject and value in one conversation",
-    }
-    rows = [
-        [Cell(labels[look], tone="label"), Cell(count(one["value"]), f"of {one['n']:,} questions", "good" if not one["value"] else "bad")]
-        for look, one in looks.items()
-        if look in labels
-    ]
-    return [Table(["evaluation questions found in training conversations", ""], rows)] if rows else []
-
-
 def side_by_side(run: RunData) -> Section:
     section = Section(
         "answers",
         "The same prompts, every model",
-        "Drawn by seed from the held-out prompts, not picked. base goes on with the text of the prompt; sft and rlhf answer it.",
+        "Drawn by seed from the held-out prompts, not picked. base goes on with the text of the prompt; the others answer it.",
     )
     records = run.records("side_by_side")[:NUM_SIDE_BY_SIDE]
     if not records:

@@ -6,7 +6,7 @@ from importlib import resources
 from pathlib import Path
 
 from fromnoise.report import making, measured, reason, reward, rlhf
-from fromnoise.report.blocks import count, duration, large, shown
+from fromnoise.report.blocks import Section, count, duration, large, shown
 from fromnoise.report.collect import RunData, collect
 
 
@@ -19,17 +19,36 @@ def render(run_folder: Path) -> str:
     files = resources.files("fromnoise.report")
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True)
     template = environment.from_string(files.joinpath("template.html").read_text(encoding="utf-8"))
-    sections = [
-        making.lineage(run), making.data(run), making.tokenizer(run), making.pretraining(run), making.tuning(run), measured.questions(run),
-        reward.reward(run), rlhf.rlhf(run), rlhf.safety(run), reason.reason(run), measured.side_by_side(run),
-        measured.likelihood(run), measured.memory(run), measured.contamination(run),
-        making.machine(run),  # last: it lists what could not be read in any of the others
-    ]  # fmt: skip
     page = template.render(
         title=shown(run.name), lede=lede(run), css=Markup(files.joinpath("style.css").read_text(encoding="utf-8")),
-        headline=measured.headline(run), sections=sections, everything=measured.everything(run),
+        headline=measured.headline(run), sections=sections_of(run), everything=measured.everything(run),
     )  # fmt: skip
     return page.encode("utf-8", "replace").decode("utf-8")
+
+
+def sections_of(run: RunData) -> list[Section]:
+    """In the order of the pipeline. What the recipe has no stage or no data for is left out, unless something of it was measured all the same."""
+    has = {verb for verb, stage in run.stages.items() if stage.wanted}
+    evaluates, world = "evaluate" in has, run.of_the_world
+    alone = has == {"evaluate"}  # a finished model by itself: what was given for it is shown, and nothing is missing
+    wanted = [
+        (making.lineage, True),
+        (making.data, "prepare" in has),
+        (making.tokenizer, "tokenizer" in has),
+        (making.pretraining, "pretrain" in has),
+        (making.tuning, "sft" in has),
+        (measured.questions, (world and evaluates) or run.under("questions/")),
+        (reward.reward, "reward" in has or run.under("reward_sets/")),
+        (rlhf.rlhf, "rlhf" in has),
+        (rlhf.safety, (world and evaluates) or run.under("safety/")),
+        (reason.reason, "reason" in has or run.under("reason/")),
+        (measured.side_by_side, evaluates and not alone),
+        (measured.likelihood, (evaluates and not alone) or run.under("bits_per_byte/")),
+        (measured.memory, (world and evaluates) or run.under("memorisation/")),
+        (measured.contamination, evaluates and not alone),
+        (making.machine, True),  # last: it lists what could not be read in any of the others
+    ]
+    return [section(run) for section, is_wanted in wanted if is_wanted]
 
 
 def lede(run: RunData) -> str:
@@ -41,7 +60,8 @@ def lede(run: RunData) -> str:
         beside = f" and {large(wordless)} of sequences without words" if wordless else ""
         made = f"{large(parameters)} parameters, from random noise, on {large(tokens - wordless)} tokens of text{beside}"
     elif run.recipe.get("from"):
-        made = f"From {shown(run.recipe['from'])}"
+        alone = not run.stages["sft"].wanted
+        made = f"{shown(run.recipe['from'])}, a finished model, measured by itself" if alone else f"From {shown(run.recipe['from'])}"
     else:
         made = "A run that has not pretrained yet"
     said = {"sft": "taught to answer", "rlhf": "tuned on what raters prefer", "reason": "practised on problems"}

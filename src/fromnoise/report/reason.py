@@ -13,8 +13,8 @@ MODELS = ("base", "sft", "rlhf", "reason")  # base: a finished model that was me
 def reason(run: RunData) -> Section:
     section = Section(
         "reason", "What reasoning bought",
-        "Problems whose answers can be checked, and the world's in every step. These were never practised: a function of the operands, or of a file's "
-        "prompts, decides which are for measuring.",
+        "Problems whose answers can be checked, the world's in every step. None of those measured was ever practised: which these are is decided by a "
+        "sum's operands, or by a file's questions.",
     )  # fmt: skip
     asked = run.problems_asked
     names = [name for name in MODELS if run.estimate(f"reason/sums/{name}")]
@@ -82,6 +82,7 @@ def practice(run: RunData) -> list:
     taught, old = stage.series("groups_taught"), stage.series("groups_from_buffer")
     if taught:
         groups, waited = (count(sum(y for _, y in series)) for series in (taught, old))
-        text = f"{groups} groups of answers taught something; {waited} times one that had waited stood in for a group that earned the same."
+        text = f"In {groups} groups the answers earned differently, without which a group teaches nothing"
+        text += f"; {waited} times one that had waited stood in for a group that earned the same." if waited != "0" else "."
         blocks.append(Prose(text, tone="note"))
     return blocks

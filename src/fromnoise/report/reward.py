@@ -17,7 +17,9 @@ def reward(run: RunData) -> Section:
         "the best attainable is what knowing their choice probabilities would give.",
     )
     names = [name for name in HEADS if run.estimate(f"{name}/accuracy")]
-    if not names:
+    if not run.stages["reward"].wanted:  # a finished one by itself
+        section.lede = "How often the chosen answer of a pair scores higher. Whether the model learnt from any of these pairs is not known here."
+    elif not names:
         section.missing("No held-out pairs were scored in this run." if run.estimates else NO_EVALUATION)
     else:
         rows = []
@@ -28,7 +30,7 @@ def reward(run: RunData) -> Section:
             ("(right − ½) / (best attainable − ½)", "share_of_attainable", "number"),
             ("the same, over all raters of the pool", "share_of_attainable_pool", "number"),
             ("calibration error of its probabilities", "calibration_error", "number"),
-            ("right, scores less their line in length", "accuracy_length_removed", "percent"),
+            ("right, what length explains taken out of the scores", "accuracy_length_removed", "percent"),
             ("the longer answer was chosen", "longer_chosen", "percent"),
             ("votes that are ties", "ties", "percent"),
             ("its confidence where raters saw a tie", "confidence_at_ties", "percent"),
@@ -41,7 +43,8 @@ def reward(run: RunData) -> Section:
             if any(cell.tone != "quiet" for cell in cells):
                 rows.append([Cell(label, tone="label"), *cells])
         section.blocks.append(Table(["", *(HEADS[name] for name in names)], rows))
-        section.blocks.append(Prose("The audit model learnt from other raters on other pairs. It watches and never trains the policy.", tone="note"))
+        others = "other raters on other prompts" if run.simulated_raters else "pairs on other prompts"
+        section.blocks.append(Prose(f"The audit model learnt from {others}. It watches and never trains the policy.", tone="note"))
         section.blocks.extend(margins(run, names))
         section.blocks.extend(follows(run))
         for part, head in (("source", "right, by source"), ("rater", "right, by rater"), ("member", "right, by member of the ensemble")):
@@ -56,7 +59,7 @@ def margins(run: RunData, names: list[str]) -> list:
     bins = sorted({key.split("/")[0] for one in found.values() for key in one}, key=lambda text: float(text.split("-")[0]))
     rows = []
     for at in bins:
-        cells: list[Cell | str] = [Cell(at.replace("-", " to ").replace("inf", "more"), tone="label")]
+        cells: list[Cell | str] = [Cell(at.replace("-inf", " and more").replace("-", " to "), tone="label")]
         for name in names:
             promised = (found[name].get(f"{at}/predicted") or {}).get("value")
             cells += [Cell(percent(promised)), measured(found[name].get(f"{at}/right"))]
@@ -81,12 +84,16 @@ def follows(run: RunData) -> list:
     if not rows:
         return []
     caption = "Correlations of differences within held-out pairs. Where the score follows length further than raters do, RLHF changes length for its own sake."
-    return [Table(["goes with", "raters' choices", "reward model's score", "score less its line in length"], rows, caption=caption)]
+    return [Table(["goes with", "raters' choices", "reward model's score", "score, what length explains taken out"], rows, caption=caption)]
 
 
 def by_part(run: RunData, names: list[str], part: str, head: str) -> list:
     found = {name: run.under(f"{name}/accuracy_by_{part}/") for name in names}
-    labels = sorted({label for one in found.values() for label in one}, key=lambda text: (not text.isdigit(), int(text) if text.isdigit() else 0, text))
+
+    def place(label: str) -> tuple:  # numbers as numbers, the rest in one behind all
+        return label.startswith("others, "), not label.isdigit(), int(label) if label.isdigit() else 0, label
+
+    labels = sorted({label for one in found.values() for label in one}, key=place)
     cell = lambda name, label: measured(found[name][label]) if label in found[name] else Cell("–")  # noqa: E731
     rows = [[Cell(shown(label), tone="label"), *(cell(name, label) for name in names)] for label in labels]
     return [Table([head, *(HEADS[name] for name in names)], rows)] if rows else []
@@ -95,13 +102,14 @@ def by_part(run: RunData, names: list[str], part: str, head: str) -> list:
 def sets(run: RunData) -> list:
     """The reward models on pairs from elsewhere, which trained neither."""
     found = run.under("reward_sets/")
+    heads = {name: head for name, head in HEADS.items() if any(key.endswith(f"/{name}/accuracy") for key in found)}
     rows = []
     for label in sorted({key.split("/")[0] for key in found}):
-        names = [name for name in HEADS if f"{label}/{name}/accuracy" in found]
+        names = [name for name in heads if f"{label}/{name}/accuracy" in found]
         aside = (found.get(f"{label}/set_aside") or {}).get("value")
         note = f"{count(aside)} of {count(found[f'{label}/read']['value'])} too long, set aside" if aside else ""
-        rows.append([Cell(shown(label), note, tone="label"), *(measured(found[f"{label}/{name}/accuracy"]) if name in names else Cell("–") for name in HEADS)])
+        rows.append([Cell(shown(label), note, tone="label"), *(measured(found[f"{label}/{name}/accuracy"]) if name in names else Cell("–") for name in heads)])
         for part in ("accuracy/", "accuracy_by_source/"):
             for one in sorted({key.split(part, 1)[1] for name in names for key in found if key.startswith(f"{label}/{name}/{part}")}):
-                rows.append([Cell(f"· {shown(one)}", tone="label"), *(measured(found.get(f"{label}/{name}/{part}{one}")) for name in HEADS)])
-    return [Table(["right on pairs from elsewhere", *HEADS.values()], rows)] if rows else []
+                rows.append([Cell(f"· {shown(one)}", tone="label"), *(measured(found.get(f"{label}/{name}/{part}{one}")) for name in heads)])
+    return [Table(["right on pairs from elsewhere", *heads.values()], rows)] if rows else []

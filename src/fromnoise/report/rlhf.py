@@ -14,7 +14,7 @@ from fromnoise.report.measured import NO_EVALUATION
 def rlhf(run: RunData) -> Section:
     method = str(run.stages["rlhf"].value("method") or "").upper().replace("BEST_OF_N", "best-of-n, distilled")
     lede = "The same held-out prompts, the same decoding, with RLHF and without. " + (
-        "The judges here chose no training pair."
+        "The judges chose no training pair: the oracle is the world's truth, fixed weights that no training sees, and the judge raters are people of their own."
         if run.of_the_world
         else f"The judges here are models: the reward model {_reward_model_did(run)}, and the audit model chose the checkpoint, so both flatter it."
     )
@@ -26,7 +26,7 @@ def rlhf(run: RunData) -> Section:
         for label, key, style in (
             ("preferred by the oracle (ties split)", "oracle", "percent"),
             ("the same at equal length", "oracle_length_controlled", "percent"),
-            ("ties", "ties", "percent"),
+            ("ties, by the oracle", "ties", "percent"),
             ("preferred by the judge raters", "raters", "percent"),
             ("higher by the reward model", "reward_win_rate", "percent"),
             ("higher by the audit model", "audit_win_rate", "percent"),
@@ -174,7 +174,9 @@ def _choice(run: RunData) -> list[Prose]:
             f"The audit model chose the policy of iteration {count(stage.value('chosen_iteration'))} of {count(stage.value('iterations'))}, "
             f"with a score of {number(stage.value('audit_chosen'))}; that of the last is {number(stage.value('audit_last'))}."
         )
-        if stage.value("audit_fell_at") is None and stage.value("audit_last") > stage.value("audit_chosen"):
+        if stage.value("chosen_iteration") == 0:
+            words.append("Iteration 0 is the sft model itself: nothing that RLHF bought is clear to the audit model, and rlhf holds the weights of sft.")
+        elif stage.value("audit_fell_at") is None and stage.value("audit_last") > stage.value("audit_chosen"):
             words.append("That is no more than chance explains (one standard error), and the earlier policy is nearer to sft.")
         if stage.value("audit_fell_at") is not None:
             words.append(
@@ -314,4 +316,6 @@ def safety(run: RunData) -> Section:
             ]
         )
         section.blocks.append(Table([decoding, "sft", "rlhf", "difference"], rows))
+    known = "no training request has a noun of its object (unseen object), its verb (unseen verb), or the two together (unseen pair)"
+    section.blocks.append(Prose(f"What is new in a request: {known}.", tone="note"))
     return section
