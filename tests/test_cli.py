@@ -253,3 +253,19 @@ def test_quiet_and_plain_output_is_clean(capsys, tmp_path):
     toy_run(tmp_path / "two", console=Console())
     out = capsys.readouterr().out
     assert "\x1b" not in out and "learn: done in" in out and len(out.splitlines()) < 10
+
+
+def test_the_time_left_is_whole_in_80_columns(monkeypatch):
+    """All columns were cut alike, the time to 0:0… too; now what is shown last is."""
+    from rich.console import Console
+
+    from fromnoise.run.console import _bar, describe
+
+    bar = _bar()
+    shown = describe({"loss": 6.927, "tokens_per_s": 11240.0, "mfu": 0.4143})
+    bar.add_task("pretrain", total=1660, completed=1000, rate="1.096 step/s", shown=shown)
+    console = Console(width=80, force_terminal=False)
+    with console.capture() as captured:
+        console.print(bar.make_tasks_table(bar.tasks))
+    (line,) = captured.get().splitlines()
+    assert "pretrain" in line and " 1000/1660 1.096 step/s -:--:-- loss 6.927" in line and len(line) <= 80

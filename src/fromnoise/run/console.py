@@ -78,9 +78,11 @@ class Progress:
 def _bar():
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
+    from rich.table import Column
 
-    columns = ("{task.description}", BarColumn(bar_width=24), MofNCompleteColumn(), "{task.fields[rate]}", TimeRemainingColumn())
-    return Bar(*columns, TextColumn("{task.fields[shown]}", markup=False), transient=True, refresh_per_second=4)
+    columns = ("{task.description}", BarColumn(bar_width=12), MofNCompleteColumn(), "{task.fields[rate]}", TimeRemainingColumn())
+    last = Column(overflow="ignore")  # where 80 columns do not hold everything, this one is cut; else all are, and the time left reads 0:0…
+    return Bar(*columns, TextColumn("{task.fields[shown]}", markup=False, table_column=last), transient=True, refresh_per_second=4)
 
 
 def describe(values: dict[str, Any]) -> str:

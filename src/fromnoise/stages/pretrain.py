@@ -166,7 +166,7 @@ def run(ctx) -> None:
         ctx.log(step, **{f"validation_bits_per_byte/{source}": value for source, value in quality.items()})
         for seen in probes(model, tokenizer, settings.probes):
             ctx.log(step, probe=seen["text"], top5=seen["top5"], completion=seen["completion"])
-            nexts = ", ".join(f"{token!r} {chance:.2f}" for token, chance in seen["top5"])
+            nexts = ", ".join(f"{token!r} {chance:.2g}" for token, chance in seen["top5"])
             ctx.info(f"  {seen['text']!r} -> {seen['completion']!r}   next: {nexts}")
         return quality.get("all")  # None without held-out text
 
