@@ -363,17 +363,6 @@ def test_the_tokenizers_sample_is_even_and_within_its_limit(tmp_path):
     assert 30_000 < part <= 50_000
 
 
-def test_an_adopted_tokenizer_encodes_the_shards(tmp_path):
-    run(tmp_path / "run", data={"path": str(write_stories(tmp_path / "a", 60))})
-    (tmp_path / "run/parent").mkdir()
-    Tokenizer.train([story(1)], 320).save(tmp_path / "run/parent")
-    stage = Context(tmp_path / "run", "tokenizer", **{"from": str(tmp_path / "run/parent")})
-    stage.parent = lambda name: tmp_path / "run/parent"
-    tokenizer.run(stage)
-    assert (stage.folder / "tokenizer.json").read_bytes() == (tmp_path / "run/parent/tokenizer.json").read_bytes()
-    assert stage.summary["adopted"] and TokenShards(stage.folder / "tokens", "train").num_tokens > 0
-
-
 DATA = os.environ.get("FROMNOISE_DATA")
 
 

@@ -108,13 +108,13 @@ class StageContext:
         return self.run.stage_dir(name)
 
     def parent(self, name: str) -> Path:
-        """The model folder a stage starts from: the run's own, or for `base` (and `tokenizer`) the recipe's `from`.
+        """The model folder a stage starts from: the run's own, or for `base` the recipe's `from`.
 
         Of a model of the Hub, the commit that the run's first stage fetched is recorded and fetched ever after: a repository that
         moves on would change the base of a stage that is cut off and goes on, and what `evaluate` calls the base.
         """
         source = self.recipe.sft_from
-        if source is None or name not in ("base", "tokenizer"):
+        if source is None or name != "base":
             return self.path(name)
         from fromnoise.model.hf import model_folder
 
@@ -125,9 +125,8 @@ class StageContext:
 
     def _fetched_commit(self) -> str | None:
         """The commit of `from` that an earlier stage of this run fetched."""
-        records = [self.run.path / folder / "stage.json" for folder in ("tokenizer", "sft")]
-        decided = [read_json(path)["decisions"].get("from_commit") for path in records if path.exists()]
-        return next((commit for commit in decided if commit), None)
+        record = self.run.path / "sft" / "stage.json"
+        return read_json(record)["decisions"].get("from_commit") if record.exists() else None
 
     # -- decisions and the machine ------------------------------------------------------------------------------
 

@@ -39,12 +39,9 @@ def make(ctx: StageContext) -> dict[str, Any]:
     train_bytes = {source["name"]: source["bytes_kept"] - source["validation_bytes"] for source in sources}
     if not sum(train_bytes.values()):
         raise UserError(f"{prepared}: the training part is empty; give prepare some text.")
-    if ctx.recipe.sft_from is not None:
-        tokenizer = adopt_tokenizer(ctx.parent("tokenizer"))
-    else:
-        vocab_size = settings.vocab_size or vocabulary_for(sum(train_bytes.values()))
-        ctx.info(f"tokenizer: learning a vocabulary of {vocab_size:,} from {min(sum(train_bytes.values()), settings.train_bytes) / 1e6:.1f} MB")
-        tokenizer = Tokenizer.train(sample(prepared, train_bytes, settings.train_bytes, ctx.seed), vocab_size)
+    vocab_size = settings.vocab_size or vocabulary_for(sum(train_bytes.values()))
+    ctx.info(f"tokenizer: learning a vocabulary of {vocab_size:,} from {min(sum(train_bytes.values()), settings.train_bytes) / 1e6:.1f} MB")
+    tokenizer = Tokenizer.train(sample(prepared, train_bytes, settings.train_bytes, ctx.seed), vocab_size)
     tokenizer.save(ctx.folder)
 
     staging, tokens = ctx.folder / ".tokens", ctx.folder / "tokens"
@@ -76,18 +73,10 @@ def make(ctx: StageContext) -> dict[str, Any]:
     report = {"schema_version": 1, "vocab_size": tokenizer.vocab_size, "num_tokens_known": len(tokenizer), "split": "validation", "sources": compression}
     (ctx.folder / "compression.json").write_text(json.dumps(report, indent=1) + "\n")
     return {
-        "vocab_size": tokenizer.vocab_size, "adopted": ctx.recipe.sft_from is not None,
+        "vocab_size": tokenizer.vocab_size,
         **{f"{split}_tokens": sum(counts["tokens"] for counts in splits[split].values()) for split in SPLITS},
         "bytes_per_token": compression["all"]["bytes_per_token"] if compression else None,
     }  # fmt: skip
-
-
-def adopt_tokenizer(folder: Path) -> Tokenizer:
-    """The tokenizer of a finished model, as it is: a model's weights are tied to it. Errors: UserError where it is not supported."""
-    tokenizer = Tokenizer.load(folder)
-    if tokenizer.pad_id >= tokenizer.vocab_size or tokenizer.endoftext_id >= tokenizer.vocab_size:
-        raise UserError(f"{folder}: its control tokens lie outside its vocabulary of {tokenizer.vocab_size}.")
-    return tokenizer
 
 
 def sample(prepared: Path, train_bytes: dict[str, int], limit: int, seed: int) -> Iterator[str]:
