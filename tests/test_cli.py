@@ -245,6 +245,20 @@ def test_plan_knows_the_machine(capsys):
     assert code == 0 and "GFLOP/s" in out and "dtype" in out
 
 
+def test_plan_says_where_a_run_of_ones_own_text_ends(monkeypatch, capsys, tmp_path):
+    """And of one stage alone not how a budget's shares are divided."""
+    monkeypatch.setattr("fromnoise.cli._print_machine", lambda recipe: None)
+    (tmp_path / "a.txt").write_text("The ferry left at noon.")
+    (tmp_path / "chats.jsonl").write_text("{}")
+    given = ["plan", "text", f"data.path={tmp_path / 'a.txt'}", "budget=30m"]
+    code, out, _ = fromnoise(capsys, *given)
+    assert code == 0 and "the run ends with base/: to go on, give data.conversations=FILE" in out and "each takes its share" not in out
+    _, out, _ = fromnoise(capsys, *given, f"data.conversations={tmp_path / 'chats.jsonl'}")
+    assert "the run ends with sft/: to go on, give data.preferences=FILE" in out and "each takes its share" in out
+    _, out, _ = fromnoise(capsys, "plan", f"from={tmp_path}", f"data={tmp_path}")
+    assert "the run ends" not in out and "evaluate   missing" in out
+
+
 def test_quiet_and_plain_output_is_clean(capsys, tmp_path):
     from fromnoise.run.console import Console
 

@@ -181,6 +181,7 @@ def plan_command(
     if not machine:
         _print_sizes(recipe)
         _print_verdicts(recipe, run)
+        _print_end(recipe)
 
 
 def _open(arguments: list[str] | None, run_dir: Path | None, name: str | None, verb: str | None = None) -> tuple[Recipe, RunFolder]:
@@ -209,19 +210,26 @@ def _execute(recipe: Recipe, run: RunFolder, verb: str | None, rerun: bool, quie
     from fromnoise.run.console import Console
     from fromnoise.run.execute import execute, make_report
     from fromnoise.run.machine import prepare_environment
-    from fromnoise.run.verdict import evaluates_alone, missing_data, stages_of
+    from fromnoise.run.verdict import evaluates_alone
 
     prepare_environment()
     console, process = Console(quiet), Process.from_environment()
     execute(recipe, run, verb, rerun=rerun, allow_different_numerics=allow_different_numerics, console=console, process=process)
     if verb is None and process.is_main:
         report = make_report(run, console)
-        if missing := missing_data(recipe):
-            print(f"\nthe run ends with {stages_of(recipe)[-1].writes[0]}/: to go on, give {missing}")
+        _print_end(recipe, before="\n")
         chat = f"fromnoise chat {shlex.quote(str(run.path))}"
         talk = "" if evaluates_alone(recipe) else f"talk to it:       {chat}\nside by side:     {chat} --compare\n"  # else the run holds no model
         print(f"\n{talk}read the report:  {report}")
     process.leave()
+
+
+def _print_end(recipe: Recipe, before: str = "") -> None:
+    """Where a run of the user's own data ends for want of more of it, and what to give."""
+    from fromnoise.run.verdict import evaluates_alone, missing_data, stages_of
+
+    if (missing := missing_data(recipe)) and not evaluates_alone(recipe):
+        print(f"{before}the run ends with {stages_of(recipe)[-1].writes[0]}/: to go on, give {missing}")
 
 
 def _print_verdicts(recipe: Recipe, run: RunFolder, verb: str | None = None) -> None:
@@ -255,9 +263,11 @@ def _print_sizes(recipe: Recipe) -> None:
         if recipe.budget is None:
             print(f"pretraining: {recipe.pretrain.tokens:,} tokens at most, {recipe.pretrain.tokens / total:.1f} a parameter")
     if recipe.budget is not None:
-        print("time: " + ", ".join(f"{verb} {duration(seconds)}" for verb in SHARES if (seconds := share_s(recipe, verb)) is not None))
-        print("each takes its share of what is left when it begins; a budget adds no passes over conversations or pairs"
-              + ("" if recipe.sft_from else ", and half of what\nlater stages leave of theirs goes to pretrain"))  # fmt: skip
+        shares = {verb: seconds for verb in SHARES if (seconds := share_s(recipe, verb)) is not None}
+        print("time: " + ", ".join(f"{verb} {duration(seconds)}" for verb, seconds in shares.items()))
+        if len(shares) > 1:
+            print("each takes its share of what is left when it begins; a budget adds no passes over conversations or pairs"
+                  + ("" if recipe.sft_from else ", and half of what\nlater stages leave of theirs goes to pretrain"))  # fmt: skip
 
 
 def _need_run(folder: Path) -> None:
