@@ -90,6 +90,7 @@ def test_a_finished_model_is_measured_on_the_users_texts_and_problems(made, tmp_
     page = report(run.path).read_text()
     assert "bits per byte of text" in page and "problems of the file" in page and "Problems with checkable answers" in page and "not practised" not in page
     assert re.findall(r'<section id="(\w+)">', page) == ["stages", "reason", "likelihood", "again", "everything"] and 'class="missing"' not in page
+    assert "What was measured on what" in page and "The texts" in page and "num_threads 1" in page and "trained on what" not in page
     assert "a finished model, measured by itself" in page and f">{made / 'model'}, problems.jsonl, texts, letters<" in page
 
 

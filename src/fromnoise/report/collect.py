@@ -75,6 +75,11 @@ class RunData:
         return bool(self.recipe.get("data", {}).get("world"))
 
     @property
+    def alone(self) -> bool:
+        """Whether it measures a finished model by itself, and made none."""
+        return [verb for verb, stage in self.stages.items() if stage.wanted] == ["evaluate"]
+
+    @property
     def simulated_raters(self) -> bool:
         """Whether the world's raters chose, of whom the audit model has others than the reward model; people judge for both."""
         given = self.recipe.get("prefer", {}).get("raters", "world"), self.recipe.get("data", {}).get("preferences")

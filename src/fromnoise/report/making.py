@@ -17,6 +17,8 @@ def lineage(run: RunData) -> Section:
     section = Section(
         "stages", "What was trained on what", "Each stage reads the folders of the stages before it. Content hashes of all of them stand in run.json."
     )
+    if run.alone:
+        section.title, section.lede = "What was measured on what", "Content hashes of the model and of the files stand in run.json."
     rows, stages = [], stages_of_run(run.path)
     for stage in stages:
         data = run.stages[stage.verb]
@@ -252,7 +254,7 @@ def machine(run: RunData) -> Section:
         ("versions", ", ".join(f"{name} {value}" for name, value in sorted(versions.items())) or "–"),
         ("commit", f"{git.get('commit', '–')}" + (f", {git['changed_files']} files changed" if git.get("changed_files") else "")),
     ]
-    numerics = (run.stages["pretrain"].record or run.stages["sft"].record or {}).get("numerics") or {}
+    numerics = next((found for stage in run.stages.values() if (found := (stage.record or {}).get("numerics"))), {})  # of the first stage with a model
     if numerics:
         rows.append(("numerics", ", ".join(f"{name} {value}" for name, value in sorted(numerics.items()) if not isinstance(value, (dict, list)))))
     section.blocks.append(Table(["", ""], [[Cell(name, tone="label"), shown(value)] for name, value in rows]))

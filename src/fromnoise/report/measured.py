@@ -201,6 +201,9 @@ def likelihood(run: RunData) -> Section:
     section = Section(
         "likelihood", "Held-out text, model by model", "Bits per byte, lower is better. Tuning costs some of what pretraining learnt; how much stands here."
     )
+    if run.alone:
+        section.title = "The texts"
+        section.lede = "Bits per byte, lower is better, of texts as they are. Whether the model was trained on any of them is not known here."
     models = [name for name in ("base", "sft", "rlhf", "reason") if run.under(f"bits_per_byte/{name}/")]
     if not models:
         return section.missing("Bits per byte were not measured by evaluate in this run." if run.estimates else NO_EVALUATION)

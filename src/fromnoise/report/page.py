@@ -30,7 +30,6 @@ def sections_of(run: RunData) -> list[Section]:
     """In the order of the pipeline. What the recipe has no stage or no data for is left out, unless something of it was measured all the same."""
     has = {verb for verb, stage in run.stages.items() if stage.wanted}
     evaluates, world = "evaluate" in has, run.of_the_world
-    alone = has == {"evaluate"}  # a finished model by itself: what was given for it is shown, and nothing is missing
     wanted = [
         (making.lineage, True),
         (making.data, "prepare" in has),
@@ -42,10 +41,10 @@ def sections_of(run: RunData) -> list[Section]:
         (rlhf.rlhf, "rlhf" in has),
         (rlhf.safety, (world and evaluates) or run.under("safety/")),
         (reason.reason, "reason" in has or run.under("reason/")),
-        (measured.side_by_side, evaluates and not alone),
-        (measured.likelihood, (evaluates and not alone) or run.under("bits_per_byte/")),
+        (measured.side_by_side, evaluates and not run.alone),
+        (measured.likelihood, (evaluates and not run.alone) or run.under("bits_per_byte/")),
         (measured.memory, (world and evaluates) or run.under("memorisation/")),
-        (measured.contamination, evaluates and not alone),
+        (measured.contamination, evaluates and not run.alone),
         (making.machine, True),  # last: it lists what could not be read in any of the others
     ]
     return [section(run) for section, is_wanted in wanted if is_wanted]
@@ -60,8 +59,7 @@ def lede(run: RunData) -> str:
         beside = f" and {large(wordless)} of sequences without words" if wordless else ""
         made = f"{large(parameters)} parameters, from random noise, on {large(tokens - wordless)} tokens of text{beside}"
     elif run.recipe.get("from"):
-        alone = not run.stages["sft"].wanted
-        made = f"{shown(run.recipe['from'])}, a finished model, measured by itself" if alone else f"From {shown(run.recipe['from'])}"
+        made = f"{shown(run.recipe['from'])}, a finished model, measured by itself" if run.alone else f"From {shown(run.recipe['from'])}"
     else:
         made = "A run that has not pretrained yet"
     said = {"sft": "taught to answer", "rlhf": "tuned on what raters prefer", "reason": "practised on problems"}
