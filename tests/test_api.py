@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,6 +14,7 @@ from fromnoise.data.tokenizer import Tokenizer
 from fromnoise.model.hf import CALCULATOR_KEY, save_model
 from fromnoise.run.errors import UserError
 from fromnoise.run.recipe_load import load_recipe
+from tests.data.test_tokenizer import LLAMA3, hub_folder
 from tests.model.shapes import random_model
 
 
@@ -41,6 +43,19 @@ def test_a_loaded_model_answers_and_continues(tmp_path):
     assert isinstance(model.chat([turns[letter] for letter in "suau"], max_new_tokens=2), str)
 
 
+def test_threads_that_ask_at_once_get_what_each_gets_alone(tmp_path):
+    tokenizer = Tokenizer.train(["the cat sat on the mat"] * 3, 320)
+    save_model(tmp_path, random_model(vocab_size=tokenizer.vocab_size), tokenizer)
+    model = fromnoise.load(tmp_path)
+
+    def ask(seed: int) -> str:
+        return model.complete("the cat" + " sat" * seed, max_new_tokens=40, seed=seed)
+
+    alone = [ask(seed) for seed in range(6)]
+    with ThreadPoolExecutor(6) as threads:
+        assert list(threads.map(ask, [*range(6)] * 5)) == alone * 5
+
+
 def test_calls_of_the_calculator_are_answered_where_the_model_learnt_them(tmp_path):
     class Calls:
         context_tokens = 128
@@ -57,6 +72,18 @@ def test_calls_of_the_calculator_are_answered_where_the_model_learnt_them(tmp_pa
         model.engine = Calls()
         assert model.chat("What is 12*7?", max_new_tokens=50) == answer
         assert model.complete("12*7", max_new_tokens=50) == " <<12*7=83>> So 83."  # a document's text is left alone
+
+
+def test_a_model_of_the_hub_continues_a_text_as_transformers_has_it(tmp_path):
+    """Greedily, and after the token that Llama's texts begin with."""
+    transformers = pytest.importorskip("transformers")
+    tokenizer = hub_folder(tmp_path, ["<|begin_of_text|>", "<|end_of_text|>", "<x>"], LLAMA3, bos_token="<|begin_of_text|>", eos_token="<|end_of_text|>")
+    save_model(tmp_path / "m", random_model(qk_norm=False, vocab_size=tokenizer.vocab_size), tokenizer)
+    theirs, their_tokenizer = (kind.from_pretrained(tmp_path / "m") for kind in (transformers.AutoModelForCausalLM, transformers.AutoTokenizer))
+    given = their_tokenizer("The ferry left", return_tensors="pt")
+    ids = theirs.generate(**given, max_new_tokens=20, do_sample=False)[0, given["input_ids"].shape[1] :]
+    continued = fromnoise.load(tmp_path / "m").complete("The ferry left", max_new_tokens=20, temperature=0)
+    assert continued == tokenizer.decode(ids.tolist()) != ""
 
 
 def test_arguments_that_make_no_sense_are_said(tmp_path):

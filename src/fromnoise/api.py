@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import threading
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -93,7 +94,7 @@ def load_model_folder(path: str | Path) -> Model:
 
 
 class Model:
-    """A language model and its tokenizer, for prompting from Python. Weights are float32."""
+    """A language model and its tokenizer, for prompting from Python. Weights are float32. Threads that ask at once are answered in turn."""
 
     def __init__(self, folder: Path):
         prepare_environment()
@@ -105,6 +106,7 @@ class Model:
         self.tokenizer = Tokenizer.load(folder)
         self.module = load_model(folder)
         check_vocabulary(self.module.config, len(self.tokenizer), folder)
+        self._one_at_a_time = threading.Lock()  # the engine has one cache, and native code lets other threads run while it writes there
 
     @cached_property
     def engine(self):
@@ -134,7 +136,7 @@ class Model:
         repetition_penalty: float = 1.0, seed: int = 0,
     ) -> str:  # fmt: skip
         """What the model goes on with after `text`, which it reads as the beginning of a document. Errors as in `chat`."""
-        prompt = [self.tokenizer.endoftext_id, *self.encode(text)]
+        prompt = [self.tokenizer.begin_id, *self.encode(text)]
         return self.tokenizer.decode(
             self._generate(
                 prompt, {self.tokenizer.endoftext_id}, seed,
@@ -156,7 +158,8 @@ class Model:
         if len(prompt) + max_new_tokens > context:
             raise UserError(f"{len(prompt)} prompt tokens and max_new_tokens={max_new_tokens} do not fit the context of {context} tokens; shorten one of them")
         given = ([prompt], max_new_tokens, stops, sampling, seed)
-        (generation,) = generate_with_calculator(self.engine, self.tokenizer, *given) if calculator else self.engine.generate(*given)
+        with self._one_at_a_time:
+            (generation,) = generate_with_calculator(self.engine, self.tokenizer, *given) if calculator else self.engine.generate(*given)
         return list(generation.token_ids)
 
     def encode(self, text: str) -> list[int]:

@@ -264,6 +264,7 @@ LLAMA3 = (
 
 def hub_folder(tmp_path, specials, template, **config):
     """A Hub model's tokenizer as transformers saves one: control tokens outside the BPE vocabulary, a BOS post-processor."""
+    tmp_path.mkdir(exist_ok=True)
     inner = tokenizers.Tokenizer(tokenizers.models.BPE())
     inner.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
     inner.decoder = tokenizers.decoders.ByteLevel()
@@ -296,6 +297,58 @@ def test_a_llama_tokenizer_of_the_hub(tmp_path):
     assert llama.decode_bytes(llama.encode("日本 <think>")) == "日本 <think>".encode()
     llama.save(tmp_path / "copy")
     assert Tokenizer.load(tmp_path / "copy").encode_messages(messages) == (ids, mask)
+
+
+QWEN3 = (  # in short: the last answer, and it alone, has its thought written before it, an empty one where there is none
+    "{% for message in messages %}{{ '<|im_start|>' + message.role + '\n' }}"
+    "{% if message.role == 'assistant' and loop.last %}{{ '<think>\n\n</think>\n\n' }}{% endif %}{{ message.content.strip() + '<|im_end|>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+LINE = "{% for message in messages %}{{ '<|' + message.role + '|>\n' + message.content + eos_token + '\n' }}{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
+MUTE = "{% if messages[0].role != 'system' %}{{ raise_exception('no') }}{% endif %}" + LINE
+
+
+@pytest.mark.parametrize(("template", "lead"), [(QWEN3, "\n\n\n\n"), (LLAMA3, ""), (LINE, "\n"), (MUTE, "")], ids=["qwen3", "llama3", "line", "system needed"])
+def test_an_answer_by_itself_has_the_tokens_that_the_template_gives_it(tmp_path, template, lead):
+    """What pairs of answers, which are encoded one by one, are made of: the same tokens as those that tuning teaches."""
+    specials = ["<|im_start|>", "<|im_end|>", "<|endoftext|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>", "<think>", "</think>"]
+    theirs = hub_folder(tmp_path, specials, template, bos_token="<|im_start|>", eos_token="<|im_end|>")
+    theirs.im_end_id = theirs.control_ids["<|eot_id|>"] if template == LLAMA3 else theirs.im_end_id
+    system = [{"role": "system", "content": "Be kind."}] if template == MUTE else []
+    for text in ("Zoë 👍", "It's 12.\n\nBye", "a", "<think>no</think>"):
+        ids, mask = theirs.encode_messages([*system, {"role": "user", "content": "Who?"}, {"role": "assistant", "content": text}])
+        said = [token for token, by_assistant in zip(ids, mask, strict=True) if by_assistant]
+        if template != MUTE:
+            assert [*theirs.encode_answer(text), theirs.im_end_id] == said
+        assert theirs.decode_answer(theirs.encode_answer(text)) == text
+    assert theirs.answer_lead == lead and theirs.encode_answer("") == []
+
+
+def test_a_text_begins_with_what_transformers_puts_before_it(tokenizer, tmp_path):
+    transformers = pytest.importorskip("transformers")
+    specials = ["<|begin_of_text|>", "<|end_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>", "<think>"]
+    llama = hub_folder(tmp_path / "llama", specials, LLAMA3, bos_token="<|begin_of_text|>", eos_token="<|end_of_text|>")
+    tokenizer.save(tmp_path / "ours")
+    for ours in (llama, tokenizer):
+        theirs = transformers.AutoTokenizer.from_pretrained(tmp_path / ("llama" if ours is llama else "ours"))
+        put_before = [ours.begin_id] if ours is llama else []
+        assert theirs("The ferry.")["input_ids"] == [*put_before, *ours.encode("The ferry.")]
+    assert llama.begin_id == llama.control_ids["<|begin_of_text|>"] and tokenizer.begin_id == tokenizer.endoftext_id
+
+
+def test_what_pads_does_not_end_an_answer(tmp_path):
+    """Readers take a reward model's score at the last token that is no padding: with one token for both, before the answer's end."""
+    for number, (specials, config, wanted) in enumerate((
+        (["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<x>"], {"eos_token": "<|im_end|>", "pad_token": "<|im_end|>"}, "<|endoftext|>"),  # SmolLM2's
+        (["<s>", "</s>", "<unk>", "<x>"], {"eos_token": "</s>", "bos_token": "<s>", "unk_token": "<unk>"}, "<unk>"),  # Llama 2's
+        (["<s>", "</s>", "<x>"], {"eos_token": "</s>", "bos_token": "<s>", "pad_token": {"content": "</s>"}}, "<s>"),
+        (["<s>", "</s>", "<pad>", "<x>"], {"eos_token": "</s>", "pad_token": "<pad>"}, "<pad>"),
+        (["<only>", "<x>"], {"eos_token": "<only>"}, "<only>"),
+    )):  # fmt: skip
+        theirs = hub_folder(tmp_path / str(number), specials, LLAMA3, **config)
+        assert theirs.pad_id == theirs.control_ids[wanted] and (theirs.pad_id != theirs.im_end_id or wanted == "<only>")
+        theirs.save(tmp_path / "copy")
+        assert json.loads((tmp_path / "copy/tokenizer_config.json").read_text())["pad_token"] == wanted
 
 
 def test_templates_run_in_a_sandbox_and_fail_plainly(tmp_path, tokenizer):

@@ -129,6 +129,18 @@ def test_it_is_built_once_and_kept(monkeypatch, tmp_path):
     assert [path.stat().st_mtime_ns for path in (tmp_path / "fromnoise" / "native").iterdir()] == [before]
 
 
+def test_one_whose_end_a_power_cut_took_is_built_anew(monkeypatch, tmp_path):
+    decodable()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    flags = (*native.FLAGS, "-O0")  # one that this process has not opened
+    for cut in (None, 0, 40, 5_000):
+        for built in (tmp_path / "fromnoise" / "native").glob("*"):
+            kept = built.read_bytes()[:cut]
+            built.unlink()  # never shorten what is open
+            built.write_bytes(kept)
+        assert isinstance(native.build(native.SOURCE, flags), ctypes.CDLL)
+
+
 def test_it_draws_what_the_sampler_draws():
     """The same token wherever no cumulative mass lies within rounding of the uniform number, the same log-probability; vocabularies that
     fill no panel, logits that are slices of wider rows, tokens that cannot be."""

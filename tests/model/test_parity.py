@@ -8,6 +8,7 @@ from fromnoise.model.heads import ScoreModel
 from fromnoise.model.hf import CALCULATOR_KEY, load_model, load_reward, save_model, save_reward, wants_calculator
 from fromnoise.run.checkpoint import Checkpointer
 from fromnoise.run.errors import UserError
+from tests.data.test_tokenizer import LLAMA3, hub_folder
 from tests.model.shapes import random_ids, random_model, randomise
 
 transformers = pytest.importorskip("transformers")
@@ -68,6 +69,20 @@ def test_a_reward_model_scores_the_same_in_transformers_and_after_loading(tmp_pa
     again = load_reward(tmp_path / "r")
     assert (again.mean, again.std) == (0.25, 3.0)
     assert torch.equal(again(ids), model(ids))
+
+
+@torch.no_grad()
+def test_padded_by_its_own_tokenizer_a_reward_model_is_read_at_the_answers_end(tmp_path):
+    """Where the Hub's tokenizer pads with the token that ends an answer, as SmolLM2's does."""
+    specials = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<x>"]
+    tokenizer = hub_folder(tmp_path, specials, LLAMA3, eos_token="<|im_end|>", pad_token="<|im_end|>")
+    model = randomise(ScoreModel(random_model(vocab_size=tokenizer.vocab_size)), seed=5)
+    save_reward(tmp_path / "r", model, tokenizer, eos_ids=tokenizer.chat_stop_ids)
+    theirs, their_tokenizer = (kind.from_pretrained(tmp_path / "r") for kind in (transformers.AutoModelForSequenceClassification, transformers.AutoTokenizer))
+    answers = [[*tokenizer.encode(text), tokenizer.im_end_id] for text in ("The ferry left at noon.", "No.")]
+    padded = their_tokenizer.pad({"input_ids": answers}, return_tensors="pt", padding_side="right")
+    alone = torch.stack([model(torch.tensor([ids]))[0, -1] for ids in answers])
+    torch.testing.assert_close(theirs(**padded).logits[:, 0], alone, rtol=0, atol=1e-4)
 
 
 @torch.no_grad()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -55,11 +55,14 @@ class Tokenizer:
         padded = -(-self._length // VOCABULARY_MULTIPLE) * VOCABULARY_MULTIPLE
         self.vocab_size: int = max(int(config.get("fromnoise_vocab_size") or 0), padded)
         self.chat_template: str | None = config.get("chat_template")
-        self.answer_lead = ANSWER_LEAD if self.chat_template == CHATML else ""  # what the template puts before an assistant's words
         self.im_end_id = self._find((IM_END, "<|eot_id|>", "<|end|>", "<end_of_turn>"), "eos_token")
         self.im_start_id = self._find((IM_START, "<|start_header_id|>", "<start_of_turn>"), "bos_token", self.im_end_id)
         self.endoftext_id = self._find((ENDOFTEXT, "<|end_of_text|>", "</s>"), "eos_token", self.im_end_id)
+        self.begin_id = self._put_before_text(inner_json) or self.endoftext_id  # what a document begins with
         self.pad_id = self._find((PAD, "<|finetune_right_pad_id|>", "<pad>"), "pad_token", self.endoftext_id)
+        if self.pad_id == self.im_end_id:  # readers take a reward model's score at the last token that is no padding, ours is at an answer's end
+            named = (self._added.get(self._token_name(role)) for role in ("unk_token", "bos_token"))
+            self.pad_id = next((i for i in (self.endoftext_id, *named) if i not in (None, self.im_end_id)), self.pad_id)
 
     @property
     def text_ids(self) -> np.ndarray:
@@ -137,7 +140,8 @@ class Tokenizer:
         folder.mkdir(parents=True, exist_ok=True)
         if eos is not None and eos not in self._added:
             raise ValueError(f"eos {eos!r} is no control token of this tokenizer: {sorted(self._added)}")
-        config = self._config if eos is None else {**self._config, "eos_token": eos}
+        config = {**self._config, "pad_token": self._by_id[self.pad_id]}
+        config |= {} if eos is None else {"eos_token": eos}
         (folder / TOKENIZER_FILE).write_text(json.dumps(self._json, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
         (folder / CONFIG_FILE).write_text(json.dumps(config, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
 
@@ -159,12 +163,30 @@ class Tokenizer:
         return b"".join(spelled).decode("utf-8", "replace")
 
     def encode_answer(self, text: str) -> list[int]:
-        """Ids of what an assistant says after the chat template's header, its stop token not included."""
-        return self.encode(f"{self.answer_lead}{text}" if text else "")
+        """Ids of what an assistant says after the chat template's header, its stop token not included: as `encode_messages` has them."""
+        if not text or self.chat_template in (None, CHATML):
+            return self.encode(f"{ANSWER_LEAD if self.chat_template else ''}{text}" if text else "")
+        return self._answer_by_template(text) or self.encode(text)
 
     def decode_answer(self, ids: Iterable[int]) -> str:
-        """The text of an assistant's answer: without the space that our template begins it with."""
+        """The text of an assistant's answer: without what the template begins it with."""
         return self.decode(ids).removeprefix(self.answer_lead)
+
+    @cached_property
+    def answer_lead(self) -> str:
+        """The text that the chat template puts before an assistant's words: our space, a line end, the empty lines around Qwen3's empty thought."""
+        return ANSWER_LEAD if self.chat_template == CHATML else self.decode(self.encode_answer("a")).rpartition("a")[0]
+
+    def _answer_by_template(self, text: str) -> list[int] | None:
+        """None where the template does not answer a question alone, or writes the answer without its header before it."""
+        question = {"role": "user", "content": "?"}
+        try:
+            header = self._encode_pieces(self._render([question], True))[0]
+            ids = self._encode_pieces(self._render([question, {"role": "assistant", "content": text}], False))[0]
+        except UserError:
+            return None
+        said = ids[len(header) :]
+        return said[: -1 - said[::-1].index(self.im_end_id)] if ids[: len(header)] == header and self.im_end_id in said else None
 
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
         """The bytes the ids stand for; control tokens and unused ids stand for none. `decode_bytes(encode(s)) == s.encode()`.
@@ -259,6 +281,14 @@ class Tokenizer:
     def _token_name(self, role: str) -> str | None:
         value = self._config.get(role)
         return value.get("content") if isinstance(value, dict) else value
+
+    def _put_before_text(self, inner_json: dict) -> int | None:
+        """The control token that transformers puts before any text it encodes: Llama's `<|begin_of_text|>`, `<s>`. None for Qwen's tokenizers and ours."""
+        letter = {"type": "BPE", "vocab": {"x": 0}, "merges": []}  # a post-processor knows its tokens by their ids
+        plain = {"version": inner_json.get("version", "1.0"), "added_tokens": [], "normalizer": None, "pre_tokenizer": None, "decoder": None}
+        alone = {**plain, "model": letter, "post_processor": inner_json.get("post_processor"), "truncation": None, "padding": None}
+        encoding = tokenizers.Tokenizer.from_str(json.dumps(alone)).encode("x")
+        return encoding.ids[0] if encoding.special_tokens_mask[0] and encoding.ids[0] in self._by_id else None
 
     def _find(self, spellings: Sequence[str], role: str, default: int | None = None) -> int:
         named = self._token_name(role)

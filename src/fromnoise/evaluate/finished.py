@@ -47,14 +47,14 @@ class FinishedModel(Bench):
 
     @cached_property
     def shards(self) -> TokenShards | None:
-        """The texts as they are, in the model's tokens, kept until the stage is done."""
+        """The texts as they are, in the model's tokens, before each what its own begin with; kept until the stage is done."""
         if not has_documents(self.ctx.recipe):
             return None
         folder, counts, dtype = self.ctx.folder / "train_state" / "tokens", {}, token_dtype(self.tokenizer.vocab_size)
         for source in sources_of(self.ctx.recipe.data):
             self.ctx.info(f"evaluate: reading {source.path}")
             batches = encoded(self.tokenizer, read_documents(source, self.ctx.on_bad), lambda chars: None)
-            counts[source.name] = write_tokens(folder, "validation", source.name, batches, dtype, self.tokenizer.endoftext_id)
+            counts[source.name] = write_tokens(folder, "validation", source.name, batches, dtype, self.tokenizer.begin_id)
             self.ctx.check_bad(counts[source.name]["documents"], source.path)
             if not counts[source.name]["documents"]:
                 raise UserError(f"{source.path} holds no text that could be read (source {source.name!r}): there is nothing to measure on; name other files")

@@ -112,8 +112,8 @@ def demonstration(tokenizer: Tokenizer, text: str) -> tuple[list[int], list[bool
     the engine would cut them, so that what is learnt is what will be met."""
     ids: list[int] = []
     counted: list[bool] = []
-    for part in re.split(r"((?<==)[^<>=]*>>)", f"{tokenizer.answer_lead}{text}"):
-        new = tokenizer.encode(part)
+    for part in re.split(r"((?<==)[^<>=]*>>)", text):
+        new = tokenizer.encode(part) if ids else tokenizer.encode_answer(part)
         ids += new
         counted += [not part.endswith(">>") or "<<" in part] * len(new)
     return ids, counted

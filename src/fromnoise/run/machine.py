@@ -117,20 +117,24 @@ def remove_torn_kernels(folder: Path) -> int:
     """Delete the shared objects in the compile cache that were cut off while they were written; how many.
 
     The compiler writes them in place, so a process killed at that moment leaves a file that every later run would fail to
-    load ("file too short"). An ELF file is whole when its table of section headers, which stands at the end, is.
+    load ("file too short").
     """
     num_torn = 0
     for path in folder.rglob("*.so") if folder.is_dir() else ():
-        with path.open("rb") as file:
-            head = file.read(64)
-        whole = len(head) == 64
-        if whole and head[:5] == b"\x7fELF\x02":  # 64-bit ELF: where the table begins, the size of an entry, their number
-            begin, size, count = *struct.unpack("<Q", head[40:48]), *struct.unpack("<HH", head[58:62])
-            whole = path.stat().st_size >= begin + size * count
-        if not whole and time.time() - path.stat().st_mtime > LINKING_S:
+        if is_torn(path) and time.time() - path.stat().st_mtime > LINKING_S:
             path.unlink(missing_ok=True)
             num_torn += 1
     return num_torn
+
+
+def is_torn(library: Path) -> bool:
+    """Whether the end of a shared object is missing. An ELF file is whole when its table of section headers, which stands there, is."""
+    with library.open("rb") as file:
+        head = file.read(64)
+    if len(head) < 64 or head[:5] != b"\x7fELF\x02":  # 64-bit ELF: where the table begins, the size of an entry, their number
+        return len(head) < 64
+    begin, size, count = *struct.unpack("<Q", head[40:48]), *struct.unpack("<HH", head[58:62])
+    return library.stat().st_size < begin + size * count
 
 
 def resolve_device(wanted: str) -> str:

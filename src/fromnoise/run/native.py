@@ -14,7 +14,7 @@ from pathlib import Path
 from torch import Tensor
 
 from fromnoise.run.folder import processor_name
-from fromnoise.run.machine import cache_folder, cxx
+from fromnoise.run.machine import cache_folder, cxx, is_torn
 
 # clang for Apple's processors has no -march=native
 FLAGS = ("-O3", "-mcpu=native" if platform.machine().lower() in ("arm64", "aarch64") else "-march=native", "-std=c++17", "-shared", "-fPIC", "-w")
@@ -30,7 +30,7 @@ def build(source: Path, flags: Sequence[str] = FLAGS) -> ctypes.CDLL | str:
     marks = "\n".join((source.read_text(), *flags, compiler, processor_name()))
     path = cache_folder() / "native" / f"{hashlib.sha256(marks.encode()).hexdigest()[:16]}.so"
     try:
-        if not path.exists():
+        if not path.exists() or is_torn(path):  # by a power cut: its name was on disk before its end was
             path.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(dir=path.parent) as folder:  # whole or not at all, whoever else builds it now
                 built = Path(folder) / "native.so"

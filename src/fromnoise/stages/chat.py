@@ -19,6 +19,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from os.path import commonprefix
 from pathlib import Path
 from typing import TextIO
 
@@ -63,7 +64,7 @@ class Chatter:
         """(token ids, exchanges forgotten) for the conversation so far and a new message. Raises TooLong."""
         room = self.context_tokens - self.sampling.max_new_tokens
         if self.is_base:
-            ids = [self.tokenizer.endoftext_id, *self.tokenizer.encode(message)]
+            ids = [self.tokenizer.begin_id, *self.tokenizer.encode(message)]
             if len(ids) > room:
                 raise TooLong(len(ids), room, self.context_tokens, self.sampling.max_new_tokens)
             return ids, 0
@@ -94,14 +95,14 @@ class Chatter:
         else:
             tokens = self.engine.stream(*given)
         decoder = codecs.getincrementaldecoder("utf-8")("replace")  # a character may be spread over several tokens
-        answer = []
+        answer, lead = [], "" if self.is_base else self.tokenizer.answer_lead
         try:
             for token in tokens:
                 if token in stops:
                     break
                 piece = decoder.decode(self.tokenizer.decode_bytes([token]))
-                if not any(answer) and not self.is_base:
-                    piece = piece.removeprefix(self.tokenizer.answer_lead)
+                begun = commonprefix([lead, piece])  # the template's, and it may be of several tokens
+                lead, piece = lead[len(begun) :] if begun == piece else "", piece[len(begun) :]
                 answer.append(piece)
                 if piece:
                     yield visible(piece)

@@ -194,7 +194,7 @@ def measure_bits(bench: Bench, name: str, max_tokens: int) -> list[dict]:
         16,
         row_tokens,
         bench.ctx.machine.autocast,
-        endoftext_id=bench.tokenizer.endoftext_id,
+        endoftext_id=bench.tokenizer.begin_id,  # of what the run tokenized the same
     )
     subject.scored_tokens += sum(row["tokens"] for row in found)
     return found
