@@ -304,7 +304,10 @@ QWEN3 = (  # in short: the last answer, and it alone, has its thought written be
     "{% if message.role == 'assistant' and loop.last %}{{ '<think>\n\n</think>\n\n' }}{% endif %}{{ message.content.strip() + '<|im_end|>\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
-LINE = "{% for message in messages %}{{ '<|' + message.role + '|>\n' + message.content + eos_token + '\n' }}{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
+LINE = (
+    "{% for message in messages %}{{ '<|' + message.role + '|>\n' + message.content + eos_token + '\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
 MUTE = "{% if messages[0].role != 'system' %}{{ raise_exception('no') }}{% endif %}" + LINE
 
 
@@ -334,6 +337,32 @@ def test_a_text_begins_with_what_transformers_puts_before_it(tokenizer, tmp_path
         put_before = [ours.begin_id] if ours is llama else []
         assert theirs("The ferry.")["input_ids"] == [*put_before, *ours.encode("The ferry.")]
     assert llama.begin_id == llama.control_ids["<|begin_of_text|>"] and tokenizer.begin_id == tokenizer.endoftext_id
+
+
+@pytest.mark.parametrize("scheme", ["first", "always"])
+@pytest.mark.parametrize("nested", [False, True])
+def test_a_tokenizer_made_with_sentencepiece(tmp_path, scheme, nested):
+    """Llama 2's and its kin: spaces as U+2581, bytes as <0x0A>, and a space before the beginning of the whole or of every piece."""
+    transformers = pytest.importorskip("transformers")
+    inner = tokenizers.Tokenizer(tokenizers.models.BPE(byte_fallback=True, fuse_unk=True, unk_token="<unk>"))
+    spaces = tokenizers.pre_tokenizers.Metaspace(prepend_scheme=scheme, split=True)
+    inner.pre_tokenizer = tokenizers.pre_tokenizers.Sequence([spaces]) if nested else spaces
+    specials = ["<unk>", "<s>", "</s>"]
+    inner.train_from_iterator(CORPUS, tokenizers.trainers.BpeTrainer(
+        vocab_size=600, special_tokens=[*specials, *(f"<0x{byte:02X}>" for byte in range(256))], show_progress=False))  # fmt: skip
+    inner.decoder = tokenizers.decoders.Sequence([tokenizers.decoders.Replace("▁", " "), tokenizers.decoders.ByteFallback(), tokenizers.decoders.Fuse()])
+    inner.post_processor = tokenizers.processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
+    whole = json.loads(inner.to_str())
+    whole["added_tokens"] = whole["added_tokens"][: len(specials)]  # bytes are no control tokens
+    (tmp_path / "tokenizer.json").write_text(json.dumps(whole))
+    named = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "chat_template": LINE.replace("{% for", "{{ bos_token }}{% for", 1)}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "PreTrainedTokenizerFast", **named}))
+    ours, theirs = Tokenizer.load(tmp_path), transformers.AutoTokenizer.from_pretrained(tmp_path)
+    assert [ours.begin_id, *ours.encode("The ferry\n日本 👍")] == theirs("The ferry\n日本 👍")["input_ids"]
+    for messages in (CONVERSATIONS[0], CONVERSATIONS[2]):
+        for ask in (False, True):
+            ids = ours.encode_messages(messages, add_generation_prompt=ask)[0]
+            assert ids == theirs.apply_chat_template(messages, add_generation_prompt=ask, return_dict=True)["input_ids"]
 
 
 def test_what_pads_does_not_end_an_answer(tmp_path):

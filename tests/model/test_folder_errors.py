@@ -116,6 +116,10 @@ def test_reward_and_language_models_are_not_mistaken_for_each_other(folder, tmp_
         load_model(tmp_path / "r")
     with pytest.raises(UserError, match="no reward model"):
         load_reward(folder)
+    for changes, labels in (({"id2label": ..., "label2id": ..., "num_labels": ...}, 2), ({"id2label": {"0": "a", "1": "b", "2": "c"}}, 3)):
+        edit(tmp_path / "r", **changes)
+        with pytest.raises(UserError, match=f"a classifier with {labels} labels"):
+            load_reward(tmp_path / "r")
 
 
 def test_the_config_survives_the_way_there_and_back():

@@ -49,7 +49,11 @@ class Tokenizer:
         # The twin for text. A post-processor would add control tokens of its own (Llama's <|begin_of_text|>).
         plain = {**inner_json, "added_tokens": [], "post_processor": None, "truncation": None, "padding": None}
         self._text = tokenizers.Tokenizer.from_str(json.dumps(plain))
-        self._ids_of_short = lru_cache(maxsize=1024)(self.encode)  # "user", a line end: between control tokens they are most of what there is
+        pre_tokenizer = _inside(inner_json.get("pre_tokenizer"))
+        differs = pre_tokenizer != inner_json.get("pre_tokenizer")
+        self._inner_text = tokenizers.Tokenizer.from_str(json.dumps({**plain, "pre_tokenizer": pre_tokenizer})) if differs else None
+        # "user", a line end: between control tokens they are most of what there is
+        self._ids_of_short = lru_cache(maxsize=1024)(lambda text: self._encoding(text, begins=False).ids)
         self._bytes_of = _token_bytes(inner_json)
         self._length = max(len(self._bytes_of), max(self._added.values(), default=-1) + 1)
         padded = -(-self._length // VOCABULARY_MULTIPLE) * VOCABULARY_MULTIPLE
@@ -149,7 +153,12 @@ class Tokenizer:
 
     def encode(self, text: str) -> list[int]:
         """Ids of the text. Never a control token, whatever the text spells. Lone surrogates count as "?"."""
-        return self._text.encode(_encodable(text), add_special_tokens=False).ids
+        return self._encoding(text).ids
+
+    def _encoding(self, text: str, begins: bool = True) -> tokenizers.Encoding:
+        """begins: the text is the beginning of what is encoded; else it stands behind a control token."""
+        twin = self._text if begins or self._inner_text is None else self._inner_text
+        return twin.encode(_encodable(text), add_special_tokens=False)
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """`encode` of each text, on all cores."""
@@ -232,14 +241,17 @@ class Tokenizer:
                 ids.append(self._added[piece.text])
                 mask.append(bool(piece.assistant))
                 continue
-            if not piece.assistant:
-                found = self._ids_of_short(piece.text) if len(piece.text) <= SHORT_CHARS else self.encode(piece.text)
+            if not piece.assistant and ids and len(piece.text) <= SHORT_CHARS:
+                found = self._ids_of_short(piece.text)
                 ids += found
                 mask += [False] * len(found)
                 continue
-            # A token is the assistant's when any of its characters is.
-            encoding, (begin, end) = self._text.encode(_encodable(piece.text), add_special_tokens=False), piece.assistant[0]
+            encoding = self._encoding(piece.text, begins=not ids)
             ids += encoding.ids
+            if not piece.assistant:
+                mask += [False] * len(encoding.ids)
+                continue
+            begin, end = piece.assistant[0]  # a token is the assistant's when any of its characters is
             if len(piece.assistant) == 1:
                 mask += [first < end and begin < last for first, last in encoding.offsets]
             else:
@@ -298,6 +310,13 @@ class Tokenizer:
         if default is None:
             raise UserError(f"this tokenizer names no {role}, and has none of {', '.join(spellings)}; its control tokens: {', '.join(self._added)}")
         return default
+
+
+def _inside(pre_tokenizer: dict | None) -> dict | None:
+    """The pre-tokenizer of text behind a control token: sentencepiece's space at the beginning is, by the scheme "first", that of the whole alone."""
+    if pre_tokenizer and pre_tokenizer.get("type") == "Sequence":
+        return {**pre_tokenizer, "pretokenizers": [_inside(part) for part in pre_tokenizer["pretokenizers"]]}
+    return {**pre_tokenizer, "prepend_scheme": "never"} if pre_tokenizer and pre_tokenizer.get("prepend_scheme") == "first" else pre_tokenizer
 
 
 def _encodable(text: str) -> str:

@@ -124,8 +124,9 @@ def load_reward(source: Path | str, dtype: torch.dtype = torch.float32) -> Score
     keys = read_config(folder)
     if not _is_reward(keys):
         raise UserError(f"{folder}/config.json: architectures {keys.get('architectures')} is no reward model (...ForSequenceClassification).")
-    if len(keys.get("id2label") or {"0": ""}) != 1:
-        raise UserError(f"{folder}/config.json: id2label has {len(keys['id2label'])} labels; a reward model has one.")
+    labels = len(keys.get("id2label") or ()) or keys.get("num_labels", 2)  # of two, which are transformers' default, it writes nothing
+    if labels != 1:
+        raise UserError(f"{folder}/config.json: a classifier with {labels} labels (id2label); a reward model has one.")
     model = ScoreModel(
         Transformer(ModelConfig.from_hf(keys, f"{folder}/config.json")),
         mean=float(keys.get(MEAN_KEY, 0.0)),

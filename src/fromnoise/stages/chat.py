@@ -19,7 +19,6 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from os.path import commonprefix
 from pathlib import Path
 from typing import TextIO
 
@@ -101,8 +100,8 @@ class Chatter:
                 if token in stops:
                     break
                 piece = decoder.decode(self.tokenizer.decode_bytes([token]))
-                begun = commonprefix([lead, piece])  # the template's, and it may be of several tokens
-                lead, piece = lead[len(begun) :] if begun == piece else "", piece[len(begun) :]
+                # the template's, of one token or of several
+                lead, piece = (lead[len(piece) :], "") if lead.startswith(piece) else ("", piece.removeprefix(lead))
                 answer.append(piece)
                 if piece:
                     yield visible(piece)
