@@ -248,13 +248,27 @@ def test_a_second_process_is_refused(tmp_path):
     assert "done in" in finish(start(folder))  # the kernel let go of the lock
 
 
+def two_ranks(folder: Path, timeout_s: float = 120, **environment: str) -> subprocess.CompletedProcess:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}", "TOY_RANKS": "1", **environment}
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "tests.run.toy", str(folder)]
+    return subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=timeout_s, check=False)
+
+
 @pytest.mark.dist
 def test_two_ranks_share_one_run_folder(tmp_path, whole):
     """Decisions, folder and checkpoints belong to the main rank; the other follows, and neither waits for ever."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}", "TOY_RANKS": "1"}
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "tests.run.toy", str(tmp_path / "run")]
-    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    done = two_ranks(tmp_path / "run")
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("learn: done in") == 1
     assert_same(tmp_path / "run", whole)
     assert json.loads((tmp_path / "run/learnt/stage.json").read_text())["numerics"]["world_size"] == 2
+
+
+@pytest.mark.dist
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_rank_that_refuses_ends_the_others_too(tmp_path, rank):
+    """A disk that is full where the main rank saves, a file that is not on the second machine: the others would wait for ever for its numbers."""
+    done = two_ranks(tmp_path / "run", TOY_FAILS=str(rank))
+    assert done.returncode != 0 and f"refused: rank {rank} found a damaged file" in done.stderr
+    assert "RuntimeError" not in done.stderr  # the other rank says in words that it is alone, unless it is stopped before
+    assert json.loads((tmp_path / "run/learnt/stage.json").read_text())["status"] == "running"  # and goes on when called again

@@ -3,7 +3,7 @@
     python -m tests.run.toy RUN_FOLDER [key.sub=value ...] [--rerun] [--different]
 
 `make` writes a file; `learn` takes `sft.max_tokens` steps of a made-up recurrence, with checkpoints and metrics. TOY_SLEEP_S slows
-its steps down so that a test can kill it in the middle.
+its steps down so that a test can kill it in the middle; the rank TOY_FAILS refuses at its fourth.
 """
 
 from __future__ import annotations
@@ -56,6 +56,9 @@ def run_learn(ctx) -> None:
             momentum = 0.9 * momentum + torch.randn(4, 4, generator=generator) * weight.cos()
             weight = weight - 0.1 * momentum
             time.sleep(float(os.environ.get("TOY_SLEEP_S", "0")))
+            if step == 3 and os.environ.get("TOY_FAILS") == str(ctx.process.rank):
+                raise UserError(f"rank {ctx.process.rank} found a damaged file")
+            ctx.process.all_reduce_sum(torch.zeros(1))
             ctx.log(step, loss_nats=weight.sum(), skipped=False)
             progress.advance(1, loss=float(weight.sum()))
             if ctx.checkpoint.due(step + 1):

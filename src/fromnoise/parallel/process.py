@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 
 import torch
 from torch import Tensor
+
+from fromnoise.run.errors import UserError
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +57,8 @@ class Process:
         if self.world_size > 1:
             import torch.distributed as dist
 
-            dist.all_reduce(tensor)
+            with _all_there():
+                dist.all_reduce(tensor)
         return tensor
 
     def all_reduce_grads(self, grads: Sequence[Tensor]) -> None:
@@ -73,7 +77,8 @@ class Process:
         import torch.distributed as dist
 
         box = [value]
-        dist.broadcast_object_list(box, src=0, device=torch.device("cpu"))
+        with _all_there():
+            dist.broadcast_object_list(box, src=0, device=torch.device("cpu"))
         return box[0]
 
     def leave(self) -> None:
@@ -91,4 +96,16 @@ class Process:
         if self.world_size > 1:
             import torch.distributed as dist
 
-            dist.barrier()
+            with _all_there():
+                dist.barrier()
+
+
+@contextmanager
+def _all_there() -> Iterator[None]:
+    """Around a message of all ranks: UserError where another one has ended. (By gloo's words, which has no class for it; nccl ends the process itself.)"""
+    try:
+        yield
+    except RuntimeError as error:
+        if "peer" not in str(error):
+            raise
+        raise UserError("another rank has ended, and this one cannot go on alone; why stands in what that one said last") from None
