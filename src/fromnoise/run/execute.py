@@ -63,8 +63,7 @@ def execute(
     process = process or Process.from_environment()
     check_recipe(recipe, verb, process.world_size)
     if not process.is_main:
-        follow(recipe, run, process, allow_different_numerics)
-        return
+        return follow(recipe, run, process, allow_different_numerics)
     refuse_taking_over(recipe, run)
     if verb is not None:
         refuse_elsewhere(recipe, run, verb)
@@ -82,26 +81,23 @@ def execute(
         warming = start_warming(recipe, todo)
         # Stages further on may still be stale: without --rerun the run would be refused where it was left.
         again = f"fromnoise {verb or 'run'} {shlex.quote(str(run.path))}" + (" --rerun" if rerun else "")
-        at = None  # the stage under way
+        earlier: list[Verdict] = []
         try:
             with Interrupts(console.warn) as interrupts:
-                earlier: list[Verdict] = []
                 for item in found:
-                    at = item.stage.verb
                     now = verdict(run, recipe, item.stage, earlier)
                     if verb in (None, item.stage.verb):
                         if warming is not None and needs_torch(item.stage):
                             warming.wait()  # measured beside a compiler, the machine seemed half as fast, and utilisation to be above 1
                         now = bring_up_to_date(now, recipe, run, process, console, interrupts, rerun, verb is not None, allow_different_numerics)
                     earlier.append(now)
-                at = None
         except (Interrupted, KeyboardInterrupt) as stop:
             raise Interrupted(f"{str(stop) or 'Ctrl-C'}. Go on with: {again}") from None
         except Waiting as wait:
             run.write_info(waiting=str(wait))
             raise Waiting(f"waiting: {wait}\n  label them:   {wait.how}\n  then go on:   {again}") from None
         finally:
-            if at not in DISTRIBUTED:  # inside a stage of all ranks the others wait for numbers, not for a verb: they end when this process does
+            if not any(item.stage.verb in DISTRIBUTED for item in found[len(earlier) :][:1]):  # in its middle the others wait for no verb, and end with us
                 process.broadcast(None)
             run.hashes.save()
             if warming is not None:
