@@ -77,11 +77,20 @@ def test_the_ratio_of_a_group_that_waited_starts_at_1_whatever_the_sampler_said(
     assert first["ratio"] == pytest.approx(1, abs=1e-5) and second["ratio"] == pytest.approx(1, abs=1e-5)
 
 
-def test_flops_count_what_is_sampled(parents, made):
+def test_flops_count_what_is_sampled_scored_and_learnt_from(parents, tmp_path, monkeypatch):
+    """Updates read groups, right answers and anchors; groups alone are scored before, by policy and reference."""
+    scored, engines, logprobs = [], [], reason.answer_logprobs
+    monkeypatch.setattr(reason, "Engine", lambda *given, **options: engines.append(Engine(*given, **options)) or engines[-1])
+    monkeypatch.setattr(reason, "answer_logprobs", lambda model, answers, *rest: scored.append(answers.num_tokens) or logprobs(model, answers, *rest))
+    made = small_run.do(copy_of(parents, tmp_path / "run"), "reason", settings())
     config, row_tokens = load_model(parents.path / "rlhf").config, settings().reason.row_tokens
-    generated = made.summary["flops"] - 5 / 3 * made.summary["tokens"] * training_flops_per_token(config, row_tokens)
-    answers = sum(line["answer_tokens"] for line in made.metrics if "reward" in line) * settings().reason.prompts_per_iteration * settings().reason.group_size
-    assert generated > forward_flops(config, answers, row_tokens)  # and prompts, retries, anchors, the problems set aside
+    steps = [line for line in made.metrics if "reward" in line]
+    assert made.summary["tokens"] == sum(round(line["tokens_per_s"] * line["update_s"]) for line in steps)
+    generated = made.summary["flops"] - (made.summary["tokens"] + sum(scored) / 3) * training_flops_per_token(config, row_tokens)
+    anchors = generated / forward_flops(config, 1, row_tokens) - engines[0].num_tokens  # answered as all else, then read once more
+    assert 0 < round(anchors) == pytest.approx(anchors, abs=1e-3) and anchors < REASON["anchor_prompts"] * 128
+    answers = sum(line["answer_tokens"] for line in steps) * settings().reason.prompts_per_iteration * settings().reason.group_size
+    assert engines[0].num_tokens > answers  # and prompts, retries, anchors, the problems set aside
 
 
 def test_anchors_begin_where_the_policy_does(parents, tmp_path):

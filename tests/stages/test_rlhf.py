@@ -1,4 +1,5 @@
 import dataclasses
+import json
 import math
 
 import pytest
@@ -15,6 +16,7 @@ from fromnoise.model.flops import training_flops_per_token
 from fromnoise.model.heads import ScoreModel
 from fromnoise.model.hf import load_model, save_reward
 from fromnoise.run.errors import UserError
+from fromnoise.run.machine import Machine
 from fromnoise.stages import rlhf
 from fromnoise.stages.rlhf import explained_variance
 from fromnoise.stages.rlhf_offline import Pairs
@@ -45,14 +47,30 @@ def made(parents, tmp_path_factory):
     return small_run.do(copy_of(parents, tmp_path_factory.mktemp("made") / "run"), "rlhf", small_run.recipe())
 
 
-def test_flops_count_sampling_and_audits(parents, made):
-    """PPO: forward and backward of policy and critic each epoch; forward alone to sample, by four models to score, and five times an audit."""
-    settings = small_run.recipe().rlhf
-    token_flops = training_flops_per_token(load_model(parents.path / "sft").config, settings.row_tokens)
+def expected_flops(done):
+    """PPO: forward and backward of what the updates read; forward alone to sample, by four models to score, and five times an audit."""
+    updates = sum(passed_tokens(line) for line in done.metrics if "num_updates" in line)
+    forward = 5 * done.summary["tokens"] + sum(one["forward_tokens"] for one in done.summary["audits"])
+    return (updates + forward / 3) * training_flops_per_token(load_model(done.folder.parent / "sft").config, small_run.recipe().rlhf.row_tokens)
+
+
+def test_flops_count_sampling_updates_and_audits(made):
     audits = [one["forward_tokens"] for one in made.summary["audits"]]
     assert all(tokens % 5 == 0 and tokens > 5 * 6 * 2 for tokens in audits)  # six prompts with their answers
-    expected = (2 * settings.ppo_epochs + 5 / 3) * made.summary["tokens"] + sum(audits) / 3
-    assert made.summary["flops"] == pytest.approx(expected * token_flops)
+    assert made.summary["flops"] == pytest.approx(expected_flops(made))
+
+
+def test_an_iteration_is_measured_with_its_text_its_optimizers_and_its_small_minibatches(parents, tmp_path, monkeypatch):
+    """A pass over a batch takes 1 s here, an optimizer step 10. Left out, a budget's PPO took nearly twice its share."""
+    monkeypatch.setattr(Machine, "seconds_of", lambda self, run: run() or 1.0)
+    monkeypatch.setattr(Machine, "clock", lambda self: 0.0)
+    monkeypatch.setattr(rlhf, "step_seconds", lambda *given: 10.0, raising=False)
+    run = copy_of(parents, tmp_path / "run")
+    write_text(run)
+    small_run.do(run, "rlhf", small_run.recipe(rlhf={**small_run.RECIPE["rlhf"], "num_iterations": 1, "ptx_coef": 0.3, "micro_batch_rows": 16}))
+    decisions = json.loads((run.path / "rlhf" / "stage.json").read_text())["decisions"]
+    # two epochs of two minibatches, each a batch for policy, critic and text, and a step of two optimizers; one batch scored by four models
+    assert decisions["iteration_s"] == pytest.approx(2 * 2 * (3 * 1.0 + 2 * 10.0) + 4 / 3)
 
 
 @pytest.mark.parametrize(("method", "iterations"), [("ppo", 4), ("dpo", 2)])
@@ -172,6 +190,7 @@ def test_ppo_with_everything_on_resumes_exactly(parents, tmp_path):
         runs.append(small_run.do(run, "rlhf", settings, stop_after=stop_after))
     whole, resumed = runs
     assert resumed.outputs == whole.outputs
+    assert resumed.summary["flops"] == whole.summary["flops"] == pytest.approx(expected_flops(whole))  # text counts, passes left out do not
     lines = [line for line in whole.metrics if "kl_coef" in line]
     assert [line["kl_coef"] for line in lines] == [line["kl_coef"] for line in resumed.metrics if "kl_coef" in line]
     assert lines[1]["kl_coef"] == pytest.approx(0.05 * 0.98) and lines[2]["kl_coef"] != lines[1]["kl_coef"]  # KL 0 at first: too near
@@ -295,6 +314,9 @@ def test_best_of_n_takes_each_prompt_once(parents, tmp_path):
     settings = small_run.recipe(rlhf={**small_run.RECIPE["rlhf"], "method": "best_of_n", "best_of": options})
     done = small_run.do(copy_of(parents, tmp_path / "run"), "rlhf", settings)
     assert done.summary["prompts"] % 32 and done.summary["answers"] == 3 * done.summary["prompts"]
+    longest = max(len(prompt["prompt_ids"]) for prompt in read_jsonl(parents.path / "prefer" / "prompts.jsonl")) + 3 * 8
+    learnt = sum(line["tokens"] for line in done.metrics if "loss_nats" in line)
+    assert done.summary["tokens"] - learnt <= longest * done.summary["prompts"]  # a prompt is read once for its three answers
 
 
 def test_it_learns_to_stop(parents, tmp_path):

@@ -111,7 +111,8 @@ def run(ctx) -> None:
     saved = ctx.checkpoint.load()
     start, state = (saved.step, saved.state) if saved else (0, {})
     curriculum, buffer = Curriculum(problems.levels, state.get("rates")), grouped.Buffer(settings.buffer_iterations, state.get("buffer", ()))
-    guard, seen_tokens = NonFiniteGuard(ctx.folder, count=state.get("nonfinite", 0)), state.get("seen_tokens", 0)
+    guard = NonFiniteGuard(ctx.folder, count=state.get("nonfinite", 0))
+    seen_tokens, scored_tokens = state.get("seen_tokens", 0), state.get("scored_tokens", 0)
     engine.num_tokens = state.get("generated_tokens", anchor_tokens)  # what was measured above is no part of the run
     best, best_at, validations = (saved.group("best") if saved else None), state.get("best_at"), state.get("validations", [])
     if saved:
@@ -146,7 +147,7 @@ def run(ctx) -> None:
 
             chosen, num_old = buffer.take(fresh, settings.groups_per_update, iteration)
             needed = {id(group) for group in (*chosen, *buffer.groups)}
-            sampler_gap = add_logprobs([group for group in fresh if id(group) in needed], chosen, policy, reference, shape, settings, machine)
+            sampler_gap, num_scored = add_logprobs([group for group in fresh if id(group) in needed], chosen, policy, reference, shape, settings, machine)
             scale = lr_scale(iteration, num_iterations, *(getattr(settings.optimizer, name) for name in ("warmup_frac", "decay_frac", "final_lr_frac")))
             scored = time.perf_counter()
             trained, kl_nats, credited, skipped, passed_tokens = [], None, [], 0, 0  # tokens that an update learnt from, anchors included
@@ -161,9 +162,9 @@ def run(ctx) -> None:
                 stats, batches = trained[-1].pop("stats"), [*minibatch, anchor.batch] if anchor else minibatch
                 guard.check(iteration, stats, batches)
                 skipped += stats.skipped
-                seen_tokens += sum(int((batch.segment_ids > 0).sum()) for batch in minibatch)
                 passed_tokens += sum(int((batch.segment_ids > 0).sum()) for batch in batches)
             engine.refresh(policy)
+            seen_tokens, scored_tokens = seen_tokens + passed_tokens, scored_tokens + num_scored
             ended = time.perf_counter()
             rates = ctx.rates(passed_tokens, ended - scored, token_flops)
             ctx.log(
@@ -181,14 +182,14 @@ def run(ctx) -> None:
                 ctx.checkpoint.save(
                     iteration + 1, {"policy": policy.state_dict(), "optimizer": optimizer.state_tensors(), "best": best},
                     {"rates": curriculum.rates, "buffer": [group.to_json() for group in buffer.groups], "nonfinite": guard.count, "seen_tokens": seen_tokens,
-                     "generated_tokens": engine.num_tokens, "best_at": best_at, "validations": validations},
+                     "scored_tokens": scored_tokens, "generated_tokens": engine.num_tokens, "best_at": best_at, "validations": validations},
                 )  # fmt: skip
     keep_if_best(num_iterations)
     policy.load_state_dict(best)
     if ctx.process.is_main:
         save_model(ctx.folder, policy, tokenizer, eos_ids=tokenizer.chat_stop_ids, generation={CALCULATOR_KEY: True} if settings.calculator else None)
-    flops = seen_tokens * token_flops * 5 / 3  # trained on, and forward by two models before
-    flops += forward_flops(policy.config, engine.num_tokens + anchor_tokens, settings.row_tokens)  # anchors are answered, then read by the reference
+    forward = engine.num_tokens + anchor_tokens + scored_tokens  # anchors are answered, then read by the reference
+    flops = seen_tokens * token_flops + forward_flops(policy.config, forward, settings.row_tokens)
     ctx.finish({"iterations": num_iterations, "chosen_iteration": validations[best_at]["iteration"], "validation_correct_before": validations[0]["correct"],
                 "validation_correct": validations[best_at]["correct"], "validations": validations, "levels": list(problems.levels),
                 "anchor_batches": len(anchors), **problems.counts, "tokens": seen_tokens, "flops": flops})  # fmt: skip
@@ -290,24 +291,25 @@ def make_anchors(ctx, engine: Engine, reference, tokenizer: Tokenizer, shape: Ro
     return anchors
 
 
-def add_logprobs(fresh: list[grouped.Group], chosen: list[grouped.Group], policy, reference, shape: RowShape, settings, machine) -> float | None:
+def add_logprobs(fresh: list[grouped.Group], chosen: list[grouped.Group], policy, reference, shape: RowShape, settings, machine) -> tuple[float | None, int]:
     """How likely the answers' tokens were to those who are compared, by one forward pass each: the policy over the groups that this
     iteration sampled, those that wait for their turn too, for it will have changed by then; the reference over those learnt from now.
 
-    Updates use the trainer's numbers alone: in bf16 the sampler's are others. Mean distance of the two, in nats a counted token of the
-    fresh groups; None without any."""
-    gap = None
+    Updates use the trainer's numbers alone: in bf16 the sampler's are others. (Mean distance of the two, in nats a counted token of the
+    fresh groups, None without any; tokens read.)"""
+    gap, num_tokens = None, 0
     for name, model, groups in (("old_logprobs", policy, fresh), ("ref_logprobs", reference, chosen)):
         if not groups:
             continue
         answers, found = together(groups, shape)
+        num_tokens += answers.num_tokens
         values, _ = answer_logprobs(model, answers, answers.batches(), settings.sampling.temperature, machine.autocast)  # (S, L)
         if groups is fresh:
             gap = float(masked_mean((found["old_logprobs"] - values).abs(), answers.mask))
         rows = [row[:length] for row, length in zip(values.tolist(), answers.lengths.tolist(), strict=True)]
         for at, group in enumerate(groups):
             setattr(group, name, rows[at * settings.group_size : (at + 1) * settings.group_size])
-    return gap
+    return gap, num_tokens
 
 
 def together(groups: list[grouped.Group], shape: RowShape) -> tuple[Answers, dict[str, Tensor]]:

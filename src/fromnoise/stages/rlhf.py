@@ -35,12 +35,23 @@ from fromnoise.data.tokenizer import Tokenizer
 from fromnoise.generate.audit import Audits
 from fromnoise.generate.engine import Engine
 from fromnoise.generate.practice import divide_prompts, practice_seed, prompt_order
-from fromnoise.generate.rollout import Rollout, RowShape, answer_logprobs, answer_values, normalised_values, rollout_scores, sample, shuffled_rows
+from fromnoise.generate.rollout import (
+    Answers,
+    Rollout,
+    RowShape,
+    answer_logprobs,
+    answer_values,
+    normalised_values,
+    rollout_scores,
+    sample,
+    shuffled_rows,
+    split,
+)
 from fromnoise.model.compiled import compile_blocks
 from fromnoise.model.flops import forward_flops, training_flops_per_token
 from fromnoise.model.heads import members_of
 from fromnoise.model.hf import load_model, load_reward, load_scorer
-from fromnoise.optim.groups import make_optimizer
+from fromnoise.optim.groups import make_optimizer, step_seconds
 from fromnoise.run.budget import steps_for
 from fromnoise.run.errors import UserError
 from fromnoise.run.metrics import averages
@@ -66,6 +77,7 @@ def practise(ctx) -> None:
     models = [model for model in (policy, reference, reward_model, audit_model, critic) if model is not None]
     for model in models if machine.compile else ():
         compile_blocks(model)
+    scorings = 2 + len(members_of(reward_model)) + bool(critic)  # forward passes over each answer: policy, reference, reward model, critic
     learner = Learner(ctx, policy, critic, tokenizer)
     engine = Engine(policy, dtype=machine.torch_dtype)
     shape = RowShape(settings.row_tokens, settings.micro_batch_rows, tokenizer.pad_id, machine.device)
@@ -82,24 +94,16 @@ def practise(ctx) -> None:
     def measure() -> float:
         """Seconds of an iteration, compiling left out; no weight changes."""
         start = machine.clock()
-        batch = rollout(0).answers.batches()[0]
-        sample_s, num_rows = machine.clock() - start, len(rollout(0).answers.rows)
-
-        def backward() -> None:
-            with machine.autocast():
-                policy(batch.input_ids, batch.position_ids, batch.segment_ids).float().mean().backward()
-
-        seconds = machine.seconds_of(backward)
-        policy.zero_grad(set_to_none=True)
-        return sample_s + seconds * -(-num_rows // shape.num_rows) * learner.passes
+        answers = rollout(0).answers
+        return machine.clock() - start + learner.seconds_of(answers, scorings)
 
     iteration_s = ctx.decide("iteration_s", measure)
     saved = ctx.checkpoint.load()
-    seen_tokens, kl_coef, stopped_early = 0, settings.kl_coef, None
+    seen_tokens, trained_tokens, kl_coef, stopped_early = 0, 0, settings.kl_coef, None
     guard = NonFiniteGuard(ctx.folder, count=saved.state["nonfinite"] if saved else 0)
     if saved:
         learner.restore(saved)
-        seen_tokens, kl_coef = saved.state["seen_tokens"], saved.state["kl_coef"]
+        seen_tokens, trained_tokens, kl_coef = (saved.state[name] for name in ("seen_tokens", "trained_tokens", "kl_coef"))
         rollout.cache_clear()
         engine.refresh(policy)
     audits = Audits(ctx, audit_prompts, tokenizer, shape, engine, {"reference": reference, "reward": reward_model, "audit": audit_model}, saved)
@@ -157,7 +161,7 @@ def practise(ctx) -> None:
             engine.refresh(policy)
             rollout.cache_clear()
 
-            seen_tokens += answers.num_tokens
+            seen_tokens, trained_tokens = seen_tokens + answers.num_tokens, trained_tokens + passed_tokens
             ended = time.perf_counter()
             rates = ctx.rates(passed_tokens, ended - measured, token_flops)
             ctx.log(
@@ -177,13 +181,13 @@ def practise(ctx) -> None:
                 ctx.info(stopped_early)
                 break
             if ctx.checkpoint.due(iteration + 1):
-                state = {"audits": audits.found, "seen_tokens": seen_tokens, "kl_coef": kl_coef, "nonfinite": guard.count}
+                state = {"audits": audits.found, "seen_tokens": seen_tokens, "trained_tokens": trained_tokens, "kl_coef": kl_coef, "nonfinite": guard.count}
                 ctx.checkpoint.save(iteration + 1, {**learner.tensors(), "best": audits.best}, state)
     done = iteration + 1 if num_iterations > (saved.step if saved else 0) else num_iterations
     audits(done, policy)
     summary = audits.publish(policy)
-    forward = seen_tokens * len(members_of(reward_model)) + audits.forward_tokens  # sampling is a pass, and `passes` counts one member of an ensemble
-    flops = seen_tokens * token_flops * learner.passes + forward_flops(policy.config, forward, settings.row_tokens)
+    forward = seen_tokens * (1 + scorings) + audits.forward_tokens  # sampling is a pass
+    flops = trained_tokens * token_flops + forward_flops(policy.config, forward, settings.row_tokens)
     ctx.finish(
         {"method": settings.method, "iterations": done, **summary, "stopped_early": stopped_early, "prompts": len(prompts), **counts,
          "answers": done * prompts_per_iteration * group, "tokens": seen_tokens, "flops": flops}
@@ -221,8 +225,6 @@ class Learner:
         self.parts = {"policy": policy} | ({"critic": critic} if critic else {})
         self.policy, self.critic = policy, critic
         self.optimizers = {name: make_optimizer(model, self.settings.optimizer, ctx.machine.torch_dtype) for name, model in self.parts.items()}
-        # in forward-and-backward passes: each model's epochs, and one forward pass (a third) of policy, reference, reward model and critic
-        self.passes = len(self.parts) * self.settings.ppo_epochs + (3 + len(self.parts) - 1) / 3
         self.text = pretraining_text(ctx, tokenizer) if self.settings.ptx_coef else None
 
     def tensors(self) -> dict:
@@ -234,6 +236,17 @@ class Learner:
         for name, model in self.parts.items():
             model.load_state_dict(saved.group(name))
             self.optimizers[name].load_state_tensors(saved.group(f"{name}_optimizer") or {})  # the policy's has no state yet while the critic warms up
+
+    def seconds_of(self, answers: Answers, scorings: int) -> float:
+        """Seconds of an iteration but for its sampling: `scorings` forward passes over the answers and all updates, by what one batch and
+        one optimizer step of each model take. No weight changes."""
+        batches, minibatches = answers.batches(), split(answers.rows, self.settings.minibatches)
+        num_updates = self.settings.ppo_epochs * len(minibatches)
+        trained = self.settings.ppo_epochs * len(self.parts) * sum(-(-len(rows) // answers.shape.num_rows) for rows in minibatches)
+        pass_s = self.machine.seconds_of(lambda: self.text_losses(batches[0])["ptx"].sum.backward())
+        self.policy.zero_grad(set_to_none=True)
+        optimizers_s = sum(step_seconds(model, self.settings.optimizer, self.machine) for model in self.parts.values())
+        return pass_s * (trained + (num_updates if self.text else 0) + scorings * len(batches) / 3) + num_updates * optimizers_s
 
     def step(self, minibatch: list, step_number: int, scale: float, kl_coef: float, critic_only: bool) -> tuple[dict, list]:
         """One update of the critic, where there is one, and of the policy: (what is logged, each update's UpdateStats and batches)."""

@@ -235,7 +235,7 @@ class BestAnswers:
         return [
             {"id": prompt["id"], "prompt_ids": prompt["ids"], "token_ids": found.answers.answer_ids[i * n + best[i]],
              "reward": round(float(worth[i, best[i]]), 6), "mean_reward": round(float(worth[i].mean()), 6),
-             "sampled_tokens": sum(map(len, found.answers.sequences[i * n : i * n + n]))}
+             "sampled_tokens": len(prompt["ids"]) + sum(map(len, found.answers.answer_ids[i * n : i * n + n]))}  # the prompt is read once for all
             for i, prompt in enumerate(prompts)
         ]  # fmt: skip
 
