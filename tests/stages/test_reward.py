@@ -176,6 +176,15 @@ def test_votes_on_one_prompt_are_not_independent():
     assert width(apart) < 0.4 * width(alone)
 
 
+def test_a_step_is_measured_with_its_optimizer(made, monkeypatch):
+    run, settings, _ = made
+    monkeypatch.setattr(reward, "step_seconds", lambda *given: 10.0, raising=False)
+    ctx = small_run.context(run, "reward", settings)
+    monkeypatch.setattr(type(ctx.machine), "seconds_of", lambda self, backward: backward() or 1.0)
+    plan = Plan(ctx, read_jsonl(run.path / "prefer" / "pairs.jsonl"), "reward", 0, RowShape(64, 4, 0))
+    assert reward.measure_step_s(ctx, plan) == 11.0
+
+
 def test_progress_shows_loss_and_utilisation(made):
     progress = made[2].progress
     assert progress and all("  loss " in line and "  mfu " in line for line in progress)

@@ -41,7 +41,7 @@ from fromnoise.model.compiled import compile_blocks
 from fromnoise.model.flops import training_flops_per_token
 from fromnoise.model.heads import ScoreModel
 from fromnoise.model.hf import load_model, load_scorer, member_folders, save_reward, set_normalisation
-from fromnoise.optim.groups import make_optimizer
+from fromnoise.optim.groups import make_optimizer, step_seconds
 from fromnoise.run.budget import more_pairs, steps_for
 from fromnoise.run.errors import UserError
 from fromnoise.run.seeds import seed_from
@@ -397,4 +397,4 @@ def measure_step_s(ctx, plan: Plan) -> float:
                 scores = model(batch.input_ids, batch.position_ids, batch.segment_ids)
             preference_loss(scores.reshape(-1)[batch.last_index], batch, pairs)[0].backward()
 
-    return ctx.machine.seconds_of(backward)
+    return ctx.machine.seconds_of(backward) + step_seconds(model, ctx.recipe.reward.optimizer, ctx.machine)
