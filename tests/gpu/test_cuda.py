@@ -22,6 +22,7 @@ from fromnoise.run.recipe import OptimizerSection
 from fromnoise.run.update import Loss, update
 from tests.generate.test_engine import STOP, Sampling, ragged_prompts
 from tests.laws import test_curve as curve
+from tests.laws.test_update import Sgd
 from tests.model.shapes import random_ids, random_model
 from tests.model.test_attention import packed_row_ids
 
@@ -164,6 +165,14 @@ def steps(num_steps, resume_at=None):
 
         update(list(model.parameters()), optimizer, [0], losses, {"loss": 768.0}, lr_scale=1.0, max_grad_norm=1.0)
     return {**model.state_dict(), **optimizer.state_tensors()}
+
+
+def test_a_loss_of_which_this_rank_holds_nothing():
+    """Several ranks share out a step's rows, replayed text behind the conversations: most have none of it, and their sums lay on two devices."""
+    weight = torch.ones(4, device="cuda", requires_grad=True)
+    stats = update([weight], Sgd([weight]), [0], lambda _: {"loss": Loss(weight.square().sum(), 4.0, "token")}, {"loss": 4.0, "replay": 0.0},
+                   lr_scale=0.1, max_grad_norm=1e9)  # fmt: skip
+    assert stats.losses == {"loss": 1.0, "replay": 0.0} and not stats.skipped
 
 
 def test_training_twice_or_resumed_ends_in_the_same_bits():

@@ -73,7 +73,8 @@ def update(
             raise ValueError(f"loss {name!r} counted {seen[name]} units where {counts[name]} were announced")
     grads = [parameter.grad for parameter in parameters if parameter.grad is not None]
     process.all_reduce_grads(grads)
-    reduced = process.all_reduce_sum(torch.stack([torch.as_tensor(sums[name], dtype=torch.float64) for name in names]))
+    # as numbers: a loss of which this rank holds nothing has no tensor, and no device
+    reduced = process.all_reduce_sum(torch.tensor([float(sums[name]) for name in names], dtype=torch.float64))
     means = {name: float(value) / total[name] for name, value in zip(names, reduced, strict=True)}
     grad_norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(grads)))
     finite = bool(torch.isfinite(grad_norm)) and all(value == value and abs(value) != float("inf") for value in means.values())
