@@ -16,7 +16,7 @@ class Stage(NamedTuple):
 
 
 STAGES: tuple[Stage, ...] = (
-    Stage("prepare", "fromnoise.stages.prepare", (), ("prepare",), ("seed", "data.world", "data.path", "data.sources", "data.max_bad_frac", "world", "prepare"),
+    Stage("prepare", "fromnoise.stages.prepare", (), ("prepare",), ("seed", "data.world", "data.path", "data.sources", "world", "prepare"),
           "1", "raw text, or the built-in world, to cleaned, deduplicated, counted document shards"),
     Stage("tokenizer", "fromnoise.stages.tokenizer", ("prepare",), ("tokenizer",), ("seed", "tokenizer"),
           "1", "document shards to a byte-level BPE tokenizer and token shards"),

@@ -7,6 +7,7 @@ import os
 
 import pytest
 
+from fromnoise.data.files import BadRecord
 from fromnoise.model import hf
 from fromnoise.model.config import ModelConfig
 from fromnoise.model.transformer import Transformer
@@ -14,9 +15,9 @@ from fromnoise.run.budget import SHARES, share_s
 from fromnoise.run.errors import Interrupted, UserError
 from fromnoise.run.execute import check_recipe
 from fromnoise.run.files import HashCache, sha256_file
-from fromnoise.run.folder import RunFolder
+from fromnoise.run.folder import RunFolder, stage_of
 from fromnoise.run.recipe_load import load_recipe
-from fromnoise.run.verdict import check_user_files, config_of, digest_path, stages_of, verdicts
+from fromnoise.run.verdict import check_user_files, config_changes, config_of, digest_path, stages_of, verdicts
 from tests.run import toy_learn, toy_make
 from tests.run.toy import toy_run, toy_verdicts
 
@@ -93,6 +94,25 @@ def test_a_list_that_a_refusal_names_outlives_it(tmp_path, monkeypatch):
     assert toy_verdicts(folder) == {"make": "done", "learn": "done"}
 
 
+def test_a_file_that_is_mended_as_a_refusal_asks_is_read_without_rerun(tmp_path, monkeypatch):
+    """What is set aside stands in the stage's own folder, and the refusal names it: neither makes the stage one of other inputs."""
+    folder, listed, real = tmp_path / "run", tmp_path / "run/learnt/bad.jsonl", toy_learn.run
+
+    def read(ctx):
+        ctx.on_bad(BadRecord("talks.jsonl", ctx.recipe.sft.max_tokens, "no conversation"))
+        ctx.check_bad(num_good=2)
+        real(ctx)
+
+    monkeypatch.setattr(toy_learn, "run", read)
+    for line in (41, 42):
+        with pytest.raises(UserError, match=r"1 of 3 records are malformed.*learnt/bad\.jsonl"):
+            toy_run(folder, f"sft.max_tokens={line}")
+        assert [json.loads(one)["line"] for one in listed.read_text().splitlines()] == [line]
+    assert toy_verdicts(folder) == {"make": "done", "learn": "missing"}
+    toy_run(folder, "data.max_bad_frac=0.4")
+    assert len(listed.read_text().splitlines()) == 1 and toy_verdicts(folder) == {"make": "done", "learn": "done"}
+
+
 def test_hidden_files_do_not_make_a_stage_that_was_not_begun_stale(tmp_path):
     """A kill while the first stage.json is written leaves its temporary file; a file manager leaves its own."""
     for name in (".stage.json.tmp-4711", ".DS_Store"):
@@ -143,6 +163,13 @@ def test_rerun_moves_the_old_folders_aside(run):
 
 def test_when_something_is_saved_changes_no_result(run):
     assert toy_verdicts(run, "sft.checkpoint_every_s=1")["learn"] == "done"
+
+
+def test_how_much_may_be_malformed_changes_no_result(tmp_path):
+    """A refusal asks to raise it, hours behind prepare. Older runs have it in their records."""
+    recipe = load_recipe(None, ["data.world=true", "data.max_bad_frac=0.4"])
+    config = config_of(recipe, stage_of("prepare"))
+    assert config_changes({"config": config | {"data.max_bad_frac": 0.1}}, config) == []
 
 
 def test_an_upstream_change_reaches_downstream_by_content(run):

@@ -20,7 +20,7 @@ from fromnoise.run.checkpoint import Checkpointer
 from fromnoise.run.console import Console, Progress, describe
 from fromnoise.run.errors import UserError
 from fromnoise.run.files import fsync_file, fsync_folder, read_json, to_json, write_json
-from fromnoise.run.folder import RunFolder, now
+from fromnoise.run.folder import BAD_RECORDS, RunFolder, now
 from fromnoise.run.interrupts import Interrupts
 from fromnoise.run.machine import Machine
 from fromnoise.run.metrics import MetricsLog, plain
@@ -86,6 +86,8 @@ class StageContext:
             warn=self.console.warn,
             write=self.process.is_main,
         )
+        if self.process.is_main:
+            (self.folder / BAD_RECORDS).unlink(missing_ok=True)  # of an earlier try: what is read is read from the beginning
         if self._resumed:
             self._cut_back()
 
@@ -94,7 +96,6 @@ class StageContext:
         self._elapsed_before = saved.elapsed_s if saved else 0.0
         if self.process.is_main:
             self._metrics.truncate(saved.metrics_bytes if saved else 0)
-            (self.folder / "bad.jsonl").unlink(missing_ok=True)
         self.process.barrier()
         if self.record["status"] == "waiting":
             self.info(f"{self.stage.verb}: looking again; it was waiting, {self.record['waiting']}")
@@ -249,7 +250,7 @@ class StageContext:
         self._bad[getattr(record, "kind", "record")] += 1
         if self.process.is_main:
             fields = {name: getattr(record, name) for name in ("file", "line", "reason", "excerpt", "kind") if hasattr(record, name)}
-            with (self.folder / "bad.jsonl").open("a", encoding="utf-8") as file:
+            with (self.folder / BAD_RECORDS).open("a", encoding="utf-8") as file:
                 file.write(to_json(fields) + "\n")
 
     def check_bad(self, num_good: int, path: str | None = None) -> None:
@@ -263,11 +264,11 @@ class StageContext:
         said = f"{path + ': ' if path else ''}{num_bad:,} of {num_good + num_bad:,} records"
         if num_bad or num_files:
             files = f", and {num_files:,} file{'s' if num_files > 1 else ''} not read, or not to the end" if num_files else ""
-            self.info(f"{said} set aside{files}, with reasons in {self.folder / 'bad.jsonl'}")
+            self.info(f"{said} set aside{files}, with reasons in {self.folder / BAD_RECORDS}")
         if num_bad > self.recipe.data.max_bad_frac * (num_good + num_bad):
             raise UserError(
                 f"{said} are malformed, more than data.max_bad_frac = {self.recipe.data.max_bad_frac} allows; "
-                f"see {self.folder / 'bad.jsonl'}, mend the files or raise the limit"
+                f"see {self.folder / BAD_RECORDS}, mend the files or raise the limit"
             )
 
     # -- the end ------------------------------------------------------------------------------------------------
@@ -282,15 +283,16 @@ class StageContext:
     def withdraw(self) -> None:
         """Leave no trace of a stage that refused before it had made anything: what it named can then be changed without `--rerun`.
 
-        Hidden files stay, which no verdict looks at: the message may name a list among them.
+        Hidden files and bad.jsonl stay, at which no verdict looks: the message may name a list among them.
         """
         self._metrics.close()
-        if not self.process.is_main or self._resumed or self._metrics.size() or self.checkpoint.peek() or self.run.outputs(self.stage):
+        made = self.run.outputs(self.stage).keys() - {f"{self.stage.writes[0]}/{BAD_RECORDS}"}
+        if not self.process.is_main or self._resumed or self._metrics.size() or self.checkpoint.peek() or made:
             return
         for name in self.stage.writes:
             folder = self.run.stage_dir(name)
             for path in folder.iterdir():
-                if not path.name.startswith("."):
+                if not path.name.startswith(".") and path.name != BAD_RECORDS:
                     shutil.rmtree(path) if path.is_dir() else path.unlink()
             if not any(folder.iterdir()):
                 folder.rmdir()

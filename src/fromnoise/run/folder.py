@@ -27,6 +27,7 @@ from fromnoise.run.files import HashCache, digest_of, files_under, read_json, sh
 
 SCHEMA_VERSION = 1
 NOT_OUTPUTS = ("stage.json", "metrics.jsonl", "train_state")  # what a stage's folder holds beside its artefacts
+BAD_RECORDS = "bad.jsonl"  # what a stage set aside while reading; one that refuses leaves it behind, since its message names it
 PACKAGES = ("fromnoise", "torch", "numpy", "tokenizers", "safetensors", "pydantic")
 
 

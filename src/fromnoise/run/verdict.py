@@ -18,13 +18,13 @@ from fromnoise.data.files import data_files, file_kind, files_named
 from fromnoise.pipeline import EVALUATE_ALONE, STAGES, Stage
 from fromnoise.run.errors import UserError
 from fromnoise.run.files import HashCache, digest_of
-from fromnoise.run.folder import RunFolder, folder_digest, stage_of, writer_of
+from fromnoise.run.folder import BAD_RECORDS, RunFolder, folder_digest, stage_of, writer_of
 from fromnoise.run.recipe import Recipe
 from fromnoise.run.recipe_load import load_recipe
 
 MODELS = ("base", "sft", "rlhf", "reason")
-# Settings that change when something is saved, not what is saved.
-NEUTRAL = ("checkpoint_every_s",)
+# Settings that change when something is saved, or whether a stage refuses what it reads, not what it makes.
+NEUTRAL = ("checkpoint_every_s", "max_bad_frac")
 # Settings that name files: what counts is the files' content, which is among the inputs.
 FILES = ("data.path", "data.sources", "data.conversations", "data.preferences", "data.prompts", "evaluate.reward_sets", "reason.problems")
 
@@ -113,7 +113,8 @@ def verdict(run: RunFolder, recipe: Recipe, stage: Stage, earlier: list[Verdict]
     waits_for = tuple(name for name in reads(recipe, stage) if name in unfinished)
     record = run.record(stage)
     if record is None:
-        if folder.is_dir() and any(not path.name.startswith(".") for path in folder.iterdir()):  # hidden: half a stage.json, .DS_Store
+        # hidden: half a stage.json, .DS_Store
+        if folder.is_dir() and any(not path.name.startswith(".") and path.name != BAD_RECORDS for path in folder.iterdir()):
             return Verdict(stage, "stale", (f"{folder} holds files but no stage.json, so this run did not make them",), waits_for)
         return Verdict(stage, "missing", waits_for=waits_for)
     causes = config_changes(record, config_of(recipe, stage))
@@ -151,13 +152,17 @@ def config_of(recipe: Recipe, stage: Stage) -> dict[str, Any]:
 
 
 def _flatten(key: str, value: Any, config: dict[str, Any]) -> None:
-    if key in FILES or key.rsplit(".", 1)[-1] in NEUTRAL:
+    if key in FILES or _is_neutral(key):
         return
     if isinstance(value, dict):
         for name, item in value.items():
             _flatten(f"{key}.{name}", item, config)
     else:
         config[key] = value
+
+
+def _is_neutral(key: str) -> bool:
+    return key.rsplit(".", 1)[-1] in NEUTRAL
 
 
 def inputs_of(run: RunFolder, recipe: Recipe, stage: Stage, leave_out: tuple[str, ...] = ()) -> dict[str, str]:
@@ -222,7 +227,7 @@ def config_changes(record: dict[str, Any], config: dict[str, Any]) -> list[str]:
     changes = []
     for key in sorted(old.keys() | config.keys()):
         before, after = old.get(key), config.get(key)
-        if before == after:
+        if before == after or _is_neutral(key):  # older records hold one of those
             continue
         if key == "dtype" and dtype in (before, after) and "auto" in (before, after):
             continue  # the same choice, once measured and once written down
