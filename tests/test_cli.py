@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -15,6 +16,7 @@ import pytest
 
 from fromnoise.cli import main
 from fromnoise.pipeline import STAGES
+from fromnoise.run.console import Console
 from fromnoise.run.folder import RunFolder
 from tests.run.toy import patched, toy_run
 
@@ -88,6 +90,8 @@ def test_the_package_run_can_be_called():
         (["run", "world", "--dry-run", "--run-dir", "/dev/null"], "a run is a folder"),
         (["run", "smoke", "--dry-run", "pretrain.row_tokens=8"], "pretrain.row_tokens = 8"),
         (["run", "text"], "give data.path="),
+        (["run", "~nobody-of-that-name/x"], "no recipe called '~nobody-of-that-name/x'"),
+        (["run", "from=~nobody-of-that-name/x", "data.path=."], "from = ~nobody-of-that-name/x: no model folder there"),
         (["run", "world", "budget=$100"], "money"),
         (["run", "world", "budget=1e18flops"], "FLOPs"),
         (["run", "world", "data.conversations=/nowhere.jsonl"], "no such file"),
@@ -126,6 +130,24 @@ def test_output_that_nobody_reads_is_no_error(tmp_path):
     done = written_to(writing, tmp_path, "ls", unbuffered="")
     os.close(writing)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("term", ["closed", "dumb", "xterm"])
+def test_progress_is_shown_as_far_as_the_output_can(monkeypatch, term):
+    """Lines where no bar can be drawn; nothing, and no error, where Python has no output at all (`>&-`)."""
+
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    output = None if term == "closed" else Terminal()
+    monkeypatch.setattr("sys.stdout", output)
+    monkeypatch.setenv("TERM", term)
+    monkeypatch.setattr("fromnoise.run.console.LINE_EVERY_S", 0.0)
+    console = Console()
+    with console.progress("stage", 10, "step") as progress:
+        progress.advance(3)
+    assert output is None or ("stage: 3/10 steps" in output.getvalue()) == (term == "dumb")
 
 
 def test_cuda_is_there_or_plainly_refused(capsys, tmp_path, monkeypatch):
@@ -260,8 +282,6 @@ def test_plan_says_where_a_run_of_ones_own_text_ends(monkeypatch, capsys, tmp_pa
 
 
 def test_quiet_and_plain_output_is_clean(capsys, tmp_path):
-    from fromnoise.run.console import Console
-
     toy_run(tmp_path / "one", console=Console(quiet=True))
     assert capsys.readouterr().out == ""
     toy_run(tmp_path / "two", console=Console())

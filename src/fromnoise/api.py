@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import os
 import threading
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -48,7 +49,7 @@ def run_recipe(
 
 def default_folder(recipe: str | Path | None, name: str) -> Path:
     """Where a run goes when nobody says: a run folder given as recipe is the run; else runs/NAME."""
-    path = Path(recipe).expanduser() if recipe is not None else None
+    path = Path(os.path.expanduser(recipe)) if recipe is not None else None
     return path if path is not None and path.is_dir() else Path("runs") / name
 
 
@@ -84,7 +85,7 @@ class Run:
 
 def load_model_folder(path: str | Path) -> Model:
     """A Model from a model folder, or from a run folder its latest finished one. Raises UserError where there is none."""
-    folder = Path(path).expanduser()
+    folder = Path(os.path.expanduser(path))
     if not (folder / "config.json").is_file():
         inside = models_of_run(folder)
         if not inside:

@@ -17,7 +17,7 @@ from fromnoise.run.execute import check_recipe
 from fromnoise.run.files import HashCache, sha256_file
 from fromnoise.run.folder import RunFolder, stage_of
 from fromnoise.run.recipe_load import load_recipe
-from fromnoise.run.verdict import check_user_files, config_changes, config_of, digest_path, stages_of, verdicts
+from fromnoise.run.verdict import check_user_files, config_changes, config_of, digest_path, input_changes, inputs_of, stages_of, verdicts
 from tests.run import toy_learn, toy_make
 from tests.run.toy import toy_run, toy_verdicts
 
@@ -307,7 +307,6 @@ def test_user_files_count_by_content_not_by_place(tmp_path):
         folder.mkdir()
         (folder / "a.txt").write_text("the same text")
     stages = {stage.verb: stage for stage in stages_of(load_recipe(None, [f"data.path={one}"]))}
-    from fromnoise.run.verdict import inputs_of
 
     def inputs(path):
         return inputs_of(RunFolder(tmp_path / "run"), load_recipe(None, [f"data.path={path}"]), stages["prepare"])
@@ -316,6 +315,28 @@ def test_user_files_count_by_content_not_by_place(tmp_path):
     (two / "a.txt").write_text("another text")
     assert inputs(one) != inputs(two)
     assert "data.path" not in config_of(load_recipe(None, [f"data.path={one}"]), stages["prepare"])
+
+
+def test_a_model_that_was_moved_is_named_and_at_its_new_place_the_same(tmp_path):
+    """It was "no longer given", and --rerun moved finished stages aside before it failed."""
+    model, chats = tmp_path / "model", tmp_path / "chats.jsonl"
+    model.mkdir()
+    (model / "config.json").write_text("{}")
+    chats.write_text("{}\n")
+
+    def asked(place):
+        recipe = load_recipe(None, [f"from={place}", f"data.conversations={chats}"])
+        stage = next(stage for stage in stages_of(recipe) if stage.verb == "sft")
+        return recipe, config_of(recipe, stage), inputs_of(RunFolder(tmp_path / "run"), recipe, stage)
+
+    recipe, config, inputs = asked(model)
+    model.rename(tmp_path / "moved")
+    with pytest.raises(UserError, match=r"from = .*/model: no model folder there.*if it was moved"):
+        check_recipe(recipe, None)
+    for recorded in (config, config | {"from": str(model)}):  # older records hold its place
+        record = {"config": recorded, "inputs": inputs}
+        assert config_changes(record, asked(tmp_path / "moved")[1]) == input_changes(record, asked(tmp_path / "moved")[2]) == []
+        assert config_changes(record, asked("owner/name")[1]) and input_changes(record, asked("owner/name")[2]) == ["input from is no longer given"]
 
 
 @pytest.mark.parametrize("kept", ("[]", "null", '"x"', "{half", '{"KEY": 5}', '{"KEY": [SIZE, TIME]}', '{"KEY": [SIZE, TIME, null]}'))

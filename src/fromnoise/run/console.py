@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -16,7 +17,8 @@ class Console:
 
     def __init__(self, quiet: bool = False):
         self.quiet = quiet
-        self.is_terminal = sys.stdout.isatty()
+        # Python has None for an output that is closed; a dumb terminal cannot draw a bar, and would be shown nothing
+        self.is_terminal = sys.stdout is not None and sys.stdout.isatty() and os.environ.get("TERM") not in ("dumb", "unknown")
         self._live = None
 
     def line(self, text: str = "") -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import shutil
 import time
 from collections import Counter
@@ -119,7 +120,7 @@ class StageContext:
             return self.path(name)
         from fromnoise.model.hf import model_folder
 
-        if Path(source).expanduser().is_dir():
+        if os.path.isdir(os.path.expanduser(source)):
             return model_folder(source)
         # in the Hub's cache a folder's name is its commit
         return model_folder(source, self.decide("from_commit", lambda: self._fetched_commit() or model_folder(source).name))

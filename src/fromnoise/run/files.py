@@ -47,6 +47,11 @@ def to_json(value: Any, **options: Any) -> str:
     return json.dumps(value, ensure_ascii=False, **options).encode("utf-8", "backslashreplace").decode()
 
 
+def may_be_hub_id(name: str) -> bool:
+    """Whether a model's name is of the form owner/name, which no folder here need have; a path is not."""
+    return not name.startswith(("/", ".", "~")) and name.count("/") == 1
+
+
 def read_json(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 

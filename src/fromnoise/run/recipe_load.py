@@ -102,7 +102,7 @@ def _read(path: Path) -> str:
 
 def find_recipe(name: str) -> Path:
     """The TOML file that `name` stands for."""
-    path = Path(name).expanduser()
+    path = Path(os.path.expanduser(name))  # of a user who is not there the name stays as it is
     if path.is_dir():
         resolved = path / "recipe.toml"
         if resolved.is_file():
@@ -330,7 +330,7 @@ def _resolve_paths(tree: dict, base: Path, where) -> None:
         if isinstance(source, dict) and "path" in source:
             source["path"] = absolute(source["path"], "data.sources.path")
     model = tree.get("from")  # a folder when there is one, else the id of a model on the Hub
-    if isinstance(model, str) and (not model.strip() or (base / Path(model).expanduser()).is_dir()):
+    if isinstance(model, str) and (not model.strip() or (base / os.path.expanduser(model)).is_dir()):
         tree["from"] = absolute(model, "from")
 
 

@@ -17,7 +17,7 @@ from typing import Any, Literal
 from fromnoise.data.files import data_files, file_kind, files_named
 from fromnoise.pipeline import EVALUATE_ALONE, STAGES, Stage
 from fromnoise.run.errors import UserError
-from fromnoise.run.files import HashCache, digest_of
+from fromnoise.run.files import HashCache, digest_of, may_be_hub_id
 from fromnoise.run.folder import BAD_RECORDS, RunFolder, folder_digest, stage_of, writer_of
 from fromnoise.run.recipe import Recipe
 from fromnoise.run.recipe_load import load_recipe
@@ -142,6 +142,8 @@ def config_of(recipe: Recipe, stage: Stage) -> dict[str, Any]:
         value: Any = tree
         for part in key.split("."):
             value = value[part]
+        if key == "from" and value is not None and Path(value).is_dir():
+            continue  # as for FILES
         if key not in FILES:
             _flatten(key, value, config)
         elif key == "data.sources":
@@ -209,7 +211,9 @@ def digest_path(pattern: str, key: str, hashes: HashCache) -> str:
 
 def check_user_files(recipe: Recipe) -> None:
     """Raise UserError for a file the recipe names that is not there, or none of a kind that is read: before a long run, not in the middle of it."""
-    data = recipe.data
+    data, model = recipe.data, recipe.sft_from
+    if model is not None and not may_be_hub_id(model) and not os.path.isdir(os.path.expanduser(model)):
+        raise UserError(f"from = {model}: no model folder there, and no Hub id (owner/name); if it was moved, say where it is now: from=FOLDER")
     named = [("data.path", data.path), ("data.preferences", data.preferences), ("data.prompts", data.prompts), ("reason.problems", recipe.reason.problems)]
     named += [("data.conversations", path) for path in data.conversations]
     named += [("evaluate.reward_sets", path) for path in recipe.evaluate.reward_sets]
@@ -227,7 +231,8 @@ def config_changes(record: dict[str, Any], config: dict[str, Any]) -> list[str]:
     changes = []
     for key in sorted(old.keys() | config.keys()):
         before, after = old.get(key), config.get(key)
-        if before == after or _is_neutral(key):  # older records hold one of those
+        moved = key == "from" and after is None and "from" in record["inputs"]  # a folder then, and now: its content is compared
+        if before == after or _is_neutral(key) or moved:  # older records hold what no longer counts
             continue
         if key == "dtype" and dtype in (before, after) and "auto" in (before, after):
             continue  # the same choice, once measured and once written down
