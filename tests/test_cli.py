@@ -112,7 +112,7 @@ def test_mistakes_are_one_message(capsys, tmp_path, monkeypatch, arguments, mess
 
 def written_to(output, folder: Path, command: str, unbuffered: str) -> subprocess.CompletedProcess:
     environment = {**ENVIRONMENT, "PYTHONUNBUFFERED": unbuffered}
-    return subprocess.run([sys.executable, "-m", "fromnoise", command], env=environment, cwd=folder, stdout=output, stderr=subprocess.PIPE, text=True)
+    return subprocess.run([sys.executable, "-m", "fromnoise", *command.split()], env=environment, cwd=folder, stdout=output, stderr=subprocess.PIPE, text=True)
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full here")
@@ -127,9 +127,11 @@ def test_output_that_cannot_be_written_is_one_message(tmp_path, command, unbuffe
 def test_output_that_nobody_reads_is_no_error(tmp_path):
     reading, writing = os.pipe()
     os.close(reading)
-    done = written_to(writing, tmp_path, "ls", unbuffered="")
+    done, run = (written_to(writing, tmp_path, command, unbuffered="") for command in ("ls", "prepare smoke"))
     os.close(writing)
     assert (done.returncode, done.stderr) == (0, "")
+    # but of a run, which it stops: it ended with 1 and without a word
+    assert (run.returncode, run.stderr) == (130, "fromnoise: stopped: nobody reads the output any more. Go on with: fromnoise prepare runs/smoke\n")
 
 
 @pytest.mark.parametrize("term", ["closed", "dumb", "xterm"])

@@ -305,6 +305,8 @@ def main(arguments: list[str] | None = None) -> Any:
         raise SystemExit(0) from None
     except Interrupted as stop:
         print(f"fromnoise: {stop}", file=sys.stderr)
+        if isinstance(stop.__context__, BrokenPipeError):
+            _give_up_output()
         raise SystemExit(EXIT_INTERRUPTED) from None
     except (KeyboardInterrupt, typer.Abort):
         raise SystemExit(EXIT_INTERRUPTED) from None

@@ -91,8 +91,8 @@ def execute(
                             warming.wait()  # measured beside a compiler, the machine seemed half as fast, and utilisation to be above 1
                         now = bring_up_to_date(now, recipe, run, process, console, interrupts, rerun, verb is not None, allow_different_numerics)
                     earlier.append(now)
-        except (Interrupted, KeyboardInterrupt) as stop:
-            raise Interrupted(f"{str(stop) or 'Ctrl-C'}. Go on with: {again}") from None
+        except (Interrupted, KeyboardInterrupt, BrokenPipeError) as stop:
+            raise Interrupted(f"{why_stopped(stop)}. Go on with: {again}") from None
         except Waiting as wait:
             run.write_info(waiting=str(wait))
             raise Waiting(f"waiting: {wait}\n  label them:   {wait.how}\n  then go on:   {again}") from None
@@ -102,6 +102,11 @@ def execute(
             run.hashes.save()
             if warming is not None:
                 warming.poll()  # long done; else it ends by itself
+
+
+def why_stopped(stop: BaseException) -> str:
+    """`fromnoise run | head` is no error of its own, but the run is not at its end."""
+    return "stopped: nobody reads the output any more" if isinstance(stop, BrokenPipeError) else str(stop) or "Ctrl-C"
 
 
 LOOK_ON = ("evaluate", "report")  # they make no model: where they ran is not where the run was made
