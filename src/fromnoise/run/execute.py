@@ -97,7 +97,7 @@ def execute(
             run.write_info(waiting=str(wait))
             raise Waiting(f"waiting: {wait}\n  label them:   {wait.how}\n  then go on:   {again}") from None
         finally:
-            if not any(item.stage.verb in DISTRIBUTED for item in found[len(earlier) :][:1]):  # in its middle the others wait for no verb, and end with us
+            if len(earlier) == len(found) or found[len(earlier)].stage.verb not in DISTRIBUTED:  # in its middle the others wait for no verb: they end with us
                 process.broadcast(None)
             run.hashes.save()
             if warming is not None:
