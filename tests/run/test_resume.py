@@ -187,13 +187,15 @@ def test_a_full_disk_stops_with_nothing_corrupt(tmp_path, whole, monkeypatch):
 
     def full(tensors, path, *rest):
         calls.append(path)
-        if len(calls) == 3:
+        if len(calls) in (1, 4):
             Path(path).write_bytes(b"half of it")
             raise OSError(errno.ENOSPC, "No space left on device")
         return honest(tensors, path, *rest)
 
     monkeypatch.setattr(safetensors.torch, "save_file", full)
-    with pytest.raises(UserError, match="disk is full"):
+    with pytest.raises(UserError, match=r"disk is full.*there is none yet"):
+        toy_run(folder)
+    with pytest.raises(UserError, match=r"disk is full.*goes on from the last one"):
         toy_run(folder)
     assert sorted(path.name for path in (folder / "learnt/train_state").iterdir()) == ["step-000005", "step-000010"]
     monkeypatch.setattr(safetensors.torch, "save_file", honest)

@@ -115,7 +115,8 @@ class Checkpointer:
         except Exception as error:
             shutil.rmtree(temporary, ignore_errors=True)
             if is_disk_full(error):
-                raise UserError(f"the disk is full: no room for a checkpoint in {self.folder}; free some space and start again, the last is whole") from None
+                again = "it goes on from the last one, which is whole" if self._found() else "there is none yet, so the stage begins anew"
+                raise UserError(f"the disk is full: no room for a checkpoint in {self.folder}; free some space and start again: {again}") from None
             raise
         for old in self._found()[:-NUM_KEPT]:
             shutil.rmtree(old)
