@@ -337,6 +337,9 @@ def test_a_text_begins_with_what_transformers_puts_before_it(tokenizer, tmp_path
         put_before = [ours.begin_id] if ours is llama else []
         assert theirs("The ferry.")["input_ids"] == [*put_before, *ours.encode("The ferry.")]
     assert llama.begin_id == llama.control_ids["<|begin_of_text|>"] and tokenizer.begin_id == tokenizer.endoftext_id
+    inner = tokenizers.Tokenizer.from_file(str(tmp_path / "ours/tokenizer.json"))
+    inner.post_processor = tokenizers.processors.TemplateProcessing(single=f"{CONTROLS[0]} $A", special_tokens=[(CONTROLS[0], 0)])
+    assert Tokenizer(json.loads(inner.to_str()), {}).begin_id == 0  # DeepSeek-V3's is the first of its vocabulary, too
 
 
 @pytest.mark.parametrize("scheme", ["first", "always"])

@@ -62,7 +62,8 @@ class Tokenizer:
         self.im_end_id = self._find((IM_END, "<|eot_id|>", "<|end|>", "<end_of_turn>"), "eos_token")
         self.im_start_id = self._find((IM_START, "<|start_header_id|>", "<start_of_turn>"), "bos_token", self.im_end_id)
         self.endoftext_id = self._find((ENDOFTEXT, "<|end_of_text|>", "</s>"), "eos_token", self.im_end_id)
-        self.begin_id = self._put_before_text(inner_json) or self.endoftext_id  # what a document begins with
+        put_before = self._put_before_text(inner_json)
+        self.begin_id = self.endoftext_id if put_before is None else put_before  # what a document begins with
         self.pad_id = self._find((PAD, "<|finetune_right_pad_id|>", "<pad>"), "pad_token", self.endoftext_id)
         if self.pad_id == self.im_end_id:  # readers take a reward model's score at the last token that is no padding, ours is at an answer's end
             named = (self._added.get(self._token_name(role)) for role in ("unk_token", "bos_token"))
