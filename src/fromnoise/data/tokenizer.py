@@ -21,6 +21,7 @@ from fromnoise.run.errors import UserError
 PAD, ENDOFTEXT, IM_START, IM_END = "<|pad|>", "<|endoftext|>", "<|im_start|>", "<|im_end|>"
 CONTROLS = (PAD, ENDOFTEXT, IM_START, IM_END)  # ids 0, 1, 2, 3
 VOCABULARY_MULTIPLE = 64
+QUESTION = {"role": "user", "content": "?"}  # before an answer that is encoded by itself
 SHORT_CHARS = 16  # longer text between control tokens is seldom said twice
 # Qwen2's rule for what may be one token: words with the space or mark before them, digits one by one, punctuation, white
 # space. tokenizers, llama.cpp and vLLM all know it.
@@ -189,14 +190,18 @@ class Tokenizer:
 
     def _answer_by_template(self, text: str) -> list[int] | None:
         """None where the template does not answer a question alone, or writes the answer without its header before it."""
-        question = {"role": "user", "content": "?"}
         try:
-            header = self._encode_pieces(self._render([question], True))[0]
-            ids = self._encode_pieces(self._render([question, {"role": "assistant", "content": text}], False))[0]
+            header = self._answer_header
+            ids = self._encode_pieces(self._render([QUESTION, {"role": "assistant", "content": text}], False))[0]
         except UserError:
             return None
         said = ids[len(header) :]
         return said[: -1 - said[::-1].index(self.im_end_id)] if ids[: len(header)] == header and self.im_end_id in said else None
+
+    @cached_property
+    def _answer_header(self) -> list[int]:
+        """What the chat template puts before the answer to QUESTION alone."""
+        return self._encode_pieces(self._render([QUESTION], True))[0]
 
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
         """The bytes the ids stand for; control tokens and unused ids stand for none. `decode_bytes(encode(s)) == s.encode()`.
