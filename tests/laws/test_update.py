@@ -9,7 +9,7 @@ import torch.multiprocessing as multiprocessing
 from safetensors.torch import load_file
 
 from fromnoise.data.packing import Batch
-from fromnoise.parallel.process import Process
+from fromnoise.parallel.process import Process, _all_there
 from fromnoise.run.errors import UserError
 from fromnoise.run.update import Loss, NonFiniteGuard, update
 
@@ -171,3 +171,11 @@ def test_a_wrong_count_is_refused():
     inputs, targets, mask, weight = problem()
     with pytest.raises(ValueError, match=r"counted .* announced"):
         update([weight], Sgd([weight]), [(inputs, targets, mask)], squared_error(weight), {"loss": 1.0}, lr_scale=0.1, max_grad_norm=1.0)
+
+
+@pytest.mark.parametrize("said", ["[pair.cc:534] Connection closed by peer [127.0.0.1]:5", "Connection reset by peer", "writev [127.0.0.1]:5: Broken pipe"])
+def test_however_gloo_puts_it_a_rank_that_has_ended_is_told_of_in_words(said):
+    with pytest.raises(UserError, match="another rank has ended"), _all_there():
+        raise RuntimeError(said)
+    with pytest.raises(RuntimeError, match="shapes"), _all_there():
+        raise RuntimeError("shapes differ")

@@ -102,10 +102,11 @@ class Process:
 
 @contextmanager
 def _all_there() -> Iterator[None]:
-    """Around a message of all ranks: UserError where another one has ended. (By gloo's words, which has no class for it; nccl ends the process itself.)"""
+    """Around a message of all ranks: UserError where another one has ended. Told by gloo's words, since it has no class for that: a connection
+    closed or reset by its peer, or a broken pipe. nccl ends the process itself."""
     try:
         yield
     except RuntimeError as error:
-        if "peer" not in str(error):
+        if "by peer" not in str(error) and "Broken pipe" not in str(error):
             raise
         raise UserError("another rank has ended, and this one cannot go on alone; why stands in what that one said last") from None
