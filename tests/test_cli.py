@@ -110,9 +110,9 @@ def test_mistakes_are_one_message(capsys, tmp_path, monkeypatch, arguments, mess
     assert list(tmp_path.iterdir()) == []  # nothing was made on the way
 
 
-def written_to(output, folder: Path, command: str, unbuffered: str) -> subprocess.CompletedProcess:
+def written_to(output, folder: Path, command: str, unbuffered: str, errors=subprocess.PIPE) -> subprocess.CompletedProcess:
     environment = {**ENVIRONMENT, "PYTHONUNBUFFERED": unbuffered}
-    return subprocess.run([sys.executable, "-m", "fromnoise", *command.split()], env=environment, cwd=folder, stdout=output, stderr=subprocess.PIPE, text=True)
+    return subprocess.run([sys.executable, "-m", "fromnoise", *command.split()], env=environment, cwd=folder, stdout=output, stderr=errors, text=True)
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full here")
@@ -128,10 +128,12 @@ def test_output_that_nobody_reads_is_no_error(tmp_path):
     reading, writing = os.pipe()
     os.close(reading)
     done, run = (written_to(writing, tmp_path, command, unbuffered="") for command in ("ls", "prepare smoke"))
+    both = written_to(writing, tmp_path, "prepare smoke", unbuffered="", errors=writing)  # `2>&1 | head`
     os.close(writing)
     assert (done.returncode, done.stderr) == (0, "")
     # but of a run, which it stops: it ended with 1 and without a word
     assert (run.returncode, run.stderr) == (130, "fromnoise: stopped: nobody reads the output any more. Go on with: fromnoise prepare runs/smoke\n")
+    assert both.returncode == 130
 
 
 @pytest.mark.parametrize("term", ["closed", "dumb", "xterm"])

@@ -8,7 +8,7 @@ import shlex
 import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
@@ -285,10 +285,18 @@ def _run_verb(arguments: list[str] | None) -> Any:
         raise
 
 
-def _give_up_output() -> None:
+def _give_up(stream: TextIO) -> None:
     """Close what cannot be written: Python would try once more at its end, complain, and exit with 120."""
     with suppress(OSError):
-        sys.stdout.close()
+        stream.close()
+
+
+def _say(message: object) -> None:
+    """On stderr, which nobody reads either in `fromnoise run 2>&1 | head`."""
+    try:
+        print(f"fromnoise: {message}", file=sys.stderr)
+    except BrokenPipeError:
+        _give_up(sys.stderr)
 
 
 def main(arguments: list[str] | None = None) -> Any:
@@ -298,26 +306,26 @@ def main(arguments: list[str] | None = None) -> Any:
     try:
         return _run_verb(arguments)
     except UserError as error:
-        print(f"fromnoise: {error}", file=sys.stderr)
+        _say(error)
         raise SystemExit(EXIT_USER_ERROR) from None
     except Waiting as wait:
         print(wait)
         raise SystemExit(0) from None
     except Interrupted as stop:
-        print(f"fromnoise: {stop}", file=sys.stderr)
+        _say(stop)
         if isinstance(stop.__context__, BrokenPipeError):
-            _give_up_output()
+            _give_up(sys.stdout)
         raise SystemExit(EXIT_INTERRUPTED) from None
     except (KeyboardInterrupt, typer.Abort):
         raise SystemExit(EXIT_INTERRUPTED) from None
     except BrokenPipeError:  # `fromnoise ls | head`
-        sys.stderr.close()
-        _give_up_output()
+        _give_up(sys.stderr)
+        _give_up(sys.stdout)
         raise SystemExit(0) from None
     except OSError as error:
         if not is_disk_full(error):
             raise
         what = error.filename or "the output"
-        print(f"fromnoise: {what} cannot be written ({error.strerror or error}); free some space, or write elsewhere", file=sys.stderr)
-        _give_up_output()
+        _say(f"{what} cannot be written ({error.strerror or error}); free some space, or write elsewhere")
+        _give_up(sys.stdout)
         raise SystemExit(EXIT_USER_ERROR) from None
