@@ -47,7 +47,7 @@ class FinishedModel(Bench):
 
     @cached_property
     def shards(self) -> TokenShards | None:
-        """The texts as they are, in the model's tokens, before each what its own begin with; kept until the stage is done."""
+        """The texts as they are, in the model's tokens, each behind the token that the model's texts begin with; kept until the stage is done."""
         if not has_documents(self.ctx.recipe):
             return None
         folder, counts, dtype = self.ctx.folder / "train_state" / "tokens", {}, token_dtype(self.tokenizer.vocab_size)

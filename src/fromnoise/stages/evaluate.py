@@ -194,7 +194,7 @@ def measure_bits(bench: Bench, name: str, max_tokens: int) -> list[dict]:
         16,
         row_tokens,
         bench.ctx.machine.autocast,
-        endoftext_id=bench.tokenizer.begin_id,  # of what the run tokenized the same
+        endoftext_id=bench.tokenizer.begin_id,  # what stands between documents: in a run's own tokens <|endoftext|>, which is the same there
     )
     subject.scored_tokens += sum(row["tokens"] for row in found)
     return found
