@@ -15,7 +15,7 @@ from fromnoise.generate.rollout import Answers, RowShape, split
 from fromnoise.model.flops import training_flops_per_token
 from fromnoise.model.heads import ScoreModel
 from fromnoise.model.hf import load_model, save_reward
-from fromnoise.run.errors import UserError
+from fromnoise.run.errors import Interrupted, UserError
 from fromnoise.run.machine import Machine
 from fromnoise.stages import rlhf
 from fromnoise.stages.rlhf import explained_variance
@@ -196,6 +196,17 @@ def test_ppo_with_everything_on_resumes_exactly(parents, tmp_path):
     assert lines[1]["kl_coef"] == pytest.approx(0.05 * 0.98) and lines[2]["kl_coef"] != lines[1]["kl_coef"]  # KL 0 at first: too near
     assert "ptx_loss" not in lines[0] and lines[1]["ptx_loss"] > 3  # while the critic warms up alone the policy reads nothing
     assert min(line["num_updates"] for line in lines[1:]) < max(line["num_updates"] for line in lines)
+
+
+def test_a_checkpoint_from_before_updates_were_counted_goes_on(parents, made, tmp_path):
+    run = copy_of(parents, tmp_path / "run")
+    with pytest.raises(Interrupted):
+        rlhf.run(small_run.context(run, "rlhf", small_run.recipe(), small_run.StopAfter(1)))
+    (path,) = (run.path / "rlhf/train_state").glob("step-*/state.json")
+    entry = json.loads(path.read_text())
+    del entry["state"]["trained_tokens"]
+    path.write_text(json.dumps(entry))
+    assert small_run.do(run, "rlhf", small_run.recipe()).outputs == made.outputs
 
 
 def test_another_seed_draws_other_answers_and_the_same_audits(parents, made, tmp_path):

@@ -103,7 +103,8 @@ def practise(ctx) -> None:
     guard = NonFiniteGuard(ctx.folder, count=saved.state["nonfinite"] if saved else 0)
     if saved:
         learner.restore(saved)
-        seen_tokens, trained_tokens, kl_coef = (saved.state[name] for name in ("seen_tokens", "trained_tokens", "kl_coef"))
+        seen_tokens, kl_coef = saved.state["seen_tokens"], saved.state["kl_coef"]
+        trained_tokens = saved.state.get("trained_tokens", seen_tokens * settings.ppo_epochs * len(learner.parts))  # older checkpoints have no count
         rollout.cache_clear()
         engine.refresh(policy)
     audits = Audits(ctx, audit_prompts, tokenizer, shape, engine, {"reference": reference, "reward": reward_model, "audit": audit_model}, saved)
