@@ -300,7 +300,7 @@ def _say(message: object) -> None:
 
 
 def main(arguments: list[str] | None = None) -> Any:
-    """The console script. Exit codes: 0 done or waiting for people, 2 something to mend (one message, no traceback), 130 stopped by Ctrl-C or SIGTERM."""
+    """The console script. Exit codes: 0 done or waiting for people, 2 something to mend (one message), 130 stopped by Ctrl-C, SIGTERM or a closed pipe."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a file name need not be text in the terminal's encoding
     try:
