@@ -70,6 +70,7 @@ def test_fifty_steps_of_dpo(tmp_path, variant, normalised, beta):
     draw = lambda count: [rng.randrange(8, tokenizer.vocab_size) for _ in range(count)]  # noqa: E731
     pairs = [{"prompt_ids": draw(rng.randint(3, 8)), "answers": [{"token_ids": [*draw(rng.randint(1, 12)), tokenizer.im_end_id]} for _ in range(2)],
               "chosen": rng.randrange(2), "rater": None, "share": "reward", "split": "train", "weight": 1.0} for _ in range(steps * size)]  # fmt: skip
+    pairs = [{"prompt_id": str(number), **pair} for number, pair in enumerate(pairs)]
     write_jsonl(tmp_path / "prefer" / "pairs.jsonl", pairs)
     case = {"beta": beta, "variant": variant, "batch_pairs": size, "steps": steps, "lr": 3e-3, "betas": [0.9, 0.95], "eps": 1e-8,
             "pairs": [{"prompt_ids": p["prompt_ids"], "chosen_ids": p["answers"][p["chosen"]]["token_ids"],
