@@ -21,7 +21,7 @@ from fromnoise.run.checkpoint import Checkpointer
 from fromnoise.run.console import Console, Progress, describe
 from fromnoise.run.errors import UserError
 from fromnoise.run.files import fsync_file, fsync_folder, read_json, to_json, write_json
-from fromnoise.run.folder import BAD_RECORDS, RunFolder, now
+from fromnoise.run.folder import BAD_RECORDS, RunFolder, is_made, now
 from fromnoise.run.interrupts import Interrupts
 from fromnoise.run.machine import Machine
 from fromnoise.run.metrics import MetricsLog, plain
@@ -293,7 +293,7 @@ class StageContext:
         for name in self.stage.writes:
             folder = self.run.stage_dir(name)
             for path in folder.iterdir():
-                if not path.name.startswith(".") and path.name != BAD_RECORDS:
+                if is_made(path):
                     shutil.rmtree(path) if path.is_dir() else path.unlink()
             if not any(folder.iterdir()):
                 folder.rmdir()

@@ -31,6 +31,11 @@ BAD_RECORDS = "bad.jsonl"  # what a stage set aside while reading; one that refu
 PACKAGES = ("fromnoise", "torch", "numpy", "tokenizers", "safetensors", "pydantic")
 
 
+def is_made(path: Path) -> bool:
+    """Whether something in a stage's folder says that the stage was begun: hidden files (half a stage.json, .DS_Store) and bad.jsonl do not."""
+    return not path.name.startswith(".") and path.name != BAD_RECORDS
+
+
 class RunFolder:
     """One run on disk. Making the object touches nothing; `create()` makes the folder."""
 

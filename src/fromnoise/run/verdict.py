@@ -18,7 +18,7 @@ from fromnoise.data.files import data_files, file_kind, files_named
 from fromnoise.pipeline import EVALUATE_ALONE, STAGES, Stage
 from fromnoise.run.errors import UserError
 from fromnoise.run.files import HashCache, digest_of, may_be_hub_id
-from fromnoise.run.folder import BAD_RECORDS, RunFolder, folder_digest, stage_of, writer_of
+from fromnoise.run.folder import RunFolder, folder_digest, is_made, stage_of, writer_of
 from fromnoise.run.recipe import Recipe
 from fromnoise.run.recipe_load import load_recipe
 
@@ -113,8 +113,7 @@ def verdict(run: RunFolder, recipe: Recipe, stage: Stage, earlier: list[Verdict]
     waits_for = tuple(name for name in reads(recipe, stage) if name in unfinished)
     record = run.record(stage)
     if record is None:
-        # hidden: half a stage.json, .DS_Store
-        if folder.is_dir() and any(not path.name.startswith(".") and path.name != BAD_RECORDS for path in folder.iterdir()):
+        if folder.is_dir() and any(is_made(path) for path in folder.iterdir()):
             return Verdict(stage, "stale", (f"{folder} holds files but no stage.json, so this run did not make them",), waits_for)
         return Verdict(stage, "missing", waits_for=waits_for)
     causes = config_changes(record, config_of(recipe, stage))
