@@ -137,7 +137,7 @@ class Model:
         repetition_penalty: float = 1.0, seed: int = 0,
     ) -> str:  # fmt: skip
         """What the model goes on with after `text`, which it reads as the beginning of a document. Errors as in `chat`."""
-        prompt = [self.tokenizer.begin_id, *self.encode(text)]
+        prompt = self.tokenizer.encode_beginning(_text(text))
         return self.tokenizer.decode(
             self._generate(
                 prompt, {self.tokenizer.endoftext_id}, seed,
@@ -165,9 +165,7 @@ class Model:
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a text; never a control token, whatever the text spells. Raises ValueError for what is no text."""
-        if not isinstance(text, str):
-            raise ValueError(f"text must be a string, not {text!r:.80}")
-        return self.tokenizer.encode(text)
+        return self.tokenizer.encode(_text(text))
 
     def decode(self, ids: Sequence[int]) -> str:
         return self.tokenizer.decode(list(ids))
@@ -186,6 +184,12 @@ class Model:
 
     def __repr__(self) -> str:
         return f"Model({str(self.folder)!r})"
+
+
+def _text(text: Any) -> str:
+    if not isinstance(text, str):
+        raise ValueError(f"text must be a string, not {text!r:.80}")
+    return text
 
 
 def _token_ids(input_ids: Any, config: ModelConfig) -> Tensor:

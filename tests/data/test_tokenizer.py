@@ -361,7 +361,7 @@ def test_a_tokenizer_made_with_sentencepiece(tmp_path, scheme, nested):
     named = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "chat_template": LINE.replace("{% for", "{{ bos_token }}{% for", 1)}
     (tmp_path / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "PreTrainedTokenizerFast", **named}))
     ours, theirs = Tokenizer.load(tmp_path), transformers.AutoTokenizer.from_pretrained(tmp_path)
-    assert [ours.begin_id, *ours.encode("The ferry\n日本 👍")] == theirs("The ferry\n日本 👍")["input_ids"]
+    assert ours.encode_beginning("The ferry\n日本 👍") == theirs("The ferry\n日本 👍")["input_ids"]
     for messages in (CONVERSATIONS[0], CONVERSATIONS[2]):
         for ask in (False, True):
             ids = ours.encode_messages(messages, add_generation_prompt=ask)[0]

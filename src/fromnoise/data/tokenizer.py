@@ -162,6 +162,10 @@ class Tokenizer:
         twin = self._text if begins or self._inner_text is None else self._inner_text
         return twin.encode(_encodable(text), add_special_tokens=False)
 
+    def encode_beginning(self, text: str) -> list[int]:
+        """Ids of the text as the beginning of a document: behind `<|endoftext|>`, or Llama's `<|begin_of_text|>`."""
+        return [self.begin_id, *self.encode(text)]
+
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """`encode` of each text, on all cores."""
         return [encoding.ids for encoding in self._text.encode_batch_fast([_encodable(text) for text in texts], add_special_tokens=False)]

@@ -55,8 +55,8 @@ class Subject:
         return self.tokenizer.encode_messages(list(messages), add_generation_prompt=True)[0]
 
     def plain_prompt(self, text: str) -> list[int]:
-        """A text to be continued, as the base model saw texts in training: after `<|endoftext|>`, or Llama's `<|begin_of_text|>`."""
-        return [self.tokenizer.begin_id, *self.tokenizer.encode(text)]
+        """A text to be continued, as the base model saw texts in training."""
+        return self.tokenizer.encode_beginning(text)
 
     def fits(self, prompt_ids: Sequence[int], max_new_tokens: int) -> bool:
         return len(prompt_ids) + max_new_tokens <= self.model.config.context_tokens

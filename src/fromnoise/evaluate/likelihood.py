@@ -154,7 +154,7 @@ def probes(model: Transformer, tokenizer: Tokenizer, texts: Sequence[str], max_n
     if not texts:
         return []
     device = model.head_weight.device
-    prompts = [[tokenizer.begin_id, *tokenizer.encode(text)] for text in texts]
+    prompts = [tokenizer.encode_beginning(text) for text in texts]
     width = max(map(len, prompts)) + max_new_tokens
     ids = torch.full((len(prompts), width), tokenizer.pad_id, dtype=torch.int64)
     for row, prompt in enumerate(prompts):

@@ -63,7 +63,7 @@ class Chatter:
         """(token ids, exchanges forgotten) for the conversation so far and a new message. Raises TooLong."""
         room = self.context_tokens - self.sampling.max_new_tokens
         if self.is_base:
-            ids = [self.tokenizer.begin_id, *self.tokenizer.encode(message)]
+            ids = self.tokenizer.encode_beginning(message)
             if len(ids) > room:
                 raise TooLong(len(ids), room, self.context_tokens, self.sampling.max_new_tokens)
             return ids, 0
