@@ -317,6 +317,16 @@ def test_user_files_count_by_content_not_by_place(tmp_path):
     assert "data.path" not in config_of(load_recipe(None, [f"data.path={one}"]), stages["prepare"])
 
 
+def test_a_file_is_no_model_folder_though_its_name_may_be_an_id_of_the_hub(tmp_path, monkeypatch):
+    """It was found out when sft began, after prepare and its texts."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "model").mkdir()
+    for name in ("chats.jsonl", "model/model.safetensors"):
+        (tmp_path / name).write_text("{}\n")
+    with pytest.raises(UserError, match=r"from = model/model\.safetensors: no model folder there"):
+        check_recipe(load_recipe(None, ["from=model/model.safetensors", "data.conversations=chats.jsonl"]), None)
+
+
 def test_a_model_that_was_moved_is_named_and_at_its_new_place_the_same(tmp_path):
     """It was "no longer given", and --rerun moved finished stages aside before it failed."""
     model, chats = tmp_path / "model", tmp_path / "chats.jsonl"

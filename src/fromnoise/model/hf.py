@@ -23,7 +23,7 @@ from fromnoise.model.config import ModelConfig
 from fromnoise.model.heads import ScoreEnsemble, ScoreModel
 from fromnoise.model.transformer import Transformer
 from fromnoise.run.errors import UserError, install
-from fromnoise.run.files import may_be_hub_id, write_atomic
+from fromnoise.run.files import local_model, write_atomic
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 SHARD_BYTES = 4 << 30
@@ -161,12 +161,9 @@ def set_normalisation(folder: Path | str, mean: float, std: float) -> None:
 def model_folder(source: Path | str, commit: str | None = None) -> Path:
     """The folder that `source` names: itself, or the local copy of a Hub repository's model and tokenizer files, as they were at
     `commit` or as they are now. Raises UserError where there is neither."""
-    folder = Path(os.path.expanduser(source))
-    if folder.is_dir():
-        return folder
     name = str(source)
-    if folder.exists() or not may_be_hub_id(name):
-        raise UserError(f"{source}: no model folder there (a folder with config.json and {WEIGHTS}), and no Hub id (owner/name).")
+    if (folder := local_model(name)) is not None:
+        return folder
     try:
         from huggingface_hub import snapshot_download
     except ImportError:

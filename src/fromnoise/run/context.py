@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import shutil
 import time
 from collections import Counter
@@ -20,7 +19,7 @@ from fromnoise.run.budget import expected_s
 from fromnoise.run.checkpoint import Checkpointer
 from fromnoise.run.console import Console, Progress, describe
 from fromnoise.run.errors import UserError
-from fromnoise.run.files import fsync_file, fsync_folder, read_json, to_json, write_json
+from fromnoise.run.files import fsync_file, fsync_folder, local_model, read_json, to_json, write_json
 from fromnoise.run.folder import BAD_RECORDS, RunFolder, is_made, now
 from fromnoise.run.interrupts import Interrupts
 from fromnoise.run.machine import Machine
@@ -120,8 +119,8 @@ class StageContext:
             return self.path(name)
         from fromnoise.model.hf import model_folder
 
-        if os.path.isdir(os.path.expanduser(source)):
-            return model_folder(source)
+        if (folder := local_model(source)) is not None:
+            return folder
         # in the Hub's cache a folder's name is its commit
         return model_folder(source, self.decide("from_commit", lambda: self._fetched_commit() or model_folder(source).name))
 

@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from fromnoise.run.errors import UserError
+
 
 def fsync_folder(folder: Path) -> None:
     """Make renames and new names in `folder` survive a power cut."""
@@ -47,9 +49,15 @@ def to_json(value: Any, **options: Any) -> str:
     return json.dumps(value, ensure_ascii=False, **options).encode("utf-8", "backslashreplace").decode()
 
 
-def may_be_hub_id(name: str) -> bool:
-    """Whether a model's name is of the form owner/name, which no folder here need have; a path is not."""
-    return not name.startswith(("/", ".", "~")) and name.count("/") == 1
+def local_model(name: str, key: str = "") -> Path | None:
+    """The model folder here that `name` is, or None: a Hub id (owner/name). Raises UserError for what can be neither, `key` before it."""
+    folder = Path(os.path.expanduser(name))
+    if folder.is_dir():
+        return folder
+    if folder.exists() or name.startswith(("/", ".", "~")) or name.count("/") != 1:
+        what = "no model folder there (a folder with config.json and model.safetensors), and no Hub id (owner/name)"
+        raise UserError(f"{key}{name}: {what}; if it was moved, say where it is now: from=FOLDER")
+    return None
 
 
 def read_json(path: Path) -> Any:

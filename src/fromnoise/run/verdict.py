@@ -17,7 +17,7 @@ from typing import Any, Literal
 from fromnoise.data.files import data_files, file_kind, files_named
 from fromnoise.pipeline import EVALUATE_ALONE, STAGES, Stage
 from fromnoise.run.errors import UserError
-from fromnoise.run.files import HashCache, digest_of, may_be_hub_id
+from fromnoise.run.files import HashCache, digest_of, local_model
 from fromnoise.run.folder import RunFolder, folder_digest, is_made, stage_of, writer_of
 from fromnoise.run.recipe import Recipe
 from fromnoise.run.recipe_load import load_recipe
@@ -211,8 +211,8 @@ def digest_path(pattern: str, key: str, hashes: HashCache) -> str:
 def check_user_files(recipe: Recipe) -> None:
     """Raise UserError for a file the recipe names that is not there, or none of a kind that is read: before a long run, not in the middle of it."""
     data, model = recipe.data, recipe.sft_from
-    if model is not None and not may_be_hub_id(model) and not os.path.isdir(os.path.expanduser(model)):
-        raise UserError(f"from = {model}: no model folder there, and no Hub id (owner/name); if it was moved, say where it is now: from=FOLDER")
+    if model is not None:
+        local_model(model, "from = ")
     named = [("data.path", data.path), ("data.preferences", data.preferences), ("data.prompts", data.prompts), ("reason.problems", recipe.reason.problems)]
     named += [("data.conversations", path) for path in data.conversations]
     named += [("evaluate.reward_sets", path) for path in recipe.evaluate.reward_sets]
