@@ -23,7 +23,7 @@ from fromnoise.model.config import ModelConfig
 from fromnoise.model.heads import ScoreEnsemble, ScoreModel
 from fromnoise.model.transformer import Transformer
 from fromnoise.run.errors import UserError, install
-from fromnoise.run.files import local_model, write_atomic
+from fromnoise.run.files import fsync_file, fsync_folder, local_model, write_atomic
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 SHARD_BYTES = 4 << 30
@@ -154,8 +154,7 @@ def load_scorer(source: Path | str) -> ScoreModel | ScoreEnsemble:
 
 def set_normalisation(folder: Path | str, mean: float, std: float) -> None:
     """Give a saved reward model another normalisation: config.json is replaced by one rename, the weights stay."""
-    path = Path(folder) / "config.json"
-    write_atomic(path, json.dumps(read_config(folder) | {MEAN_KEY: float(mean), STD_KEY: float(std)}, indent=2, sort_keys=True) + "\n")
+    _write_json(Path(folder) / "config.json", read_config(folder) | {MEAN_KEY: float(mean), STD_KEY: float(std)})
 
 
 def model_folder(source: Path | str, commit: str | None = None) -> Path:
@@ -233,8 +232,8 @@ def _publish(
             tokenizer.save(temporary, eos=names.get(ends))  # readers stop where the tokenizer says, too
         _write_json(temporary / "config.json", config)
         for path in temporary.iterdir():
-            _fsync(path)
-        _fsync(temporary)
+            fsync_file(path)
+        fsync_folder(temporary)
         if not folder.exists():
             temporary.rename(folder)
         else:
@@ -244,8 +243,8 @@ def _publish(
                 stale.unlink(missing_ok=True)
             for name in [*names, "config.json"]:
                 os.replace(temporary / name, folder / name)
-            _fsync(folder)
-        _fsync(folder.parent)
+            fsync_folder(folder)
+        fsync_folder(folder.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -273,17 +272,8 @@ def _write_weights(folder: Path, tensors: dict[str, Tensor], shard_bytes: int) -
 
 
 def _write_json(path: Path, keys: Mapping) -> None:
-    path.write_text(json.dumps(keys, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-
-
-def _fsync(path: Path) -> None:
-    if path.is_dir() and os.name == "nt":  # Windows cannot open a folder
-        return
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    """As transformers writes it: two spaces, keys sorted."""
+    write_atomic(path, json.dumps(keys, indent=2, sort_keys=True) + "\n")
 
 
 # --- reading
