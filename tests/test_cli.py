@@ -129,8 +129,9 @@ def test_output_that_nobody_reads_is_no_error(tmp_path):
     os.close(reading)
     done, run = (written_to(writing, tmp_path, command, unbuffered="") for command in ("ls", "prepare smoke"))
     both = written_to(writing, tmp_path, "prepare smoke", unbuffered="", errors=writing)  # `2>&1 | head`
+    first, neither = (written_to(writing, tmp_path, "ls", unbuffered="1", errors=errors) for errors in (subprocess.PIPE, writing))  # at the first line
     os.close(writing)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, done.stderr) == (first.returncode, first.stderr) == (0, "") and neither.returncode == 0
     # but of a run, which it stops: it ended with 1 and without a word
     assert (run.returncode, run.stderr) == (130, "fromnoise: stopped: nobody reads the output any more. Go on with: fromnoise prepare runs/smoke\n")
     assert both.returncode == 130

@@ -279,7 +279,9 @@ def _run_verb(arguments: list[str] | None) -> Any:
     """The verb, and all that it printed on its way out: a full disk or a closed pipe shows here, not when Python ends."""
     try:
         return app(args=arguments)
-    except SystemExit:
+    except SystemExit as end:
+        if isinstance(end.__context__, BrokenPipeError):  # met while it was printing, where typer ends with 1
+            raise end.__context__ from None
         if sys.stdout is not None:
             sys.stdout.flush()
         raise
