@@ -62,6 +62,13 @@ def test_a_score_that_is_length_and_one_that_is_quality_and_length():
     assert found["m/longer_chosen"].value == pytest.approx(0.5, abs=0.05) and found["m/position/choices"].value == pytest.approx(0.5, abs=0.05)
 
 
+def test_accuracy_without_length_is_as_unsure_as_accuracy_where_all_are_right():
+    """Resamples of pairs that are all right are all alike: its interval had no width."""
+    records = [record(i, i % 2, 1.0 - 2 * (i % 2), tokens=[50 + i, 50], lines=[1, 1], list_items=[0, 0], stopped=[1, 1]) for i in range(8)]
+    found = reward_accuracy.summarise("m", records, 0)
+    assert found["m/accuracy_length_removed"] == found["m/accuracy"] and found["m/accuracy"].low < 0.7
+
+
 def test_ties_are_counted_and_left_out():
     records = [record(0, 0, 1.0), record(1, 1, -1.0), record(2, None, 0.0), record(3, None, 2.0)]
     found = reward_accuracy.summarise("m", records, 0)

@@ -186,10 +186,8 @@ def _follows(name: str, records: Sequence[dict], logits: np.ndarray, outcomes: n
         summary[f"{name}/longer_chosen"] = proportion(
             [float((length[i] > 0) == (outcomes[i] > 0.5)) for i in longer], clusters=[prompts[i] for i in longer]
         )
-        summary[f"{name}/accuracy_length_removed"] = bootstrap(
-            lambda i: float(_right(columns["length_removed"](i), outcomes[i]).mean()), len(records), seed,
-            method="accuracy of scores less their line in length, bootstrap", **resampled,
-        )  # fmt: skip
+        right = _right(columns["length_removed"](np.arange(len(records))), outcomes)
+        summary[f"{name}/accuracy_length_removed"] = proportion(right.tolist(), clusters=prompts)
     return summary
 
 
