@@ -281,6 +281,21 @@ def test_raters_with_few_votes_stand_behind_all_others(tmp_path):
     assert re.findall(r'<th scope="row">(ann|zoe|others, [^<]*)</th>', render(folder)) == ["ann", "zoe", "others, fewer than 5 votes each"]
 
 
+def test_raters_of_one_model_each_have_a_table_each(tmp_path):
+    """The world's: half of one table was dashes."""
+    one = {"value": 0.7, "low": 0.6, "high": 0.8, "n": 40, "method": "Wilson", "seed": None}
+    few = "others, fewer than 5 votes each"
+
+    def tables(folder, **raters):
+        names = {f"{model}/accuracy_by_rater/{rater}": one for model, own in raters.items() for rater in own}
+        return re.findall(r"right, by rater.*?</table>", render(changed(write_run(folder), "evaluate/summary.json", **names)), re.DOTALL)
+
+    apart = tables(tmp_path / "world", reward=("ann", "ben", few), audit=("cat", few))
+    assert len(apart) == 2 and not any("–" in table for table in apart) and "cat" in apart[1]
+    (both,) = tables(tmp_path / "people", reward=("ann", "ben"), audit=("ann",))
+    assert both.count("–") == 1
+
+
 def test_questions_in_which_names_repeat_are_no_alarm(tmp_path):
     """What is by chance was red beside a sentence that nothing was found."""
     found = {"value": 4, "low": None, "high": None, "n": 749, "method": "count", "seed": None}

@@ -93,10 +93,16 @@ def by_part(run: RunData, names: list[str], part: str, head: str) -> list:
     def place(label: str) -> tuple:  # numbers as numbers, the rest in one behind all
         return label.startswith("others, "), not label.isdigit(), int(label) if label.isdigit() else 0, label
 
-    labels = sorted({label for one in found.values() for label in one}, key=place)
-    cell = lambda name, label: measured(found[name][label]) if label in found[name] else Cell("–")  # noqa: E731
-    rows = [[Cell(shown(label), tone="label"), *(cell(name, label) for name in names)] for label in labels]
-    return [Table([head, *(HEADS[name] for name in names)], rows)] if rows else []
+    def table(names: list[str]) -> list:
+        labels = sorted({label for name in names for label in found[name]}, key=place)
+        cell = lambda name, label: measured(found[name][label]) if label in found[name] else Cell("–")  # noqa: E731
+        rows = [[Cell(shown(label), tone="label"), *(cell(name, label) for name in names)] for label in labels]
+        return [Table([head, *(HEADS[name] for name in names)], rows)] if rows else []
+
+    shared = set.intersection(*map(set, found.values()))
+    if all(label.startswith("others, ") for label in shared):  # the world's raters are of one model each: a table of both would be half dashes
+        return [one for name in names for one in table([name])]
+    return table(names)
 
 
 def sets(run: RunData) -> list:
