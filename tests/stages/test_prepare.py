@@ -52,7 +52,7 @@ class Context:
     def progress(self, total, unit="step", start=0):
         yield SimpleNamespace(advance=lambda n=1, **shown: None)
 
-    def finish(self, summary, outputs=None):
+    def finish(self, summary):
         self.summary = summary
 
 

@@ -256,7 +256,7 @@ class VoteStore:
             "INSERT INTO votes (key, showing, choice, reason, seconds, cast_at) VALUES (?, ?, ?, ?, ?, ?)", (key, showing, choice, reason, seconds, cast_at)
         )
 
-    def votes(self, skips: bool = False) -> list[Vote]:
+    def votes(self) -> list[Vote]:
         """The votes that count, in the order they were cast."""
         with self._lock:
             rows = self._db.execute(
@@ -266,7 +266,7 @@ class VoteStore:
         return [
             Vote(key, pair, rater, choice, reason, bool(repeated), None if swapped is None else bool(swapped), seconds, cast_at)
             for key, pair, rater, choice, reason, repeated, swapped, seconds, cast_at in rows
-            if skips or choice != "skip"
+            if choice != "skip"
         ]
 
     def left_out(self) -> dict[str, int]:

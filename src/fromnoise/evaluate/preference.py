@@ -230,10 +230,10 @@ def drift(records: Sequence[dict], seed: int, before: str = "sft", after: str = 
     return summary
 
 
-def repetition(text: str, size: int = 3) -> float:
+def repetition(text: str) -> float:
     """Share of an answer's runs of three words that already stood in it; 0 for fewer than four words."""
     words = text.lower().split()
-    runs = [tuple(words[i : i + size]) for i in range(len(words) - size + 1)]
+    runs = list(zip(words, words[1:], words[2:], strict=False))
     return 1.0 - len(set(runs)) / len(runs) if len(runs) > 1 else 0.0
 
 

@@ -46,8 +46,8 @@ def part(folder: Path, name: str, make: Callable[[], Iterable[dict]]) -> list[di
     return read_jsonl(path)
 
 
-def rounded(value: float | None, digits: int = 6) -> float | None:
+def rounded(value: float | None) -> float | None:
     """Floats as they go into records: six digits, None for what is not a number (JSON knows no NaN)."""
     if value is None or value != value or value in (float("inf"), float("-inf")):
         return None
-    return round(float(value), digits)
+    return round(float(value), 6)

@@ -45,9 +45,9 @@ class StageData:
         value = (self.record or {}).get(name)
         return self.summary.get(name) if value is None else value
 
-    def series(self, name: str, along: str = "step") -> list[tuple[float, float]]:
-        """(x, y) of every metrics line that has both numbers."""
-        return [(line[along], line[name]) for line in self.metrics if _is_number(line.get(along)) and _is_number(line.get(name))]
+    def series(self, name: str) -> list[tuple[float, float]]:
+        """(step, value) of every metrics line that has both numbers."""
+        return [(line["step"], line[name]) for line in self.metrics if _is_number(line.get("step")) and _is_number(line.get(name))]
 
 
 @dataclass

@@ -297,21 +297,12 @@ class StageContext:
             if not any(folder.iterdir()):
                 folder.rmdir()
 
-    def finish(self, summary: dict[str, Any], outputs: list[str] | None = None) -> None:
-        """Declare the stage done: hashes of its artefacts, its summary ("tokens" and "flops" are lifted out of it).
-
-        outputs: paths relative to the run folder that the record is limited to (a folder stands for all below it);
-        without it, everything in the folders the stage writes.
-        """
+    def finish(self, summary: dict[str, Any]) -> None:
+        """Declare the stage done: hashes of everything in the folders it writes, its summary ("tokens" and "flops" are lifted out of it)."""
         self.interrupts.reset()
         self._metrics.close()
         if self.process.is_main:
             found = self.run.outputs(self.stage)
-            for name in outputs or ():
-                if not any(path == name or path.startswith(name.rstrip("/") + "/") for path in found):
-                    raise ValueError(f"{self.stage.verb} finished without its output {name}")
-            if outputs is not None:
-                found = {path: value for path, value in found.items() if any(path == name or path.startswith(name.rstrip("/") + "/") for name in outputs)}
             for path in found:
                 fsync_file(self.run.path / path)
             for name in self.stage.writes:

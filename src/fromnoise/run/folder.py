@@ -77,9 +77,6 @@ class RunFolder:
             raise UserError(f"{path} is no record of a stage ({', '.join(kinds)}); move the folder away to make this stage again")
         return record
 
-    def write_record(self, stage: Stage, record: dict[str, Any]) -> None:
-        write_json(self.stage_dir(stage.writes[0]) / "stage.json", record)
-
     def outputs(self, stage: Stage) -> dict[str, str]:
         """The stage's artefacts as they are on disk now: path relative to the run -> sha256."""
         return {
