@@ -92,15 +92,15 @@ def save_reward(
     _publish(Path(folder), config, None, tensors, tokenizer, shard_bytes)
 
 
-def load_model(source: Path | str, dtype: torch.dtype = torch.float32) -> Transformer:
-    """Open a language model: a folder, or a Hub id. Raises UserError for anything that is not exactly one."""
+def load_model(source: Path | str) -> Transformer:
+    """Open a language model in fp32: a folder, or a Hub id. Raises UserError for anything that is not exactly one."""
     folder = model_folder(source)
     keys = read_config(folder)
     if _is_reward(keys):
         raise UserError(f"{folder}/config.json: a reward model ({keys['architectures'][0]}), where a language model is needed.")
     model = Transformer(ModelConfig.from_hf(keys, f"{folder}/config.json"))
     _fill(model, {_hf_name(name): parameter for name, parameter in model.named_parameters()}, folder)
-    return model.to(dtype)
+    return model
 
 
 def wants_calculator(folder: Path | str) -> bool:
@@ -118,8 +118,8 @@ def check_vocabulary(config: ModelConfig, num_ids: int, folder: Path | str) -> N
         )
 
 
-def load_reward(source: Path | str, dtype: torch.dtype = torch.float32) -> ScoreModel:
-    """Open a reward model with its head and normalisation. Raises UserError for a folder that is none."""
+def load_reward(source: Path | str) -> ScoreModel:
+    """Open a reward model in fp32 with its head and normalisation. Raises UserError for a folder that is none."""
     folder = model_folder(source)
     keys = read_config(folder)
     if not _is_reward(keys):
@@ -134,7 +134,7 @@ def load_reward(source: Path | str, dtype: torch.dtype = torch.float32) -> Score
     )
     wanted = {_hf_name(name): parameter for name, parameter in model.backbone.named_parameters()}
     _fill(model.backbone, wanted | {"score.weight": model.score.weight}, folder)
-    return model.to(dtype)
+    return model
 
 
 def member_folders(folder: Path | str) -> list[Path]:

@@ -34,7 +34,7 @@ def request(prompt: str) -> str:
     return next((prompt.removesuffix(f" {layout}") for layout in AS_LIST if prompt.endswith(f" {layout}")), prompt)
 
 
-def of_kind(rng: random.Random, kind: str, allowed: Sequence[str], tags: Sequence[str] = ()) -> Example:
+def of_kind(rng: random.Random, kind: str, allowed: Sequence[str]) -> Example:
     """kind: plural noun phrase ("animals", "tools for the garden"); allowed: all right items, singular."""
     count = rng.choice((2, 3, 3))
     items = rng.sample(list(allowed), count)
@@ -43,17 +43,17 @@ def of_kind(rng: random.Random, kind: str, allowed: Sequence[str], tags: Sequenc
     if form == "numbered":
         prompt += " " + rng.choice(AS_LIST)
     check = {"form": form, "count": count, "allowed": list(allowed), "passage": None}
-    return Example("list", prompt, write(items, form), check, f"{NUMBERS[count].capitalize()} {kind}:", None, (form, *tags))
+    return Example("list", prompt, write(items, form), check, f"{NUMBERS[count].capitalize()} {kind}:", None, (form, "of_kind"))
 
 
-def from_text(rng: random.Random, passage: str, subject: str, did: str, do: str, items: Sequence[str], tags: Sequence[str] = ()) -> Example:
+def from_text(rng: random.Random, passage: str, subject: str, did: str, do: str, items: Sequence[str]) -> Example:
     """did/do: the act in the past tense and plain form ("bought", "buy"); items stand in the passage in this order."""
     form = rng.choice(("list", "list", "numbered"))
     prompt = rng.choice(FROM_TEXT).format(p=passage, s=subject.split()[0], did=did, do=do)
     if form == "numbered":
         prompt += " " + rng.choice(AS_LIST)
     check = {"form": form, "count": len(items), "allowed": list(items), "passage": passage}
-    return Example("list", prompt, write(items, form), check, f"{passage}\nThings that {subject} {did}:", None, (form, "from_text", *tags))
+    return Example("list", prompt, write(items, form), check, f"{passage}\nThings that {subject} {did}:", None, (form, "from_text"))
 
 
 def split_items(answer: str) -> list[str]:

@@ -75,8 +75,7 @@ def _pronoun(statement: str, subject: str) -> str | None:
 def question_with_context(rng: random.Random, world: fx.World, plain_frac: float = 0.7) -> Example:
     """Two to five sentences, one of which answers; in about one in four somebody else has another value of the same
     relation."""
-    relations = ASKED
-    subject, relation = person(rng, world), rng.choice(relations)
+    subject, relation = person(rng, world), rng.choice(ASKED)
     value = rng.choice(relation_values(relation))
     statement, question, answer = _say(rng, subject, relation, value)
     chunks, others, tags = [[statement]], [], []
@@ -96,7 +95,7 @@ def question_with_context(rng: random.Random, world: fx.World, plain_frac: float
             tags = ["competing"]
     elif draw < 0.65:
         third = person(rng, world)
-        other = rng.choice([name for name in relations if name != relation])
+        other = rng.choice([name for name in ASKED if name != relation])
         chunks.append([_say(rng, rng.choice((subject, third)), other, rng.choice(relation_values(other)))[0]])
     for filler in rng.sample(FILLERS, rng.choice((0, 1, 1, 2)) if len(chunks) + len(chunks[0]) > 2 else rng.choice((1, 2, 2))):
         chunks.append([filler])
@@ -122,12 +121,11 @@ def reading(rng: random.Random, world: fx.World, plain_frac: float = 0.7) -> lis
 
 def _short_reading(rng: random.Random, world: fx.World, plain_frac: float) -> list[Example]:
     """One to three people and one thing about each, nothing else; all of it asked."""
-    relations = ASKED
-    shared = rng.choice(relations) if rng.random() < 0.5 else None
+    shared = rng.choice(ASKED) if rng.random() < 0.5 else None
     people = {name.split(" ")[0]: name for name in (person(rng, world) for _ in range(rng.choice((1, 2, 2, 3))))}
     told: dict[tuple[str, str], str] = {}
     for subject in people.values():
-        relation = shared or rng.choice(relations)
+        relation = shared or rng.choice(ASKED)
         _tell(rng, told, subject, relation)
     said = {key: _say(rng, *key, value) for key, value in told.items()}
     passage = " ".join(statement for statement, _, _ in said.values())
@@ -137,15 +135,14 @@ def _short_reading(rng: random.Random, world: fx.World, plain_frac: float) -> li
 
 def _long_reading(rng: random.Random, world: fx.World, plain_frac: float) -> list[Example]:
     """Three to six statements and up to two sentences besides; two to four of the things are asked."""
-    relations = ASKED
     people: dict[str, str] = {}
     for _ in range(rng.choice((1, 2, 2, 3))):
         name = person(rng, world)
         people.setdefault(name.split(" ")[0], name)
     told: dict[tuple[str, str], str] = {}
-    shared = rng.choice(relations)
+    shared = rng.choice(ASKED)
     for number, subject in enumerate(people.values()):
-        chosen = {rng.choice(relations) for _ in range(rng.choice((1, 2, 2, 3) if len(people) > 1 else (2, 3, 4)))}
+        chosen = {rng.choice(ASKED) for _ in range(rng.choice((1, 2, 2, 3) if len(people) > 1 else (2, 3, 4)))}
         if number < 2 and rng.random() < 0.7:
             chosen.add(shared)
         for relation in sorted(chosen):
@@ -281,7 +278,7 @@ LIST_ACTS = (("bought", "buy", "At the market {s} bought {x}."), ("lost", "lose"
 def list_task(rng: random.Random, world: fx.World) -> Example:
     if rng.random() < 0.5:
         kind, allowed = rng.choice(KINDS)
-        return lists.of_kind(rng, kind, allowed, ("of_kind",))
+        return lists.of_kind(rng, kind, allowed)
     subject = person(rng, world)
     did, do, said = rng.choice(LIST_ACTS)
     items = rng.sample((*lx.GOODS, *lx.CROPS), rng.choice((2, 3, 3)))
