@@ -111,6 +111,12 @@ class PretrainStream:
         return stream_batch(input_ids, tokens[1:].reshape(num_rows, row_tokens), self.endoftext_id)
 
 
+def pretraining_text(ctx, endoftext_id: int) -> PretrainStream:
+    """The run's training text, in the stage's own order."""
+    weights = {source.name: source.weight for source in ctx.recipe.data.sources}
+    return PretrainStream(TokenShards(ctx.path("tokenizer") / "tokens", "train"), weights, ctx.seed, endoftext_id)
+
+
 def stream_batch(input_ids: np.ndarray, labels: np.ndarray, endoftext_id: int) -> Batch:
     """A (B, T) window of a document stream as a Batch: a new segment begins at each `<|endoftext|>` input."""
     row_tokens = input_ids.shape[1]

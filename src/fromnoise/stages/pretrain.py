@@ -17,7 +17,7 @@ from typing import TypeVar
 
 from fromnoise.algorithms.logprobs import linear_cross_entropy
 from fromnoise.algorithms.schedules import lr_scale
-from fromnoise.data.loader import PretrainStream, StepRows, prefetch, row_kinds
+from fromnoise.data.loader import StepRows, prefetch, pretraining_text, row_kinds
 from fromnoise.data.packing import Batch, stack_rows
 from fromnoise.data.procedural import procedural_batch
 from fromnoise.data.shards import TokenShards
@@ -93,9 +93,8 @@ class StepPlan:
 def run(ctx) -> None:
     recipe, settings = ctx.recipe, ctx.recipe.pretrain
     tokenizer = Tokenizer.load(ctx.path("tokenizer"))
-    train, validation = (TokenShards(ctx.path("tokenizer") / "tokens", split) for split in ("train", "validation"))
-    weights = {source.name: source.weight for source in recipe.data.sources}
-    stream = PretrainStream(train, weights, ctx.seed, tokenizer.endoftext_id)
+    validation = TokenShards(ctx.path("tokenizer") / "tokens", "validation")
+    stream = pretraining_text(ctx, tokenizer.endoftext_id)
 
     model = initialize(Transformer(ModelConfig(vocab_size=tokenizer.vocab_size, **recipe.model.model_dump())), seed=ctx.seed).to(ctx.machine.device)
     optimizer = make_optimizer(model, settings.optimizer, ctx.machine.torch_dtype)

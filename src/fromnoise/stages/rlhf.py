@@ -29,8 +29,7 @@ from fromnoise.algorithms.logprobs import kl_estimates, linear_cross_entropy, li
 from fromnoise.algorithms.losses import grpo, ppo_policy, ppo_policy_stats, ppo_value
 from fromnoise.algorithms.masking import loss_mask_of, masked_mean, masked_sum, masked_variance, masked_whiten
 from fromnoise.algorithms.schedules import adapted_kl_coef, lr_scale
-from fromnoise.data.loader import PretrainStream
-from fromnoise.data.shards import TokenShards
+from fromnoise.data.loader import pretraining_text
 from fromnoise.data.tokenizer import Tokenizer
 from fromnoise.generate.audit import Audits
 from fromnoise.generate.engine import Engine
@@ -53,7 +52,6 @@ from fromnoise.model.heads import members_of
 from fromnoise.model.hf import load_model, load_reward, load_scorer
 from fromnoise.optim.groups import make_optimizer, step_seconds
 from fromnoise.run.budget import steps_for
-from fromnoise.run.errors import UserError
 from fromnoise.run.metrics import averages
 from fromnoise.run.seeds import seed_from
 from fromnoise.run.update import Loss, NonFiniteGuard, update
@@ -226,7 +224,7 @@ class Learner:
         self.parts = {"policy": policy} | ({"critic": critic} if critic else {})
         self.policy, self.critic = policy, critic
         self.optimizers = {name: make_optimizer(model, self.settings.optimizer, ctx.machine.torch_dtype) for name, model in self.parts.items()}
-        self.text = pretraining_text(ctx, tokenizer) if self.settings.ptx_coef else None
+        self.text = pretraining_text(ctx, tokenizer.endoftext_id) if self.settings.ptx_coef else None
 
     def tensors(self) -> dict:
         """What a checkpoint holds of it."""
@@ -316,14 +314,6 @@ class Learner:
             hidden = self.policy(batch.input_ids, batch.position_ids, batch.segment_ids)
             total = linear_cross_entropy(hidden, self.policy.head_weight, batch.labels, batch.num_targets)
         return {"ptx": Loss(total, batch.num_targets, "token")}
-
-
-def pretraining_text(ctx, tokenizer: Tokenizer) -> PretrainStream:
-    folder = ctx.path("tokenizer") / "tokens"
-    if not (folder / "index.json").exists():
-        raise UserError(f"rlhf.ptx_coef = {ctx.recipe.rlhf.ptx_coef} needs the pretraining text in {folder}, which this run has not made; set it to 0")
-    weights = {source.name: source.weight for source in ctx.recipe.data.sources}
-    return PretrainStream(TokenShards(folder, "train"), weights, ctx.seed, tokenizer.endoftext_id)
 
 
 def explained_variance(values: Tensor, returns: Tensor, mask: Tensor) -> float:

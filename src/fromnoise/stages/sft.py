@@ -20,9 +20,9 @@ import torch
 from fromnoise.algorithms.logprobs import linear_cross_entropy
 from fromnoise.algorithms.schedules import lr_scale
 from fromnoise.data.conversation import Conversation, read_conversations
-from fromnoise.data.loader import PackedEpochs, PretrainStream, StepRows, prefetch, row_kinds
+from fromnoise.data.loader import PackedEpochs, StepRows, prefetch, pretraining_text, row_kinds
 from fromnoise.data.packing import Batch, collate_all, stack_rows
-from fromnoise.data.shards import TokenShards, token_dtype
+from fromnoise.data.shards import token_dtype
 from fromnoise.data.tokenizer import Tokenizer
 from fromnoise.model.compiled import compile_blocks
 from fromnoise.model.flops import training_flops_per_token
@@ -62,7 +62,7 @@ def run(ctx) -> None:
     )
     epochs = PackedEpochs(*train, rows_per_step=rows.main, seed=ctx.seed, **shape)
     held_out = collate_all(*validation, num_rows=rows.micro, **shape)
-    replay = replay_stream(ctx, tokenizer) if rows.beside else None
+    replay = pretraining_text(ctx, tokenizer.endoftext_id) if rows.beside else None
 
     def micro_batches(step: int) -> list[tuple[Batch, int]]:
         """(batch, how many of its rows are conversations, the first ones) of a step."""
@@ -245,9 +245,3 @@ def learnt(mask: Sequence[bool], messages: Sequence[dict], unlearnt: frozenset[i
     if begins.sum() != sum(message["role"] == "assistant" for message in messages):
         raise UserError("this model's chat template does not write each turn in one piece: take turns of `weight` 0 or `train` false out of the conversations")
     return spoken & ~np.isin(np.cumsum(begins) - 1, list(unlearnt))
-
-
-def replay_stream(ctx, tokenizer: Tokenizer) -> PretrainStream:
-    shards = TokenShards(ctx.path("tokenizer") / "tokens", "train")
-    weights = {source.name: source.weight for source in ctx.recipe.data.sources}
-    return PretrainStream(shards, weights, ctx.seed, tokenizer.endoftext_id)
