@@ -60,6 +60,11 @@ class Batch:
     def num_targets(self) -> int:
         return self.targets()
 
+    @property
+    def num_tokens(self) -> int:
+        """Positions that hold a token; padding does not. Asking a GPU waits for it."""
+        return int((self.segment_ids > 0).sum())
+
     def to(self, device: torch.device | str) -> Batch:
         if torch.device(device) == self.input_ids.device:
             return self

@@ -162,7 +162,7 @@ def run(ctx) -> None:
                 stats, batches = trained[-1].pop("stats"), [*minibatch, anchor.batch] if anchor else minibatch
                 guard.check(iteration, stats, batches)
                 skipped += stats.skipped
-                passed_tokens += sum(int((batch.segment_ids > 0).sum()) for batch in batches)
+                passed_tokens += sum(batch.num_tokens for batch in batches)
             engine.refresh(policy)
             seen_tokens, scored_tokens = seen_tokens + passed_tokens, scored_tokens + num_scored
             ended = time.perf_counter()

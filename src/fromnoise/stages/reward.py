@@ -196,7 +196,7 @@ def train(ctx, plan: Plan, tokenizer, first: int, saved, guard, summaries: dict,
             lr_scale=scale, max_grad_norm=optimizer_settings.max_grad_norm, process=ctx.process,
         )
         guard.check(first + step, stats, [batch for batch, _ in batches])
-        tokens = sum(int((batch.segment_ids > 0).sum()) for batch, _ in batches)
+        tokens = sum(batch.num_tokens for batch, _ in batches)
         seen_tokens += tokens
         rates = ctx.rates(tokens, time.perf_counter() - began, token_flops)
         ctx.log(

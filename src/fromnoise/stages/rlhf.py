@@ -155,7 +155,7 @@ def practise(ctx) -> None:
                     for stats, seen in updates:
                         guard.check(iteration, stats, seen)
                         skipped += stats.skipped
-                        passed_tokens += sum(int((batch.segment_ids > 0).sum()) for batch in seen)
+                        passed_tokens += sum(batch.num_tokens for batch in seen)
                     trained.append(result)
             engine.refresh(policy)
             rollout.cache_clear()

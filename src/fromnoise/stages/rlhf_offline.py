@@ -101,7 +101,7 @@ def run(ctx) -> None:
             )  # fmt: skip
             guard.check(step, stats, [data.rows_of(batch) for batch in batches])
             seconds = time.perf_counter() - began
-            tokens = sum(int((data.rows_of(batch).segment_ids > 0).sum()) for batch in batches)
+            tokens = sum(data.rows_of(batch).num_tokens for batch in batches)
             seen_tokens, done = seen_tokens + tokens, step + 1
             rates = ctx.rates(tokens, seconds, token_flops)
             ctx.log(step, loss_nats=stats.losses["loss"], **averages(watched), grad_norm=stats.grad_norm, lr_scale=scale, skipped=stats.skipped, tokens=tokens,
@@ -144,7 +144,7 @@ class Pairs:
             batch, members = self._batch(group)
             with torch.no_grad():
                 self.reference[members] = self._answer_logprobs(reference, batch).cpu()
-            self.prepared_tokens += int((batch.segment_ids > 0).sum())
+            self.prepared_tokens += batch.num_tokens
 
     def _pack(self, epoch: int) -> list[list[int]]:
         order = np.random.default_rng(seed_from(practice_seed(self.ctx), "pairs", epoch)).permutation(len(self.pairs)).tolist()

@@ -148,7 +148,7 @@ def run(ctx) -> None:
             )
             seconds = time.perf_counter() - began
             guard.check(step, stats, [one for one, _ in batch])
-            here = torch.tensor([sum(int((one.segment_ids > 0).sum()) for one, _ in batch)])
+            here = torch.tensor([sum(one.num_tokens for one, _ in batch)])
             real_tokens = int(ctx.process.all_reduce_sum(here))
             seen_tokens += real_tokens
             rates = ctx.rates(real_tokens, seconds, token_flops)
