@@ -111,7 +111,7 @@ def test_lone_surrogates_do_not_stop_encoding(tokenizer):
 
 
 def test_ids_sizes_and_token_bytes(tokenizer):
-    assert [tokenizer.pad_id, tokenizer.endoftext_id, tokenizer.im_start_id, tokenizer.im_end_id] == [0, 1, 2, 3]
+    assert [tokenizer.pad_id, tokenizer.endoftext_id, tokenizer.control_ids["<|im_start|>"], tokenizer.im_end_id] == [0, 1, 2, 3]
     assert tokenizer.vocab_size == 512 and len(tokenizer) <= 512
     lengths = tokenizer.token_bytes()
     assert lengths.shape == (512,) and lengths[:4].tolist() == [0, 0, 0, 0] and lengths[len(tokenizer) :].sum() == 0

@@ -69,7 +69,7 @@ def test_the_stop_token_is_a_target_and_the_prompt_is_not():
     train, _, _ = encode([talk("one two", "three"), talk("four", "five")], tok, row_tokens=64, validation_frac=0.0, seed=0)
     ids, mask = train[0][0].tolist(), train[1][0]
     counted = [token for token, counts in zip(ids, mask, strict=True) if counts]
-    assert counted[-1] == tok.im_end_id and tok.im_start_id not in counted
+    assert counted[-1] == tok.im_end_id and tok.control_ids["<|im_start|>"] not in counted
     assert tok.decode(counted).strip() in ("three", "five")
 
 

@@ -61,7 +61,6 @@ class Tokenizer:
         self.vocab_size: int = max(int(config.get("fromnoise_vocab_size") or 0), padded)
         self.chat_template: str | None = config.get("chat_template")
         self.im_end_id = self._find((IM_END, "<|eot_id|>", "<|end|>", "<end_of_turn>"), "eos_token")
-        self.im_start_id = self._find((IM_START, "<|start_header_id|>", "<start_of_turn>"), "bos_token", self.im_end_id)
         self.endoftext_id = self._find((ENDOFTEXT, "<|end_of_text|>", "</s>"), "eos_token", self.im_end_id)
         put_before = self._put_before_text(inner_json)
         self.begin_id = self.endoftext_id if put_before is None else put_before  # what a document begins with

@@ -311,7 +311,7 @@ def score_pairs(ctx, model: ScoreModel, pairs: Sequence[dict], shape: RowShape) 
     answers = Answers(
         [pair["prompt_ids"] for pair in pairs for _ in range(2)], [answer["token_ids"] for pair in pairs for answer in pair["answers"]], shape
     )
-    return (answer_scores(model, answers, answers.batches(), ctx.machine.autocast) * model.std + model.mean).reshape(-1, 2)
+    return raw_scores(ctx, model, answers).reshape(-1, 2)
 
 
 def quality(scores: torch.Tensor, pairs: Sequence[dict]) -> dict[str, float | int | None]:
@@ -376,7 +376,7 @@ def own_answers(ctx, plan: Plan, tokenizer) -> Answers:
 
 
 def raw_scores(ctx, model: ScoreModel, answers: Answers) -> torch.Tensor:
-    """(S,)"""
+    """(S,), in the head's own units."""
     return answer_scores(model, answers, answers.batches(), ctx.machine.autocast) * model.std + model.mean
 
 
