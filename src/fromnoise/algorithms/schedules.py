@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 def lr_scale(step: int, num_steps: int, warmup_frac: float, decay_frac: float, final_frac: float) -> float:
-    """Trapezoid: linear warm-up, flat, linear decay. `step` counts from 0; returns a factor in (0, 1].
+    """Trapezoid: linear warm-up, flat, linear decay. `step` counts from 0; returns a factor in [0, 1], 0 at the last step where `final_frac` is.
 
     warmup over the first `round(warmup_frac * num_steps)` steps (step k gets (k + 1) / warmup, never 0); decay over
     the last `round(decay_frac * num_steps)`, the last step getting `final_frac` exactly.

@@ -1,4 +1,4 @@
-"""Which optimizer moves which parameter."""
+"""Which optimizer moves which parameter, at what rate, and how long it takes."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import copy
 import torch
 from torch import nn
 
+from fromnoise.algorithms.schedules import lr_scale
 from fromnoise.optim.muon import MuonAdamW
 from fromnoise.run.machine import Machine
 from fromnoise.run.recipe import OptimizerSection
@@ -34,6 +35,11 @@ def make_optimizer(model: nn.Module, section: OptimizerSection, matrix_dtype: to
         weight_decay=section.weight_decay,
         matrix_dtype=matrix_dtype,
     )
+
+
+def scheduled(section: OptimizerSection, step: int, num_steps: int) -> float:
+    """The factor of the section's rates at a step, counted from 0."""
+    return lr_scale(step, num_steps, section.warmup_frac, section.decay_frac, section.final_lr_frac)
 
 
 def step_seconds(model: nn.Module, section: OptimizerSection, machine: Machine) -> float:

@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 from fromnoise.algorithms.logprobs import linear_cross_entropy
-from fromnoise.algorithms.schedules import lr_scale
 from fromnoise.data.loader import StepRows, prefetch, pretraining_text, row_kinds
 from fromnoise.data.packing import Batch, stack_rows
 from fromnoise.data.procedural import procedural_batch
@@ -30,7 +29,7 @@ from fromnoise.model.flops import num_matrix_parameters, num_parameters, trainin
 from fromnoise.model.hf import save_model
 from fromnoise.model.initialize import initialize
 from fromnoise.model.transformer import Transformer
-from fromnoise.optim.groups import make_optimizer, step_seconds
+from fromnoise.optim.groups import make_optimizer, scheduled, step_seconds
 from fromnoise.run.budget import steps_for, unused_s
 from fromnoise.run.errors import UserError
 from fromnoise.run.update import Loss, NonFiniteGuard, update
@@ -196,7 +195,7 @@ def run(ctx) -> None:
             if step in plan.kept and ctx.process.is_main:
                 save_model(ctx.folder / "checkpoints" / f"step-{step:06d}", model, tokenizer)
             began = time.perf_counter()
-            scale = lr_scale(step, plan.num_steps, settings.optimizer.warmup_frac, settings.optimizer.decay_frac, settings.optimizer.final_lr_frac)
+            scale = scheduled(settings.optimizer, step, plan.num_steps)
             stats = update(
                 parameters, optimizer, batch, losses, counts(step, batch), weights={"procedural": settings.procedural_weight},
                 lr_scale=scale, max_grad_norm=settings.optimizer.max_grad_norm, process=ctx.process,

@@ -27,7 +27,6 @@ from fromnoise.algorithms.credit import kl_from_hidden
 from fromnoise.algorithms.logprobs import linear_cross_entropy, linear_logprobs_and_entropy
 from fromnoise.algorithms.losses import grpo, ppo_policy_stats
 from fromnoise.algorithms.masking import loss_mask_of, masked_mean, masked_sum
-from fromnoise.algorithms.schedules import lr_scale
 from fromnoise.data.conversation import fit_prompt
 from fromnoise.data.packing import Batch, collate_all
 from fromnoise.data.problems import read_problems
@@ -41,7 +40,7 @@ from fromnoise.generate.tools import demonstration
 from fromnoise.model.compiled import compile_blocks
 from fromnoise.model.flops import forward_flops, training_flops_per_token
 from fromnoise.model.hf import CALCULATOR_KEY, load_model, save_model
-from fromnoise.optim.groups import make_optimizer
+from fromnoise.optim.groups import make_optimizer, scheduled
 from fromnoise.run.budget import steps_for
 from fromnoise.run.errors import UserError
 from fromnoise.run.metrics import averages
@@ -148,7 +147,7 @@ def run(ctx) -> None:
             chosen, num_old = buffer.take(fresh, settings.groups_per_update, iteration)
             needed = {id(group) for group in (*chosen, *buffer.groups)}
             sampler_gap, num_scored = add_logprobs([group for group in fresh if id(group) in needed], chosen, policy, reference, shape, settings, machine)
-            scale = lr_scale(iteration, num_iterations, *(getattr(settings.optimizer, name) for name in ("warmup_frac", "decay_frac", "final_lr_frac")))
+            scale = scheduled(settings.optimizer, iteration, num_iterations)
             scored = time.perf_counter()
             trained, kl_nats, credited, skipped, passed_tokens = [], None, [], 0, 0  # tokens that an update learnt from, anchors included
             shown = demonstrations(drawn, tokenizer, shape) if iteration < warm_up else imitated(right, shape)

@@ -30,7 +30,6 @@ import torch
 from fromnoise.algorithms.logprobs import linear_cross_entropy
 from fromnoise.algorithms.losses import bradley_terry
 from fromnoise.algorithms.masking import IGNORE_INDEX, loss_mask_of, sequence_sums
-from fromnoise.algorithms.schedules import lr_scale
 from fromnoise.data.packing import Batch
 from fromnoise.data.pairs import against, batch_of, longest, pack_pairs, positions_of, tallied_all
 from fromnoise.data.tokenizer import Tokenizer
@@ -41,7 +40,7 @@ from fromnoise.model.compiled import compile_blocks
 from fromnoise.model.flops import training_flops_per_token
 from fromnoise.model.heads import ScoreModel
 from fromnoise.model.hf import load_model, load_scorer, member_folders, save_reward, set_normalisation
-from fromnoise.optim.groups import make_optimizer, step_seconds
+from fromnoise.optim.groups import make_optimizer, scheduled, step_seconds
 from fromnoise.run.budget import more_pairs, steps_for
 from fromnoise.run.errors import UserError
 from fromnoise.run.seeds import seed_from
@@ -190,7 +189,7 @@ def train(ctx, plan: Plan, tokenizer, first: int, saved, guard, summaries: dict,
             validate(step)
         began = time.perf_counter()
         batches = plan.micro_batches(step)
-        scale = lr_scale(step, plan.num_steps, optimizer_settings.warmup_frac, optimizer_settings.decay_frac, optimizer_settings.final_lr_frac)
+        scale = scheduled(optimizer_settings, step, plan.num_steps)
         stats = update(
             parameters, optimizer, batches, losses, counts(batches), weights={"text": settings.text_coef, "every_token": settings.every_token_coef},
             lr_scale=scale, max_grad_norm=optimizer_settings.max_grad_norm, process=ctx.process,

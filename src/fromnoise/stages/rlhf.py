@@ -28,7 +28,7 @@ from fromnoise.algorithms.advantages import equal_groups, gae, group_relative, k
 from fromnoise.algorithms.logprobs import kl_estimates, linear_cross_entropy, linear_logprobs_and_entropy
 from fromnoise.algorithms.losses import grpo, ppo_policy, ppo_policy_stats, ppo_value
 from fromnoise.algorithms.masking import loss_mask_of, masked_mean, masked_sum, masked_variance, masked_whiten
-from fromnoise.algorithms.schedules import adapted_kl_coef, lr_scale
+from fromnoise.algorithms.schedules import adapted_kl_coef
 from fromnoise.data.loader import pretraining_text
 from fromnoise.data.tokenizer import Tokenizer
 from fromnoise.generate.audit import Audits
@@ -50,7 +50,7 @@ from fromnoise.model.compiled import compile_blocks
 from fromnoise.model.flops import forward_flops, training_flops_per_token
 from fromnoise.model.heads import members_of
 from fromnoise.model.hf import load_model, load_reward, load_scorer
-from fromnoise.optim.groups import make_optimizer, step_seconds
+from fromnoise.optim.groups import make_optimizer, scheduled, step_seconds
 from fromnoise.run.budget import steps_for
 from fromnoise.run.metrics import averages
 from fromnoise.run.seeds import seed_from
@@ -139,8 +139,7 @@ def practise(ctx) -> None:
             measured = time.perf_counter()
 
             # several passes over the same answers; the clipped losses keep them from going too far
-            schedule = settings.optimizer
-            scale = lr_scale(iteration, num_iterations, schedule.warmup_frac, schedule.decay_frac, schedule.final_lr_frac)
+            scale = scheduled(settings.optimizer, iteration, num_iterations)
             critic_only = critic is not None and iteration < critic_alone
             trained: list[dict] = []
             skipped, passed_tokens = 0, 0  # tokens that an update learnt from, once for each model updated

@@ -21,7 +21,6 @@ from torch import Tensor
 from fromnoise.algorithms.logprobs import linear_cross_entropy, linear_logprobs_and_entropy
 from fromnoise.algorithms.losses import dpo
 from fromnoise.algorithms.masking import loss_mask_of, sequence_sums
-from fromnoise.algorithms.schedules import lr_scale
 from fromnoise.data.loader import PackedEpochs
 from fromnoise.data.pairs import against, batch_of, longest, pack_pairs, positions_of, tallied_all
 from fromnoise.data.tokenizer import Tokenizer
@@ -33,7 +32,7 @@ from fromnoise.generate.rollout import RowShape, rollout_scores, sample
 from fromnoise.model.compiled import compile_blocks
 from fromnoise.model.flops import forward_flops, training_flops_per_token
 from fromnoise.model.hf import load_model, load_scorer
-from fromnoise.optim.groups import make_optimizer, step_seconds
+from fromnoise.optim.groups import make_optimizer, scheduled, step_seconds
 from fromnoise.run.budget import steps_for
 from fromnoise.run.errors import UserError
 from fromnoise.run.metrics import averages
@@ -92,7 +91,7 @@ def run(ctx) -> None:
                     break
             began = time.perf_counter()
             batches = data.micro_batches(step)
-            scale = lr_scale(step, num_steps, method.optimizer.warmup_frac, method.optimizer.decay_frac, method.optimizer.final_lr_frac)
+            scale = scheduled(method.optimizer, step, num_steps)
             watched: list[dict] = []
             counted = data.counts(batches)
             stats = update(

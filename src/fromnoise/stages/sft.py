@@ -18,7 +18,6 @@ import numpy as np
 import torch
 
 from fromnoise.algorithms.logprobs import linear_cross_entropy
-from fromnoise.algorithms.schedules import lr_scale
 from fromnoise.data.conversation import Conversation, read_conversations
 from fromnoise.data.loader import PackedEpochs, StepRows, prefetch, pretraining_text, row_kinds
 from fromnoise.data.packing import Batch, collate_all, stack_rows
@@ -27,7 +26,7 @@ from fromnoise.data.tokenizer import Tokenizer
 from fromnoise.model.compiled import compile_blocks
 from fromnoise.model.flops import training_flops_per_token
 from fromnoise.model.hf import check_vocabulary, load_model, save_model
-from fromnoise.optim.groups import make_optimizer, step_seconds
+from fromnoise.optim.groups import make_optimizer, scheduled, step_seconds
 from fromnoise.run.budget import steps_for
 from fromnoise.run.errors import UserError
 from fromnoise.run.recipe_check import check_rows
@@ -141,7 +140,7 @@ def run(ctx) -> None:
             if step in evaluation_steps:
                 validate(step)
             began = time.perf_counter()
-            scale = lr_scale(step, num_steps, settings.optimizer.warmup_frac, settings.optimizer.decay_frac, settings.optimizer.final_lr_frac)
+            scale = scheduled(settings.optimizer, step, num_steps)
             stats = update(
                 parameters, optimizer, batch, losses, counts(batch), weights={"replay": settings.replay_weight},
                 lr_scale=scale, max_grad_norm=settings.optimizer.max_grad_norm, process=ctx.process,
