@@ -70,7 +70,7 @@ def test_weights_are_relative_for_the_number_of_passes_too(parent, tmp_path, wei
 @pytest.mark.parametrize("stop_after", [None, 20])
 def test_a_budget_is_shared_out_anew_by_the_steps_that_were_made(parent, tmp_path, monkeypatch, stop_after):
     """The moment before the first step may be a bad one: half an hour ended with 82 steps where many hundreds fit."""
-    monkeypatch.setattr("fromnoise.stages.pretrain.step_seconds", lambda *_: 0.2)
+    monkeypatch.setattr("fromnoise.optim.groups.step_seconds", lambda *_: 0.2)
     settings = small_run.recipe(pretrain={**PRETRAIN, "procedural_frac": 0.5}, model=MODEL, budget="20s")
     done = small_run.do(small_run.copy_of(parent, tmp_path / "run", without="base"), "pretrain", settings, stop_after=stop_after)
     lines = [line for line in done.metrics if "grad_norm" in line]

@@ -178,7 +178,7 @@ def test_votes_on_one_prompt_are_not_independent():
 
 def test_a_step_is_measured_with_its_optimizer(made, monkeypatch):
     run, settings, _ = made
-    monkeypatch.setattr(reward, "step_seconds", lambda *given: 10.0, raising=False)
+    monkeypatch.setattr("fromnoise.optim.groups.step_seconds", lambda *given: 10.0)
     ctx = small_run.context(run, "reward", settings)
     monkeypatch.setattr(type(ctx.machine), "seconds_of", lambda self, backward: backward() or 1.0)
     plan = Plan(ctx, read_jsonl(run.path / "prefer" / "pairs.jsonl"), "reward", 0, RowShape(64, 4, 0))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import nn
@@ -11,6 +12,7 @@ from fromnoise.algorithms.schedules import lr_scale
 from fromnoise.optim.muon import MuonAdamW
 from fromnoise.run.machine import Machine
 from fromnoise.run.recipe import OptimizerSection
+from fromnoise.run.update import Loss
 
 
 def make_optimizer(model: nn.Module, section: OptimizerSection, matrix_dtype: torch.dtype) -> MuonAdamW:
@@ -49,3 +51,18 @@ def step_seconds(model: nn.Module, section: OptimizerSection, machine: Machine) 
         parameter.grad = torch.ones_like(parameter)
     optimizer = make_optimizer(trial, section, machine.torch_dtype)
     return machine.seconds_of(lambda: optimizer.step(lr_scale=0.0))
+
+
+def measured_step_s(
+    model: nn.Module, section: OptimizerSection, machine: Machine, micro_batches: Callable[[], Sequence], losses: Callable[..., Mapping[str, Loss]]
+) -> float:
+    """Seconds of a training step, compiling left out: its micro-batches made and passed forward and backward, and the optimizer's part.
+    Weights and random state are untouched, gradients are dropped."""
+
+    def backward() -> None:
+        for batch in micro_batches():
+            sum(part.sum for part in losses(batch).values()).backward()
+
+    seconds = machine.seconds_of(backward) + step_seconds(model, section, machine)
+    model.zero_grad(set_to_none=True)
+    return seconds

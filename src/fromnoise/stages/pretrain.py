@@ -29,7 +29,7 @@ from fromnoise.model.flops import num_matrix_parameters, num_parameters, trainin
 from fromnoise.model.hf import save_model
 from fromnoise.model.initialize import initialize
 from fromnoise.model.transformer import Transformer
-from fromnoise.optim.groups import make_optimizer, scheduled, step_seconds
+from fromnoise.optim.groups import make_optimizer, measured_step_s, scheduled
 from fromnoise.run.budget import steps_for, unused_s
 from fromnoise.run.errors import UserError
 from fromnoise.run.update import Loss, NonFiniteGuard, update
@@ -145,16 +145,8 @@ def run(ctx) -> None:
         return found
 
     def measure_step_s() -> float:
-        """Seconds of a step; weights and random state are untouched."""
-        batch = micro_batches(0)
-
-        def backward() -> None:
-            for item in batch:
-                sum(part.sum for part in losses(item).values()).backward()
-
-        seconds = ctx.machine.seconds_of(backward) + step_seconds(model, settings.optimizer, ctx.machine)
-        optimizer.zero_grad(set_to_none=True)
-        return seconds
+        batch = micro_batches(0)  # made once: the loop has them made beside its steps
+        return measured_step_s(model, settings.optimizer, ctx.machine, lambda: batch, losses)
 
     def evaluate(step: int) -> float | None:
         quality = bits_per_byte(

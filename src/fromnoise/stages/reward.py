@@ -40,7 +40,7 @@ from fromnoise.model.compiled import compile_blocks
 from fromnoise.model.flops import training_flops_per_token
 from fromnoise.model.heads import ScoreModel
 from fromnoise.model.hf import load_model, load_scorer, member_folders, save_reward, set_normalisation
-from fromnoise.optim.groups import make_optimizer, scheduled, step_seconds
+from fromnoise.optim.groups import make_optimizer, measured_step_s, scheduled
 from fromnoise.run.budget import more_pairs, steps_for
 from fromnoise.run.errors import UserError
 from fromnoise.run.seeds import seed_from
@@ -390,10 +390,10 @@ def measure_step_s(ctx, plan: Plan) -> float:
     if ctx.machine.compile:
         compile_blocks(model)
 
-    def backward() -> None:
-        for batch, pairs in plan.micro_batches(0):
-            with ctx.machine.autocast():
-                scores = model(batch.input_ids, batch.position_ids, batch.segment_ids)
-            preference_loss(scores.reshape(-1)[batch.last_index], batch, pairs)[0].backward()
+    def losses(micro_batch) -> dict[str, Loss]:
+        batch, pairs = micro_batch
+        with ctx.machine.autocast():
+            scores = model(batch.input_ids, batch.position_ids, batch.segment_ids)
+        return {"loss": Loss(*preference_loss(scores.reshape(-1)[batch.last_index], batch, pairs), "pair")}
 
-    return ctx.machine.seconds_of(backward) + step_seconds(model, ctx.recipe.reward.optimizer, ctx.machine)
+    return measured_step_s(model, ctx.recipe.reward.optimizer, ctx.machine, lambda: plan.micro_batches(0), losses)

@@ -32,7 +32,7 @@ from fromnoise.generate.rollout import RowShape, rollout_scores, sample
 from fromnoise.model.compiled import compile_blocks
 from fromnoise.model.flops import forward_flops, training_flops_per_token
 from fromnoise.model.hf import load_model, load_scorer
-from fromnoise.optim.groups import make_optimizer, scheduled, step_seconds
+from fromnoise.optim.groups import make_optimizer, measured_step_s, scheduled
 from fromnoise.run.budget import steps_for
 from fromnoise.run.errors import UserError
 from fromnoise.run.metrics import averages
@@ -57,13 +57,7 @@ def run(ctx) -> None:
     data = Pairs(ctx, shape, reference, audit_prompts) if settings.method == "dpo" else BestAnswers(ctx, shape, models["reward"], engine, prompts, tokenizer)
 
     def measure_step_s() -> float:
-        def backward() -> None:
-            for micro_batch in data.micro_batches(0):
-                sum(loss.sum for loss in data.losses(policy, micro_batch, []).values()).backward()
-
-        seconds = ctx.machine.seconds_of(backward) + step_seconds(policy, method.optimizer, ctx.machine)
-        policy.zero_grad(set_to_none=True)
-        return seconds
+        return measured_step_s(policy, method.optimizer, machine, lambda: data.micro_batches(0), lambda batch: data.losses(policy, batch, []))
 
     step_s = ctx.decide("step_s", measure_step_s)
     saved = ctx.checkpoint.load()

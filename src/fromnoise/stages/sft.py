@@ -26,7 +26,7 @@ from fromnoise.data.tokenizer import Tokenizer
 from fromnoise.model.compiled import compile_blocks
 from fromnoise.model.flops import training_flops_per_token
 from fromnoise.model.hf import check_vocabulary, load_model, save_model
-from fromnoise.optim.groups import make_optimizer, scheduled, step_seconds
+from fromnoise.optim.groups import make_optimizer, measured_step_s, scheduled
 from fromnoise.run.budget import steps_for
 from fromnoise.run.errors import UserError
 from fromnoise.run.recipe_check import check_rows
@@ -96,22 +96,11 @@ def run(ctx) -> None:
         total = sum(losses((batch.to(ctx.machine.device), len(batch.labels)))["loss"].sum for batch in held_out)
         return float(total) / sum(batch.num_targets for batch in held_out)
 
-    def measure_step_s() -> float:
-        """Seconds of a step; weights and random state are untouched."""
-
-        def backward() -> None:
-            for batch in micro_batches(0):
-                sum(part.sum for part in losses(batch).values()).backward()
-
-        seconds = ctx.machine.seconds_of(backward) + step_seconds(model, settings.optimizer, ctx.machine)
-        optimizer.zero_grad(set_to_none=True)
-        return seconds
-
     step_tokens = rows.per_step * settings.row_tokens
     wanted = round(settings.epochs * epochs.steps_per_epoch)
     if settings.max_tokens:
         wanted = min(wanted, settings.max_tokens // step_tokens)
-    step_s = ctx.decide("step_s", measure_step_s)
+    step_s = ctx.decide("step_s", lambda: measured_step_s(model, settings.optimizer, ctx.machine, lambda: micro_batches(0), losses))
     num_steps = steps_for(ctx, "sft", max(1, wanted), step_s, more=False)
     ctx.checkpoint.plan(step_s, settings.checkpoint_every_s)
     evaluation_steps = {round(num_steps * i / settings.num_evaluations) for i in range(settings.num_evaluations)}
