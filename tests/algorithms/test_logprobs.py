@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from fromnoise.algorithms import logprobs
 from fromnoise.algorithms.logprobs import _nll_and_gradient, kl_estimates, linear_cross_entropy, linear_logprobs_and_entropy, token_logprobs
 from fromnoise.algorithms.masking import IGNORE_INDEX
 
@@ -75,10 +76,14 @@ def test_masked_token_gets_no_gradient_even_when_it_is_not_finite():
     assert grads(twin, hidden)[0][3].any()  # a twin that forgets the mask trains on it
 
 
-def test_without_grad_nothing_is_kept():
+def test_without_grad_no_gradient_is_computed(monkeypatch):
     hidden, weight, labels = problem(torch.float32)
+    compute, computed = logprobs._cross_entropy_chunks, []
+    monkeypatch.setattr(logprobs, "_cross_entropy_chunks", lambda *given: computed.append(compute(*given)) or computed[-1])
+    value = linear_cross_entropy(hidden, weight, labels)
     with torch.no_grad():
-        assert not linear_cross_entropy(hidden, weight, labels).requires_grad
+        assert linear_cross_entropy(hidden, weight, labels) == pytest.approx(value.item(), rel=1e-6)
+    assert [[grad is None for grad in grads] for _, *grads in computed] == [[False, False], [True, True]]
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.7])
