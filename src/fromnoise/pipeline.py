@@ -28,7 +28,7 @@ STAGES: tuple[Stage, ...] = (
           "3", "two answers a prompt, and which one raters chose"),
     Stage("reward", "fromnoise.stages.reward", ("prefer", "sft"), ("reward", "audit"), ("seed", "reward", "budget", "dtype"),
           "3", "preference pairs to a reward model and an audit model"),
-    Stage("rlhf", "fromnoise.stages.rlhf", ("prepare", "tokenizer", "prefer", "sft", "reward", "audit"), ("rlhf",),
+    Stage("rlhf", "fromnoise.stages.rlhf", ("tokenizer", "prefer", "sft", "reward", "audit"), ("rlhf",),
           ("seed", "rlhf", "data.prompts", "budget", "dtype"),
           "3", "reinforcement learning against the reward model"),
     Stage("reason", "fromnoise.stages.reason", ("prefer", "rlhf"), ("reason",), ("seed", "reason", "reason.problems", "budget", "dtype"),
