@@ -1,6 +1,6 @@
 """From scores to what each token of an answer is credited with.
 
-Shapes: answers are padded on the right to (S, T); `mask` (S, T) is True at an answer's tokens, its stop token
+Shapes: answers are padded on the right to (S, L); `mask` (S, L) is True at an answer's tokens, its stop token
 included. Index t of log-probabilities, values, rewards, advantages and returns speaks of the answer's t-th token:
 `values[:, t]` is the critic's estimate before that token is chosen.
 
@@ -40,7 +40,7 @@ def pack(padded: Tensor, first_index: Tensor, mask: Tensor, shape: tuple[int, in
 
 
 def kl_shaped_rewards(scores: Tensor, logprobs: Tensor, ref_logprobs: Tensor, mask: Tensor, kl_coef: float) -> Tensor:
-    """(S, T) rewards: -kl_coef * (log pi - log ref) at every token, plus the score (S,) at each answer's last token.
+    """(S, L) rewards: -kl_coef * (log pi - log ref) at every token, plus the score (S,) at each answer's last token.
 
     Ziegler et al. 2019 (arXiv 1909.08593), equation 2, with the k1 estimate, which is unbiased, inside the reward.
     An empty answer has no token to credit and receives nothing.
@@ -54,7 +54,7 @@ def kl_shaped_rewards(scores: Tensor, logprobs: Tensor, ref_logprobs: Tensor, ma
 
 
 def gae(rewards: Tensor, values: Tensor, mask: Tensor, gamma: float, gae_lambda: float) -> tuple[Tensor, Tensor]:
-    """Generalized advantage estimation. All (S, T); returns (advantages, returns), 0 off the mask.
+    """Generalized advantage estimation. All (S, L); returns (advantages, returns), 0 off the mask.
 
     delta_t = r_t + gamma V_{t+1} - V_t, A_t = sum_l (gamma lambda)^l delta_{t+l}, returns = A + V; the value after an
     answer's last token is 0, stopped or cut, because an answer is the whole episode.
