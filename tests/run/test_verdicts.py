@@ -130,7 +130,7 @@ def test_what_a_killed_process_had_half_written_is_removed(tmp_path, monkeypatch
 
     def killed(ctx):
         with monkeypatch.context() as patch:
-            patch.setattr(hf, "_fsync", toy_killed)
+            patch.setattr(hf, "fsync_file", toy_killed)
             patch.setattr(hf.shutil, "rmtree", lambda *args, **options: None)  # a kill runs no `finally`
             for where in (ctx.folder, ctx.folder / "checkpoints/step-000001"):
                 with pytest.raises(KeyboardInterrupt):
