@@ -12,22 +12,12 @@ from torch import Tensor
 from fromnoise.algorithms.credit import step_credit, teaches
 from fromnoise.data.tokenizer import Tokenizer
 from fromnoise.generate.engine import Engine
-from fromnoise.generate.tools import generate_with_calculator
+from fromnoise.generate.tools import Written, generate_with_calculator
 from fromnoise.run.seeds import seed_from
 from fromnoise.tasks.example import Example
 from fromnoise.tasks.problems import Grade, grade
 
 _STEP_END = re.compile(rb"[=<>]\s*-?\d+(?:\.\d+)?")
-
-
-@dataclass(slots=True)
-class Written:
-    """An answer as the engine wrote it."""
-
-    token_ids: list[int]
-    counted: list[bool]
-    logprobs: list[float]
-    stopped: bool
 
 
 @dataclass(slots=True)
@@ -55,10 +45,9 @@ def write_answers(engine: Engine, tokenizer: Tokenizer, prompts: Sequence[list[i
     """One answer for each prompt, in order; with a calculator at hand where the recipe says so."""
     stops = set(tokenizer.chat_stop_ids)
     if calculator:
-        found = generate_with_calculator(engine, tokenizer, prompts, sampling.max_new_tokens, stops, sampling, seed)
-        return [Written(one.token_ids, one.counted, one.logprobs, one.stopped) for one in found]
-    generations = engine.generate(prompts, sampling.max_new_tokens, stops, sampling, seed)
-    return [Written([int(i) for i in one.token_ids], [True] * len(one.token_ids), list(one.logprobs), bool(one.stopped)) for one in generations]
+        return generate_with_calculator(engine, tokenizer, prompts, sampling.max_new_tokens, stops, sampling, seed)
+    found = engine.generate(prompts, sampling.max_new_tokens, stops, sampling, seed)
+    return [Written(one.token_ids, [True] * len(one.token_ids), one.logprobs, one.stopped) for one in found]
 
 
 def step_rewards(found: Grade, num_steps: int, steps_coef: float, format_coef: float) -> list[float]:

@@ -21,7 +21,9 @@ _CALL = re.compile(r"<<([^<>=]*)=$")
 
 
 @dataclass(slots=True)
-class ToolAnswer:
+class Written:
+    """An answer, with a calculator at hand or without."""
+
     token_ids: list[int]  # inserted tokens and the stop token included
     counted: list[bool]  # False where a token was inserted
     logprobs: list[float]  # the sampler's; 0 where inserted
@@ -53,10 +55,10 @@ def equals_tokens(tokenizer: Tokenizer) -> set[int]:
 
 def generate_with_calculator(
     engine: Engine, tokenizer: Tokenizer, prompts: Sequence[Sequence[int]], max_new_tokens: int, stop_ids: set[int], sampling, seed: int
-) -> list[ToolAnswer]:
+) -> list[Written]:
     """As `engine.generate`, a turn for each "=": results in the order of `prompts`. Inserted tokens count towards
     max_new_tokens. The noise of prompt i in turn k depends on (seed, k, place of i among those still writing)."""
-    answers = [ToolAnswer([], [], [], False) for _ in prompts]
+    answers = [Written([], [], [], False) for _ in prompts]
     pauses = equals_tokens(tokenizer)
     writing = list(range(len(prompts)))
     for turn in range(NUM_TURNS):
