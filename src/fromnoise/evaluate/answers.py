@@ -78,7 +78,7 @@ class Subject:
         with self.progress(len(prompts), "answer") as progress:
             generations = self.engine.generate(list(prompts), sampling.max_new_tokens, stop_ids or self.chat_stops, sampling, seed, progress.advance)
         return [
-            Answer(list(prompt), list(g.token_ids), self.tokenizer.decode_answer(g.token_ids), bool(g.stopped))
+            Answer(list(prompt), g.token_ids, self.tokenizer.decode_answer(g.token_ids), g.stopped)
             for prompt, g in zip(prompts, generations, strict=True)
         ]
 

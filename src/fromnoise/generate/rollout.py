@@ -112,10 +112,10 @@ def sample(engine: Engine, prompts: Sequence[dict], tokenizer: Tokenizer, sampli
     """One answer for each prompt (records with `ids`), drawn from the whole distribution at the recipe's temperature."""
     stops = set(tokenizer.chat_stop_ids)
     found = engine.generate([prompt["ids"] for prompt in prompts], sampling.max_new_tokens, stops, sampling, seed)
-    answers = Answers([prompt["ids"] for prompt in prompts], [[int(token) for token in generation.token_ids] for generation in found], shape)
+    answers = Answers([prompt["ids"] for prompt in prompts], [generation.token_ids for generation in found], shape)
     logprobs = torch.zeros(answers.mask.shape)
     logprobs[answers.mask] = torch.tensor([value for generation in found for value in generation.logprobs], dtype=torch.float32)
-    return Rollout(answers, torch.tensor([bool(generation.stopped) for generation in found]), logprobs)
+    return Rollout(answers, torch.tensor([generation.stopped for generation in found]), logprobs)
 
 
 @torch.no_grad()

@@ -65,10 +65,9 @@ class Checkpointer:
         self._every_steps: int | None = None
         self._held: Saved | None = None  # read by `peek`, waiting for `load`
 
-    def plan(self, step_s: float, every_s: float) -> int:
+    def plan(self, step_s: float, every_s: float) -> None:
         """Fix the number of steps between checkpoints from a measured step time; a resumed stage keeps the first answer."""
         self._every_steps = self._decide("checkpoint_every_steps", lambda: max(1, round(every_s / max(step_s, 1e-6))))
-        return self._every_steps
 
     def due(self, step: int) -> bool:
         """Whether to save after `step` steps are done: at every planned one, and at once when asked to stop."""

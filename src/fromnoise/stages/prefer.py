@@ -193,8 +193,7 @@ def open_engine(ctx, tokenizer: Tokenizer):
 
 
 def answer_record(tokenizer: Tokenizer, generation) -> dict:
-    ids = [int(token) for token in generation.token_ids]
-    return {"token_ids": ids, "text": tokenizer.decode_answer(ids), "stopped": bool(generation.stopped)}
+    return {"token_ids": generation.token_ids, "text": tokenizer.decode_answer(generation.token_ids), "stopped": generation.stopped}
 
 
 def pair_record(ctx, number: int, prompt: dict, answers: list[dict]) -> dict:

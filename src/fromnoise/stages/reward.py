@@ -363,7 +363,7 @@ def own_answers(ctx, plan: Plan, tokenizer) -> Answers:
         engine = Engine(load_model(ctx.path("sft")).to(ctx.machine.device), dtype=ctx.machine.torch_dtype)
         stops, seed = set(tokenizer.chat_stop_ids), seed_from(seed_from(ctx.seed, plan.share), "normalise")
         found = engine.generate(prompts, sampling.max_new_tokens, stops, sampling, seed)
-        answer_ids = [[int(token) for token in generation.token_ids] for generation in found]
+        answer_ids = [generation.token_ids for generation in found]
     else:
         pairs = plan.train[: settings.num_normalise_answers]
         prompts, answer_ids = [pair["prompt_ids"] for pair in pairs], [pair["answers"][int(pair.get("borrowed") == 0)]["token_ids"] for pair in pairs]
