@@ -17,8 +17,10 @@ from safetensors.torch import load_file
 
 from fromnoise.run.checkpoint import Checkpointer
 from fromnoise.run.console import Console
+from fromnoise.run.errors import Interrupted
 from fromnoise.run.files import sha256_file
 from fromnoise.run.metrics import read_metrics
+from tests.run import toy, toy_make
 from tests.run.toy import toy_run, toy_verdicts
 
 ROOT = Path(__file__).parents[2]
@@ -158,6 +160,27 @@ def test_a_stop_before_the_first_step_is_immediate(tmp_path):
     assert process.returncode == 130
 
 
+def test_a_stop_asked_for_after_the_last_step_comes_before_the_next_stage(tmp_path, whole, monkeypatch):
+    """Stages without steps (evaluate) ran to their end all the same, and the others to their first step."""
+    def make(ctx) -> None:
+        ctx.checkpoint.plan(step_s=1.0, every_s=5.0)
+        assert not ctx.checkpoint.due(1)
+        os.kill(os.getpid(), signal.SIGINT)
+        toy.run_make(ctx)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(toy_make, "run", make)
+        with pytest.raises(Interrupted, match=r"stopped by Ctrl-C before learn\. Go on with: fromnoise run "):
+            toy_run(tmp_path / "run")
+    assert toy_verdicts(tmp_path / "run") == {"make": "done", "learn": "missing"}
+    toy_run(tmp_path / "run")
+    assert_same(tmp_path / "run", whole)
+
+
+@pytest.mark.parametrize(
+    ("verb", "said"),
+    [("evaluate", "evaluate: going on with the parts that are missing"), ("pretrain", "pretrain: cut off before a checkpoint, begun again")],
+)
 def test_damaged_checkpoints_are_passed_over(tmp_path, whole, capsys):
     folder = tmp_path / "run"
     process = start(folder, sleep_s=0.06)

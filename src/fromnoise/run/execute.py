@@ -139,6 +139,7 @@ def bring_up_to_date(
         run.clean_up(stage)
         console.line(f"{stage.verb}: done already")
         return item
+    interrupts.stop_before(stage.verb)
     if item.state in ("stale", "done"):
         if not rerun:
             refuse_stale([item], run)

@@ -6,6 +6,8 @@ import signal
 import threading
 from collections.abc import Callable
 
+from fromnoise.run.errors import Interrupted
+
 
 class Interrupts:
     """While entered, turns SIGINT and SIGTERM into a request that a stage's checkpointer sees at its next step.
@@ -27,6 +29,12 @@ class Interrupts:
     def reset(self) -> None:
         """Between stages: nothing to wait for."""
         self.stepping = False
+
+    def stop_before(self, verb: str) -> None:
+        """Raise Interrupted where the stage before this one was asked to stop too late for a step of its own: this one's first step may be
+        minutes away, and some stages have none."""
+        if self._requested is not None:
+            raise Interrupted(f"stopped by {self._requested} before {verb}")
 
     def __enter__(self) -> Interrupts:
         if threading.current_thread() is threading.main_thread():
