@@ -19,6 +19,7 @@ from fromnoise.run.checkpoint import Checkpointer
 from fromnoise.run.console import Console
 from fromnoise.run.errors import Interrupted
 from fromnoise.run.files import sha256_file
+from fromnoise.run.folder import RunFolder
 from fromnoise.run.metrics import read_metrics
 from tests.run import toy, toy_make
 from tests.run.toy import toy_run, toy_verdicts
@@ -175,6 +176,21 @@ def test_a_stop_asked_for_after_the_last_step_comes_before_the_next_stage(tmp_pa
     assert toy_verdicts(tmp_path / "run") == {"make": "done", "learn": "missing"}
     toy_run(tmp_path / "run")
     assert_same(tmp_path / "run", whole)
+
+
+def test_a_kill_behind_a_stages_end_loses_none_of_its_lineage(tmp_path, whole, monkeypatch):
+    folder = tmp_path / "run"
+
+    def killed(*arguments) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunFolder, "write_lineage", killed)
+        with pytest.raises(Interrupted):
+            toy_run(folder)
+    toy_run(folder)
+    names = {run: json.loads((run / "run.json").read_text())["stages"].keys() for run in (folder, whole)}
+    assert names[folder] == names[whole] == {"make", "learn"}
 
 
 @pytest.mark.parametrize(

@@ -137,6 +137,7 @@ def bring_up_to_date(
     stage = item.stage
     if item.state == "done" and not (rerun and single):
         run.clean_up(stage)
+        run.write_lineage(stage, run.record(stage))
         console.line(f"{stage.verb}: done already")
         return item
     interrupts.stop_before(stage.verb)

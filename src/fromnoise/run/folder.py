@@ -123,9 +123,11 @@ class RunFolder:
         write_json(self.path / "run.json", {**info, **entries})
 
     def write_lineage(self, stage: Stage, record: dict[str, Any]) -> None:
-        info = self.read_info()
-        kept = {key: record[key] for key in ("inputs", "config", "outputs", "numerics", "seed", "finished")}
-        self.write_info(stages={**info.get("stages", {}), stage.verb: kept})
+        """What run.json keeps of a finished stage. Also asked of one that was finished before: a kill may have come between its stage.json and this."""
+        known = self.read_info().get("stages", {})
+        kept = {key: record.get(key) for key in ("inputs", "config", "outputs", "numerics", "seed", "finished")}
+        if known.get(stage.verb) != kept:
+            self.write_info(stages={**known, stage.verb: kept})
 
     # -- one process at a time ----------------------------------------------------------------------------------
 
