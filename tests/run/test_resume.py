@@ -17,9 +17,10 @@ from safetensors.torch import load_file
 
 from fromnoise.run.checkpoint import Checkpointer
 from fromnoise.run.console import Console
+from fromnoise.run.context import StageContext
 from fromnoise.run.errors import Interrupted
 from fromnoise.run.files import sha256_file
-from fromnoise.run.folder import RunFolder
+from fromnoise.run.folder import RunFolder, stage_of
 from fromnoise.run.metrics import read_metrics
 from tests.run import toy, toy_make
 from tests.run.toy import toy_run, toy_verdicts
@@ -197,6 +198,13 @@ def test_a_kill_behind_a_stages_end_loses_none_of_its_lineage(tmp_path, whole, m
     ("verb", "said"),
     [("evaluate", "evaluate: going on with the parts that are missing"), ("pretrain", "pretrain: cut off before a checkpoint, begun again")],
 )
+def test_what_a_stage_goes_on_with_is_said_as_it_is(tmp_path, capsys, verb, said):
+    """Of an evaluation that has most of its parts it was said that it begins again."""
+    for _ in range(2):
+        StageContext(stage_of(verb), toy.toy_recipe(), RunFolder(tmp_path))
+    assert capsys.readouterr().out.splitlines() == [said]
+
+
 def test_damaged_checkpoints_are_passed_over(tmp_path, whole, capsys):
     folder = tmp_path / "run"
     process = start(folder, sleep_s=0.06)

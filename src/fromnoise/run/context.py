@@ -28,6 +28,7 @@ from fromnoise.run.recipe import Recipe
 from fromnoise.run.seeds import seed_from
 
 SCHEMA_VERSION = 1
+IN_PARTS = ("prefer", "evaluate")  # stages without steps, which keep each part of their work once it is whole
 
 
 class StageContext:
@@ -100,7 +101,8 @@ class StageContext:
         if self.record["status"] == "waiting":
             self.info(f"{self.stage.verb}: looking again; it was waiting, {self.record['waiting']}")
             return
-        self.info(f"{self.stage.verb}: going on after step {saved.step:,}" if saved else f"{self.stage.verb}: cut off before a checkpoint, begun again")
+        begun = "going on with the parts that are missing" if self.stage.verb in IN_PARTS else "cut off before a checkpoint, begun again"
+        self.info(f"{self.stage.verb}: " + (f"going on after step {saved.step:,}" if saved else begun))
 
     # -- where things are ---------------------------------------------------------------------------------------
 
