@@ -329,5 +329,6 @@ def main(arguments: list[str] | None = None) -> Any:
             raise
         what = error.filename or "the output"
         _say(f"{what} cannot be written ({error.strerror or error}); free some space, or write elsewhere")
-        _give_up(sys.stdout)
+        if not error.filename:
+            _give_up(sys.stdout)
         raise SystemExit(EXIT_USER_ERROR) from None

@@ -35,6 +35,9 @@ def write_atomic(path: Path, text: str) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
+    except OSError as error:
+        error.filename = error.filename or str(path)  # a write that fails, on a full disk say, names no file
+        raise
     finally:
         temporary.unlink(missing_ok=True)
     fsync_folder(path.parent)

@@ -139,7 +139,7 @@ class RunFolder:
         """
         path = self.path / ".lock"
         try:
-            file = path.open("a+")
+            file = path.open("a+b", buffering=0)
         except OSError as error:
             raise UserError(f"{path} cannot be written ({error.strerror}): make {self.path} writable, or use another folder with --run-dir") from None
         with file:
@@ -147,12 +147,15 @@ class RunFolder:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 file.seek(0)
-                holder = file.read().strip() or "another process"
+                holder = file.read().decode().strip() or "another process"
                 raise UserError(f"{self.path} is in use by {holder}; wait for it, stop it, or use another folder with --name") from None
             file.seek(0)
             file.truncate()
-            file.write(f"process {os.getpid()} on {platform.node()} since {now()}")
-            file.flush()
+            try:
+                file.write(f"process {os.getpid()} on {platform.node()} since {now()}".encode())
+            except OSError as error:
+                error.filename = str(path)
+                raise
             try:
                 yield
             finally:

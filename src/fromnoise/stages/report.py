@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from fromnoise.report.page import render
-from fromnoise.run.errors import UserError
+from fromnoise.run.errors import UserError, is_disk_full
 from fromnoise.run.files import write_atomic
 
 
@@ -23,5 +23,5 @@ def run(run_folder: str | Path) -> Path:
     try:
         write_atomic(path, text)
     except OSError as error:
-        raise UserError(f"{path} cannot be written ({error.strerror}); make {folder} writable") from None
+        raise UserError(f"{path} cannot be written ({error.strerror}); {'free some space' if is_disk_full(error) else f'make {folder} writable'}") from None
     return path
