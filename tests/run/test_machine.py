@@ -15,6 +15,7 @@ import torch
 
 from fromnoise.run import machine
 from fromnoise.run.budget import GIVEN_AWAY_FRAC, SHARES, expected_s, paid_s, share_s, steps_for, tokens_in, unused_s
+from fromnoise.run.console import Console
 from fromnoise.run.errors import UserError
 from fromnoise.run.recipe_load import load_recipe
 from fromnoise.run.verdict import stages_of
@@ -153,7 +154,7 @@ def budgeted(budget: str | None, elapsed_s: float = 0.0, step_s: float = 0.0, **
     """A stage's context as far as budgets look at it; took_s: seconds of the stages that are done, step_s: what pretraining measured."""
     recipe = load_recipe("smoke", [f"budget={budget}"] if budget else [])
     run = SimpleNamespace(record=lambda stage: {"seconds": took_s[stage.verb], "decisions": {"step_s": step_s}} if stage.verb in took_s else None)
-    return SimpleNamespace(recipe=recipe, run=run, elapsed_s=lambda: elapsed_s, decide=lambda name, make: make())
+    return SimpleNamespace(recipe=recipe, run=run, console=Console(), elapsed_s=lambda: elapsed_s, decide=lambda name, make: make())
 
 
 def test_a_budget_is_shared_out_by_the_clock():
@@ -180,6 +181,13 @@ def test_a_budget_is_shared_out_by_the_clock():
     slow = budgeted("1000s", step_s=2e-4 * load_recipe("smoke").pretrain.batch_tokens, pretrain=300.0)
     assert paid_s(slow, "reason") == pytest.approx(1000 - 300 - 200)  # and on a slow machine what it will take there
     assert paid_s(budgeted("1000s", step_s=100.0, pretrain=300.0), "reason") == pytest.approx(200)  # half of the whole at most
+
+
+def test_a_budget_that_is_used_up_is_no_secret(capsys):
+    """Where preparing took all of it, or it was a slip of the pen, a model of one step was made without a word."""
+    assert steps_for(budgeted("1000s"), "pretrain", 10, 1.0) > 10 and capsys.readouterr().err == ""
+    assert steps_for(budgeted("1000s", prepare=1200.0), "pretrain", 10, 1.0) == 1
+    assert capsys.readouterr().err == "warning: pretrain: its share of what is left of budget = '1000s' pays for no step; one is made all the same\n"
 
 
 def test_a_budget_asked_on_the_way_stands_by_what_was_planned_when_all_goes_as_measured():

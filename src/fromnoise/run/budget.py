@@ -86,18 +86,21 @@ def steps_for(
     """The stage's number of steps: the recipe's `default_steps`, or as many as its share of what is left of the budget pays for.
 
     seconds_per_step: measured at the stage's start. given_s: seconds beside the share (`unused_s`), below 0 for what comes beside the
-    steps. made: (steps made, steps that were planned) where it is asked anew on the way; those made count. At least 1 is to come. Decided once
-    (for each number of steps made) and replayed on resume. more=False where further steps would be further passes over the same few
-    records, or go further from the model that began: a budget may then cut the steps, never add any (a reward model that saw 2,000
-    pairs four times was sure of itself and no better than chance; PPO on one that had, in 65 iterations for 20, ended in answers of
-    three words and strange characters).
+    steps. made: (steps made, steps that were planned) where it is asked anew on the way; those made count. At least 1 is to come, with a
+    warning where none is paid for. Decided once (for each number of steps made) and replayed on resume. more=False where further steps
+    would be further passes over the same few records, or go further from the model that began: a budget may then cut the steps, never
+    add any (a reward model that saw 2,000 pairs four times was sure of itself and no better than chance; PPO on one that had, in 65
+    iterations for 20, ended in answers of three words and strange characters).
     """
 
     def count() -> int:
         if ctx.recipe.budget is None:
             return default_steps
         left_frac = 1 - made[0] / made[1]
-        paid = made[0] + max(1, int((paid_s(ctx, verb, left_frac) + given_s * left_frac) / max(seconds_per_step, 1e-6)))
+        affordable = int((paid_s(ctx, verb, left_frac) + given_s * left_frac) / max(seconds_per_step, 1e-6))
+        if affordable < 1 and not made[0]:
+            ctx.console.warn(f"{verb}: its share of what is left of budget = {ctx.recipe.budget!r} pays for no step; one is made all the same")
+        paid = made[0] + max(1, affordable)
         return paid if more else min(paid, default_steps)
 
     return ctx.decide(f"num_steps_after_{made[0]}" if made[0] else "num_steps", count)
