@@ -173,7 +173,13 @@ def test_a_wrong_count_is_refused():
         update([weight], Sgd([weight]), [(inputs, targets, mask)], squared_error(weight), {"loss": 1.0}, lr_scale=0.1, max_grad_norm=1.0)
 
 
-@pytest.mark.parametrize("said", ["[pair.cc:534] Connection closed by peer [127.0.0.1]:5", "Connection reset by peer", "writev [127.0.0.1]:5: Broken pipe"])
+@pytest.mark.parametrize(
+    "said",
+    [
+        "[pair.cc:534] Connection closed by peer [127.0.0.1]:5", "Connection reset by peer", "writev [127.0.0.1]:5: Broken pipe",
+        "Read error [10.0.0.2]:5: Connection timed out", "Read error [10.0.0.2]:5: No route to host",
+    ],
+)  # fmt: skip
 def test_however_gloo_puts_it_a_rank_that_has_ended_is_told_of_in_words(said):
     with pytest.raises(UserError, match="another rank has ended"), _all_there():
         raise RuntimeError(said)

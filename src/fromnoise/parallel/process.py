@@ -18,6 +18,8 @@ from torch import Tensor
 
 from fromnoise.run.errors import UserError
 
+MEETING = timedelta(minutes=30)  # ranks that have not come by then will not
+
 
 @dataclass(frozen=True, slots=True)
 class Process:
@@ -32,20 +34,29 @@ class Process:
     def from_environment() -> Process:
         """The process group `torchrun` describes in RANK and WORLD_SIZE, or a world of one.
 
-        CPU tensors travel by gloo, CUDA tensors by nccl; with GPUs each rank takes the one of its LOCAL_RANK.
+        CPU tensors travel by gloo, CUDA tensors by nccl; with GPUs each rank takes the one of its LOCAL_RANK. Raises UserError where
+        ranks cannot meet, or some have not come within `MEETING`.
         """
-        world_size = int(os.environ.get("WORLD_SIZE", "1"))
-        if world_size == 1:
+        if os.environ.get("WORLD_SIZE", "1") == "1":
             return Process()
         import torch.distributed as dist
+        from torch.distributed.rendezvous import rendezvous
 
         if not dist.is_initialized():
             own = int(os.environ.get("LOCAL_RANK", "0"))
             if own < torch.cuda.device_count():  # a rank without one may still run on the CPU; `resolve_device` refuses the rest
                 torch.cuda.set_device(own)
             backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-            # Ranks wait for the main one through whole stages that it does alone: far longer than the usual half hour.
-            dist.init_process_group(backend, timeout=timedelta(days=7))
+            try:
+                store, rank, world_size = next(rendezvous("env://", timeout=MEETING))
+                # Ranks wait for the main one through whole stages that it does alone: far longer than the usual half hour.
+                dist.init_process_group(backend, store=store, rank=rank, world_size=world_size, timeout=timedelta(days=7))
+            except (ValueError, RuntimeError) as error:
+                given = ", ".join(f"{name}={os.environ.get(name, 'unset')}" for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"))
+                raise UserError(
+                    f"the ranks cannot meet: {str(error).splitlines()[0]} ({given}); start them with torchrun, which sets these, or unset WORLD_SIZE "
+                    f"for a single process"
+                ) from None
         return Process(rank=dist.get_rank(), world_size=dist.get_world_size())
 
     @property
@@ -103,10 +114,10 @@ class Process:
 @contextmanager
 def _all_there() -> Iterator[None]:
     """Around a message of all ranks: UserError where another one has ended. Told by gloo's words, since it has no class for that: a connection
-    closed or reset by its peer, or a broken pipe. nccl ends the process itself."""
+    closed or reset by its peer, a broken pipe, or a machine that answers no more. nccl ends the process itself."""
     try:
         yield
     except RuntimeError as error:
-        if "by peer" not in str(error) and "Broken pipe" not in str(error):
+        if not any(words in str(error) for words in ("by peer", "Broken pipe", "Connection timed out", "No route to host")):
             raise
         raise UserError("another rank has ended, and this one cannot go on alone; why stands in what that one said last") from None
