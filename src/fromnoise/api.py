@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fromnoise.parallel.process import Process
 from fromnoise.run.console import Console
 from fromnoise.run.errors import UserError
 from fromnoise.run.execute import execute, make_report
@@ -41,9 +42,11 @@ def run_recipe(
     arguments = [f"{key}={value}" if isinstance(value, str) else (key, value) for key, value in _flatten(overrides)]
     resolved = load_recipe(recipe, arguments)
     folder = RunFolder(run_dir or default_folder(recipe, resolved.name))
-    console = Console(quiet=quiet)
-    execute(resolved, folder, rerun=rerun, allow_different_numerics=allow_different_numerics, console=console)
-    make_report(folder, console)
+    prepare_environment()
+    console, process = Console(quiet=quiet), Process.from_environment()
+    execute(resolved, folder, rerun=rerun, allow_different_numerics=allow_different_numerics, console=console, process=process)
+    if process.is_main:
+        make_report(folder, console)
     return Run(folder.path)
 
 
