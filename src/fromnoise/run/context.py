@@ -94,6 +94,12 @@ class StageContext:
 
     def _cut_back(self) -> None:
         saved = self.checkpoint.peek()
+        step = saved.step if saved else 0
+        if (main := self.process.broadcast(step)) != step:
+            raise UserError(
+                f"{self.checkpoint.folder}: rank {self.process.rank} finds a checkpoint of {step:,} steps there, rank 0 one of {main:,}; all ranks need the "
+                f"run's folder on a file system that they share"
+            )
         self._elapsed_before = saved.elapsed_s if saved else 0.0
         if self.process.is_main:
             self._metrics.truncate(saved.metrics_bytes if saved else 0)
@@ -288,8 +294,9 @@ class StageContext:
         Hidden files and bad.jsonl stay, at which no verdict looks: the message may name a list among them.
         """
         self._metrics.close()
-        made = self.run.outputs(self.stage).keys() - {f"{self.stage.writes[0]}/{BAD_RECORDS}"}
-        if not self.process.is_main or self._resumed or self._metrics.size() or self.checkpoint.peek() or made:
+        if not self.process.is_main or self._resumed or self._metrics.size() or self.checkpoint.peek():  # other ranks look at no folder that goes
+            return
+        if self.run.outputs(self.stage).keys() - {f"{self.stage.writes[0]}/{BAD_RECORDS}"}:
             return
         for name in self.stage.writes:
             folder = self.run.stage_dir(name)

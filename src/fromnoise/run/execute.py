@@ -7,7 +7,9 @@ import shlex
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from fromnoise.parallel.process import Process
 from fromnoise.pipeline import Stage
@@ -79,8 +81,7 @@ def execute(
         made_here = any(item.state != "done" or rerun for item in todo if item.stage.verb not in LOOK_ON)
         run.write_info(name=run.path.name, seed=recipe.seed, waiting=None, **(environment() if made_here or not run.read_info() else {}))
         warming = start_warming(recipe, todo)
-        # Stages further on may still be stale: without --rerun the run would be refused where it was left.
-        again = f"fromnoise {verb or 'run'} {shlex.quote(str(run.path))}" + (" --rerun" if rerun else "")
+        again = how_to_go_on(run, verb, rerun, process.world_size)
         earlier: list[Verdict] = []
         try:
             with Interrupts(console.warn) as interrupts:
@@ -98,10 +99,18 @@ def execute(
             raise Waiting(f"waiting: {wait}\n  label them:   {wait.how}\n  then go on:   {again}") from None
         finally:
             if len(earlier) == len(found) or found[len(earlier)].stage.verb not in DISTRIBUTED:  # in its middle the others wait for no verb: they end with us
-                process.broadcast(None)
+                with suppress(UserError):  # nobody waits on a rank that has ended, and its end must not stand where this one's news belongs
+                    process.broadcast(None)
             run.hashes.save()
             if warming is not None:
                 warming.poll()  # long done; else it ends by itself
+
+
+def how_to_go_on(run: RunFolder, verb: str | None, rerun: bool, world_size: int) -> str:
+    """The command. Stages further on may still be stale: without --rerun the run would be refused where it was left. How many ranks there are is
+    part of the numerics."""
+    launcher = "torchrun ... -m " if world_size > 1 else ""
+    return f"{launcher}fromnoise {verb or 'run'} {shlex.quote(str(run.path))}" + (" --rerun" if rerun else "")
 
 
 def why_stopped(stop: BaseException) -> str:
@@ -161,11 +170,12 @@ def run_stage(
     if process.is_main:
         run.check_tokenizers({name: run.stage_dir(name) for name in reads(recipe, stage)})
         console.line(f"{stage.verb}: {stage.summary}")
-    inputs = inputs_of(run, recipe, stage) if process.is_main else {}
+    inputs, config = inputs_of(run, recipe, stage), config_of(recipe, stage)
+    check_same_work(process, config, inputs)
     ctx = None
     try:
         ctx = StageContext(
-            stage, recipe, run, inputs=inputs, config=config_of(recipe, stage), process=process, console=console,
+            stage, recipe, run, inputs=inputs, config=config, process=process, console=console,
             interrupts=interrupts, allow_different_numerics=allow_different_numerics,
         )  # fmt: skip
         if needs_torch(stage):
@@ -204,10 +214,19 @@ def say_choices(ctx: StageContext) -> None:
 
 def follow(recipe: Recipe, run: RunFolder, process: Process, allow_different_numerics: bool) -> None:
     """What the ranks beside the main one do: run each stage it names, until it names none."""
-    by_verb = {stage.verb: stage for stage in stages_of(recipe)}
     with Interrupts() as interrupts:
         while (verb := process.broadcast(None)) is not None:
-            run_stage(by_verb[verb], recipe, run, process, Console(quiet=True), interrupts, allow_different_numerics)
+            run_stage(stage_of(verb), recipe, run, process, Console(quiet=True), interrupts, allow_different_numerics)
+
+
+def check_same_work(process: Process, config: dict[str, Any], inputs: dict[str, str]) -> None:
+    """UserError on a rank that has other settings or reads other files than the main one: its gradients would be of something else, unseen."""
+    main = process.broadcast({"config": config, "inputs": inputs})
+    if changes := config_changes(main, config) + input_changes(main, inputs):
+        raise UserError(
+            f"rank {process.rank} was not started with what rank 0 was: {'; '.join(changes)}. All ranks need the same recipe and the same files, "
+            f"the run's folder among them, on a file system that they share"
+        )
 
 
 def needs_torch(stage: Stage) -> bool:
