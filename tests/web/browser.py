@@ -103,12 +103,12 @@ class Browser:
             time.sleep(0.03)
         return value
 
-    def key(self, name: str) -> None:
-        """Press and let go of one key: a letter, a digit, or one of CODES."""
+    def key(self, name: str, place: str = "") -> None:
+        """Press and let go of one key: a letter, a digit, or one of CODES. place: where it is on the keyboard ("KeyT"), whatever it writes."""
         code = CODES.get(name, ord(name.upper()[0]))
         pressed = {"key": name, "windowsVirtualKeyCode": code, **({"text": name} if len(name) == 1 else {"text": "\r"} if name == "Enter" else {})}
-        self._call("Input.dispatchKeyEvent", type="keyDown", **pressed)
-        self._call("Input.dispatchKeyEvent", type="keyUp", key=name, windowsVirtualKeyCode=code)
+        self._call("Input.dispatchKeyEvent", type="keyDown", code=place, **pressed)
+        self._call("Input.dispatchKeyEvent", type="keyUp", code=place, key=name, windowsVirtualKeyCode=code)
 
     def type(self, text: str) -> None:
         self._call("Input.insertText", text=text)

@@ -153,6 +153,35 @@ def test_a_kept_vote_is_never_sent_to_another_run(tmp_path):
         assert [side(*vote) for vote in votes(first)] == ["left"] and page.js("Object.keys(localStorage).length") == 0
 
 
+def test_a_keyboard_of_another_script(tmp_path):
+    """What a Russian keyboard writes where a Latin one has t is no t, and nothing happened."""
+    run = make_run(tmp_path / "run")
+    with Server(run, "--repeat-frac", "0") as server, Browser(tmp_path / "profile") as page:
+        page.go(f"http://127.0.0.1:{server.port}/#rater=Анна")
+        page.until(READY)
+        for name, place in (("е", "KeyT"), ("И", "KeyB"), ("б", "Comma"), ("ы", "KeyS")):
+            before = page.js(QUESTION)
+            page.key(name, place)
+            if place != "Comma":
+                page.until(f"{READY} && {QUESTION} !== {before!r}")
+        assert [vote[0] for vote in votes(run)] == ["tie", "both_bad", "skip"]
+
+
+def test_a_network_that_comes_back_leaves_what_is_shown(tmp_path):
+    """A phone that changed its network lost the reason that its rater was writing, and the page that asks for a name complained of none."""
+    run, online = make_run(tmp_path / "run"), "dispatchEvent(new Event('online')); new Promise((go) => setTimeout(go, 1000))"
+    with Server(run) as server, Browser(tmp_path / "profile") as page:
+        page.go(f"http://127.0.0.1:{server.port}/")
+        page.js(online)
+        assert page.js("document.getElementById('enter-problem').innerText") == ""
+        page.go(f"http://127.0.0.1:{server.port}/#rater=ann")
+        page.until(READY)
+        page.key("r")
+        page.type("It is the only one that")
+        page.js(online)
+        assert page.js("document.getElementById('reason').value") == "It is the only one that" and page.js("!document.getElementById('why').hidden")
+
+
 def test_a_phone_sized_screen_holds_the_page(tmp_path):
     long = "An answer that goes on for some time, with averyveryveryveryveryveryveryveryveryveryveryverylongwordinit. " * 12
     run = make_run(tmp_path / "run", texts=[("A question of some length, which takes two lines on a phone?", long, "Short.")])

@@ -264,7 +264,7 @@ $("enter").addEventListener("submit", (event) => {
   location.hash = new URLSearchParams({ rater: $("name").value }).toString(); // a reload, or a bookmark, comes back to the same rater
 });
 addEventListener("hashchange", start);
-addEventListener("online", flush);
+addEventListener("online", () => { if (rater && !state) flush(); }); // what is shown stays: a reason may be half written
 $("controls").addEventListener("click", (event) => {
   const choice = event.target.closest("[data-choice]")?.dataset.choice;
   if (choice) vote(choice);
@@ -285,7 +285,8 @@ $("reason").addEventListener("keydown", (event) => {
 });
 addEventListener("keydown", (event) => {
   if (event.repeat || event.ctrlKey || event.metaKey || event.altKey || event.target.matches("input, textarea") || !rater) return;
-  const name = event.key.length === 1 ? event.key.toLowerCase() : event.key;
+  const key = event.key > "~" && /^Key.$/.test(event.code) ? event.code.at(-1) : event.key; // a keyboard of another script: the Latin letter of that place
+  const name = key.length === 1 ? key.toLowerCase() : key;
   if (KEYS[name]) vote(KEYS[name]);
   else if (name === "u") undo();
   else if (name === "r" && state?.showing) openReason(true);
