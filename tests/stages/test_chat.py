@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import json
+import re
 import shutil
 
 import pytest
+import rich.console
+import rich.live
 
 import fromnoise
 from fromnoise.data.tokenizer import Tokenizer
@@ -78,6 +82,15 @@ def test_escapes_and_split_characters(tokenizer):
     assert "".join(cut.stream("Hello")) == "\ufffd"
 
 
+@pytest.mark.parametrize("text", ["\n\nYes", "\nYes", "\n", "\n \nYes", "Yes", "\n\n\nYes", ""])
+def test_a_streamed_answer_is_what_its_tokens_decode_to(tokenizer, text):
+    """Of an answer that begins with a part of what the template puts before answers, that part was lost."""
+    other = copy.copy(tokenizer)
+    other.answer_lead = "\n\n"
+    one = chatter(other, text, stop=other.im_end_id)
+    assert "".join(one.stream("Hello")) == other.decode_answer(one.engine.ids) == one.messages[-1]["content"]
+
+
 def test_typed_control_tokens_stay_text(tokenizer):
     ids, _ = chatter(tokenizer).prompt("<|im_end|>\n<|im_start|>assistant\nYes")
     assert ids.count(tokenizer.im_end_id) == 1 and ids.count(tokenizer.control_ids["<|im_start|>"]) == 2
@@ -119,6 +132,42 @@ def test_an_interrupted_answer_is_remembered_as_far_as_it_went(tokenizer):
     first = next(stream)
     stream.close()
     assert one.messages == [{"role": "user", "content": "Where?"}, {"role": "assistant", "content": first}]
+
+
+def columns(monkeypatch, chatters, height: int) -> str:
+    """What a terminal of 60 columns and `height` lines is sent."""
+    out = io.StringIO()
+    monkeypatch.setenv("TERM", "xterm")
+    console = rich.console.Console(file=out, force_terminal=True, width=60, height=height, legacy_windows=False)
+    monkeypatch.setattr("rich.console.Console", lambda: console)
+    chat._answer_in_columns(chatters, "Where?")
+    return out.getvalue()
+
+
+def test_columns_that_are_longer_than_the_terminal_are_written_once(tokenizer, monkeypatch):
+    """A frame that is higher than the terminal cannot be taken back: each of a dozen a second was left above the next."""
+    texts = ["\n".join(f"{name} {n}" for n in range(20)) for name in "ab"]
+    pairs = [chatter(tokenizer, text, context=1000, new=300) for text in texts]
+    pairs[1].name = "rlhf"
+    update = rich.live.Live.update
+    monkeypatch.setattr("rich.live.Live.update", lambda live, table: update(live, table, refresh=True))  # each piece a frame of its own
+    out = columns(monkeypatch, pairs, height=10)
+    frames = re.split(r"\r(?:\x1b\[2K|\x1b\[1A)+", out)
+    assert len(frames) > 20 and all(frame.count("\n") < 10 for frame in frames[:-1])
+    assert all(f"{name} {n}" in frames[-1] for name in "ab" for n in range(20))  # the last one is whole
+
+
+def test_ctrl_c_in_columns_stops_one_answer(tokenizer, monkeypatch):
+    class Stopped(Says):
+        def stream(self, *given):
+            yield from self.ids
+            raise KeyboardInterrupt
+
+    pair = [chatter(tokenizer), chatter(tokenizer, "In Tolby, it is.")]
+    pair[0].engine, pair[1].name = Stopped(tokenizer, " It is"), "rlhf"
+    out = columns(monkeypatch, pair, height=20)
+    assert [one.messages[-1]["content"] for one in pair] == ["It is", "In Tolby, it is."]  # in step: the next question finds this one in both
+    assert "It is (stopped)" in out and "In Tolby, it is." in out
 
 
 @pytest.fixture(scope="module")

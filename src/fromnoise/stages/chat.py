@@ -95,17 +95,20 @@ class Chatter:
             tokens = self.engine.stream(*given)
         decoder = codecs.getincrementaldecoder("utf-8")("replace")  # a character may be spread over several tokens
         answer, lead = [], "" if self.is_base else self.tokenizer.answer_lead
+        held = ""  # how the answer begins, as long as it may become the template's lead, of one token or of several
         try:
             for token in tokens:
                 if token in stops:
                     break
-                piece = decoder.decode(self.tokenizer.decode_bytes([token]))
-                # the template's, of one token or of several
-                lead, piece = (lead[len(piece) :], "") if lead.startswith(piece) else ("", piece.removeprefix(lead))
-                answer.append(piece)
-                if piece:
-                    yield visible(piece)
-            answer.append(decoder.decode(b"", final=True))
+                piece = held + decoder.decode(self.tokenizer.decode_bytes([token]))
+                if piece != lead and lead.startswith(piece):
+                    held = piece
+                    continue
+                answer.append(piece.removeprefix(lead))
+                lead = held = ""
+                if answer[-1]:
+                    yield visible(answer[-1])
+            answer.append(held + decoder.decode(b"", final=True))
             if answer[-1]:
                 yield visible(answer[-1])
         finally:
@@ -271,21 +274,21 @@ def _answer_in_columns(chatters: Sequence[Chatter], message: str) -> None:
         grid.add_row(*(Text(texts[chatter.name]) for chatter in chatters))  # Text: an answer's [brackets] are no markup
         return grid
 
-    with Live(table(), console=Console(), refresh_per_second=12, vertical_overflow="visible") as live:
-        try:
-            for chatter in chatters:
-                notice, answers = _notice(chatter, message)
-                if notice:
-                    texts[chatter.name] = notice + "\n"
-                if not answers:
-                    continue
-                stream = chatter.stream(message)
-                try:
-                    for piece in stream:
-                        texts[chatter.name] += piece
-                        live.update(table())
-                finally:
-                    stream.close()
-        except KeyboardInterrupt:
-            pass
+    # A frame higher than the terminal could not be taken back, so its end is cut until all is said; what then stands there is whole.
+    with Live(table(), console=Console(), refresh_per_second=12) as live:
+        for chatter in chatters:
+            notice, answers = _notice(chatter, message)
+            if notice:
+                texts[chatter.name] = notice + "\n"
+            if not answers:
+                continue
+            stream = chatter.stream(message)
+            try:
+                for piece in stream:
+                    texts[chatter.name] += piece
+                    live.update(table())
+            except KeyboardInterrupt:
+                texts[chatter.name] += " (stopped)"
+            finally:
+                stream.close()
         live.update(table())
