@@ -93,3 +93,11 @@ def test_raters_who_always_agree_are_as_few_as_they_are():
     many = agreement([vote(rater, f"p{n}", ("first", "second")[n % 2]) for rater in ("ann", "ben") for n in range(40)])
     for alpha in (found["alpha"], many["alpha"], many["pairs_of_raters"][0]["kappa"]):
         assert alpha.value == 1.0 and alpha.low is None and alpha.high is None
+
+
+def test_the_median_of_an_even_number_of_times_lies_between_the_middle_two():
+    def median(*seconds: float) -> float:
+        votes = [vote("ann", f"p{n}", "first", seconds=value) for n, value in enumerate(seconds)]
+        return agreement(votes)["raters"][0]["median_s"]
+
+    assert (median(1.0, 40.0), median(1.0, 3.0, 40.0), median(9.0)) == (20.5, 3.0, 9.0)

@@ -7,6 +7,7 @@ slight, 0.4 fair, 0.6 moderate, 0.8 substantial.
 
 from __future__ import annotations
 
+import statistics
 from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import replace
@@ -111,12 +112,12 @@ def agreement(votes: Sequence[Vote], seed: int = 0) -> dict:
         own = [(before, after) for rater, before, after in again if rater == name]
         sided = [vote for vote in mine if vote.swapped is not None and vote.choice in ("first", "second")]
         left = sum((vote.choice == "first") != vote.swapped for vote in sided)
-        times = sorted(vote.seconds for vote in mine if vote.seconds is not None)
+        times = [vote.seconds for vote in mine if vote.seconds is not None]
         raters.append({
             "rater": name, "votes": len(mine), "ties": sum(vote.choice == "tie" for vote in mine),
             "both_bad": sum(vote.choice == "both_bad" for vote in mine), "left": wilson(left, len(sided)),
             "self": wilson(sum(a == b for a, b in own), len(own)), "self_kappa": kappa_of(own, seed),
-            "median_s": times[len(times) // 2] if times else None,
+            "median_s": statistics.median(times) if times else None,
         })  # fmt: skip
     pairs_of_raters = []
     for one, other in combinations([rater["rater"] for rater in raters], 2):
