@@ -80,3 +80,18 @@ def test_half_a_character_changes_neither_pair_nor_vote(tmp_path):
     assert [(vote.pair, vote.choice) for vote in store.votes()] == [(vote.pair, vote.choice) for vote in other.votes()]
     assert [vote.choice for vote in store.votes()] == ["first", "second"]  # "?" stands before "x", and "x" before "y"
     store.close(), other.close()
+
+
+def test_a_line_that_was_changed_by_hand_is_not_said_to_be_here(tmp_path):
+    """Its key is known, what it says is not: counted as here already, the correction was lost without a word."""
+    store = VoteStore(tmp_path / FILE)
+
+    def counts(*lines: dict) -> dict:
+        write_jsonl(tmp_path / "votes.jsonl", lines)
+        return import_votes(store, tmp_path / "votes.jsonl", pytest.fail)
+
+    other = {**GOOD, "prompt": [{"role": "user", "content": "Another"}]}
+    assert counts(GOOD) == {"added": 1} and counts(GOOD) == {"known": 1}
+    assert counts({**GOOD, "chosen": GOOD["rejected"], "rejected": GOOD["chosen"]}, {**GOOD, "tie": True}, {**GOOD, "rater": "ben"}, other) == {"conflict": 4}
+    assert [(vote.rater, vote.choice) for vote in store.votes()] == [("ann", "first")]
+    store.close()

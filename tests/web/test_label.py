@@ -482,6 +482,26 @@ def test_the_command_exports_imports_and_measures(tmp_path, capsys):
     assert f"set 'data.preferences={tmp_path}/my votes.jsonl'\n" in capsys.readouterr().out
 
 
+def test_a_full_disk_is_said_and_takes_no_vote(tmp_path, capsys, monkeypatch):
+    class Full(VoteStore):
+        def __init__(self, path):
+            super().__init__(path)
+            (pages,) = self._db.execute("PRAGMA page_count").fetchone()
+            self._db.execute(f"PRAGMA max_page_count={pages}")
+
+    run = make_run(tmp_path / "run", texts=[("Why?", "a" * 9_000, "b" * 9_000)])
+    write_jsonl(tmp_path / "votes.jsonl", [{"prompt": "Why?", "chosen": "a" * 9_000, "rejected": "b" * 9_000}])
+    monkeypatch.setattr("fromnoise.stages.label.VoteStore", Full)
+    for options in (["--import", str(tmp_path / "votes.jsonl")], ["--port", "0"]):
+        with pytest.raises(SystemExit) as left:
+            main(["label", str(run), *options])
+        said = capsys.readouterr().err
+        assert left.value.code == 2 and f"{run / FILE}: database or disk is full" in said and said.count("\n") == 1
+    store = VoteStore(run / FILE)
+    assert store.votes() == [] and store.pairs() == {}
+    store.close()
+
+
 def test_a_folder_is_no_file_to_export_to(tmp_path, capsys):
     with pytest.raises(SystemExit) as left:
         main(["label", str(make_run(tmp_path / "run", 8)), "--export", str(tmp_path)])

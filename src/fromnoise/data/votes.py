@@ -168,7 +168,8 @@ class VoteStore:
             try:
                 yield self._db
             except BaseException:
-                self._db.execute("ROLLBACK")
+                if self._db.in_transaction:  # SQLite has rolled back by itself where the disk was full
+                    self._db.execute("ROLLBACK")
                 raise
             self._db.execute("COMMIT")
 
@@ -231,7 +232,7 @@ class VoteStore:
 
     def add_votes(self, votes: Iterable[Vote]) -> Counter[str]:
         """Take votes from a file, all or none: how many were "added", "known" (the same vote again) and in "conflict" (the
-        rater has another vote on that pair, which stays)."""
+        rater has another vote on that pair, or the key is another vote's; what is here stays)."""
         counts: Counter[str] = Counter()
         with self.transaction() as db:
             for vote in votes:
@@ -239,8 +240,9 @@ class VoteStore:
         return counts
 
     def _add(self, db: sqlite3.Connection, vote: Vote) -> str:
-        if db.execute("SELECT 1 FROM votes WHERE key = ?", (vote.key,)).fetchone():
-            return "known"
+        known = db.execute("SELECT s.rater, s.pair, v.choice FROM votes v JOIN showings s ON s.id = v.showing WHERE v.key = ?", (vote.key,)).fetchone()
+        if known is not None:
+            return "known" if known == (vote.rater, vote.pair, vote.choice) else "conflict"
         row = db.execute("SELECT id FROM showings WHERE rater = ? AND pair = ? AND repeated = ?", (vote.rater, vote.pair, vote.repeated)).fetchone()
         if row is None:
             new = (vote.rater, vote.pair, vote.repeated, vote.swapped)

@@ -10,9 +10,11 @@ from __future__ import annotations
 import os
 import shlex
 import socket
+import sqlite3
 import sys
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -61,20 +63,26 @@ def run(run_folder: Path, options: Options) -> None:
     margins = margins_for(run_folder, recipe, pairs, options)
     wanted = min(recipe.prefer.num_labelled or len(pairs), len(pairs))
     settings = turns.Settings(wanted, options.repeat_frac, options.shared_frac, options.raters_per_shared_pair)
-    listening = listen(options.host, options.port)
-    store = VoteStore(run_folder / FILE)
-    try:
+    with listen(options.host, options.port) as listening, open_votes(run_folder) as store:
         table = turns.Turns(store, [compared_of(pair) for pair in pairs.values()], settings, margins)
         app = page.create_app(table, names=guard.own_names(options.host, options.public_names), need_token=need_token, raters=raters,
                               any_address=beyond)  # fmt: skip
         print_welcome(store, options, raters, need_token, listening.getsockname()[1], wanted, bool(margins))
         config = uvicorn.Config(app, loop="asyncio", http="h11", ws="none", lifespan="off", log_level="warning", access_log=False, server_header=False)
-        uvicorn.Server(config).run(sockets=[listening])
-    except KeyboardInterrupt:  # uvicorn has closed its connections; every vote that was acknowledged is on disk
-        pass
+        with suppress(KeyboardInterrupt):  # uvicorn has closed its connections; every vote that was acknowledged is on disk
+            uvicorn.Server(config).run(sockets=[listening])
+
+
+@contextmanager
+def open_votes(run_folder: Path) -> Iterator[VoteStore]:
+    """The run's votes. UserError for what the database refuses meanwhile: a full disk, a file that another program keeps locked."""
+    store = VoteStore(run_folder / FILE)
+    try:
+        yield store
+    except sqlite3.Error as error:
+        raise UserError(f"{store.path}: {error}; no vote was taken and none is lost, try again when that is mended") from None
     finally:
         store.close()
-        listening.close()
 
 
 def serving():
@@ -172,8 +180,7 @@ def without_page(run_folder: Path, *, import_file: Path | None, export: Path | N
     """Import, then export, then agreement: whichever were asked for."""
     if export is not None:
         check_export(run_folder / FILE, export)
-    store = VoteStore(run_folder / FILE)
-    try:
+    with open_votes(run_folder) as store:
         if import_file is not None:
             take_file(store, run_folder, import_file)
         if export is not None:
@@ -186,8 +193,6 @@ def without_page(run_folder: Path, *, import_file: Path | None, export: Path | N
                   f"left out: {left_out['skipped']:,} skipped, {left_out['undone']:,} undone")  # fmt: skip
         if measure:
             print(agreement_text(store))
-    finally:
-        store.close()
 
 
 def check_export(store: Path, export: Path) -> None:
@@ -204,7 +209,7 @@ def take_file(store: VoteStore, run_folder: Path, path: Path) -> None:
     if len(bad) > MAX_SHOWN_BAD:
         print(f"... and {len(bad) - MAX_SHOWN_BAD:,} more", file=sys.stderr)
     print(f"{counts['added']:,} votes taken from {path}; {counts['known']:,} were here already, {counts['conflict']:,} left out because their rater "
-          f"has another vote on that pair, {len(bad):,} records set aside as no votes")  # fmt: skip
+          f"has another vote on that pair or their key is another vote's, {len(bad):,} records set aside as no votes")  # fmt: skip
     try:
         mine = pairs_of_run(run_folder)
     except UserError:
