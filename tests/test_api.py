@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import fromnoise
-from fromnoise.api import _flatten
+from fromnoise.api import Run, _flatten
 from fromnoise.data.tokenizer import Tokenizer
 from fromnoise.model.hf import CALCULATOR_KEY, save_model
 from fromnoise.run.errors import UserError
@@ -130,3 +130,13 @@ def test_settings_given_in_python_arrive_as_they_are(tmp_path):
     recipe = load_recipe("text", [f"{key}={value}" if isinstance(value, str) else (key, value) for key, value in _flatten(given)])
     assert [(one.name, one.path, one.weight) for one in recipe.data.sources] == [("x", str(tmp_path), 2.0)]
     assert recipe.pretrain.probes == ("a\x01\n", "[b", '"c') and recipe.sft.epochs == 1.0 and recipe.budget == "10m" and recipe.num_threads is None
+
+
+def test_a_run_is_where_it_was_when_the_process_goes_elsewhere(tmp_path, monkeypatch):
+    """A notebook that changed its folder after a run found none of its models, which are read at first use."""
+    monkeypatch.chdir(tmp_path)
+    run = Run("runs/short")
+    monkeypatch.chdir("/")
+    assert run.path == tmp_path / "runs/short" and run.report == tmp_path / "runs/short/report.html"
+    with pytest.raises(UserError, match=f"{tmp_path}/runs/short/sft: no model here"):
+        run.sft  # noqa: B018

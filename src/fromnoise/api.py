@@ -35,7 +35,8 @@ def run_recipe(
 
     recipe: a shipped name, a TOML file, or a run folder. run_dir: `runs/NAME` by default.
     overrides: recipe keys, nested as dicts or dotted: `budget="10m"`, `sft={"epochs": 1}`, `**{"sft.epochs": 1}`.
-    Raises UserError with what to do about it.
+    Raises UserError with what to do about it, Interrupted with how to go on, or Waiting where people have to compare answers first
+    (all three of `fromnoise.run.errors`).
     """
     if "\0" in str(run_dir):
         raise UserError(f"run_dir = {str(run_dir)!r}: no folder's name can hold a zero byte; give another name")
@@ -60,7 +61,7 @@ class Run:
     """A finished run. `run.base`, `run.sft`, `run.rlhf` and `run.reason` are its models, read at first use."""
 
     def __init__(self, path: str | Path):
-        self.path = Path(path)
+        self.path = Path(path).absolute()  # by then the process may be in another folder
 
     @cached_property
     def base(self) -> Model:
