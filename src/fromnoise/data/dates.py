@@ -35,6 +35,8 @@ def parse_date(value: object) -> str | None:
         except (ValueError, OverflowError, OSError):
             return None
     text = str(value).strip().strip("[]'\"")
+    if re.fullmatch(r"[0-9]{9,10}(\.[0-9]+)?|[0-9]{13}", text):  # a Unix time in s or ms: in csv all numbers are text
+        return parse_date(float(text))
     if day := _day_of_digits(text):
         return day
     if match := YEAR_FIRST.match(text):
