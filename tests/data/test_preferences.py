@@ -187,6 +187,12 @@ def test_numbers_of_a_csv_file_are_text(tmp_path):
     assert bad == []
 
 
+@pytest.mark.parametrize("gap", [None, ""])
+def test_a_weight_that_is_left_empty_is_none(gap):
+    """In a table where only some pairs have one, the others were set aside."""
+    assert one({"prompt": "Is it far?", "chosen": YES, "rejected": NO, "weight": gap}).weight == 1.0
+
+
 def test_kinds_of_every_type_are_text_or_nothing(tmp_path):
     """They are counted and sorted by, at the end of a run."""
     found = [one({"prompt": "Is it far?", "chosen": YES, "rejected": NO, "kind": {"a": 1}, "category": value}) for value in ("x", 3, ["a"], {"b": 2}, None)]

@@ -154,7 +154,7 @@ def yes_or_no(name: str, value: object) -> bool:
 
 def weight_of(record: dict) -> float:
     """The record's `weight`, as a number or in digits; 1 where it has none. ValueError for anything else, and for what fp32 losses cannot hold."""
-    weight = record.get("weight", 1.0)
+    weight = 1.0 if record.get("weight") in (None, "") else record["weight"]  # a table has gaps
     try:
         number = math.nan if isinstance(weight, bool) else float(weight)
     except (TypeError, ValueError, OverflowError):
