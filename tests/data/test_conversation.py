@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from fromnoise.data.conversation import conversations_of, fit_prompt, messages_of, read_conversations
+from fromnoise.data.conversation import asked_of, conversations_of, fit_prompt, messages_of, read_conversations
+from fromnoise.data.preferences import read_preferences
+from fromnoise.data.prompts import read_prompts
 from fromnoise.run.errors import UserError
 
 HELLO = [{"role": "user", "content": "Hello?"}, {"role": "assistant", "content": "Hi."}]
@@ -119,6 +121,7 @@ def test_one_conversation_an_instance():
     ("record", "reason"),
     [
         ({"text": "just a document"}, "no conversation"),
+        ({"prompt": " ", "response": "Hi."}, "no conversation: keys"),
         ({"instruction": "Hello?"}, "without an answer"),
         ({"messages": []}, "no assistant turn"),
         ({"messages": [{"role": "user", "content": "Hello?"}]}, "no assistant turn"),
@@ -130,11 +133,19 @@ def test_one_conversation_an_instance():
         ({"messages": [HELLO[0], {**HELLO[1], "tool_calls": [{"id": "1"}]}]}, "calls a tool"),
         ({"messages": ["Hello?"]}, "not an object"),
         ({"messages": [HELLO[0], {"role": "assistant", "content": None}]}, "no text"),
+        ({"messages": json.dumps(HELLO)}, "`messages` is a str, not a list of turns"),
+        ({"prompt": HELLO[:1], "completion": "Hi."}, "`prompt` is a list, not text"),
+        ({"instruction": 42, "output": "Hi."}, "`instruction` is a int, not text"),
     ],
 )
 def test_what_is_no_conversation_says_why(record, reason):
     with pytest.raises(ValueError, match=reason):
         conversations_of(record)
+
+
+def test_turns_that_are_text_are_no_prompt():
+    with pytest.raises(ValueError, match="`messages` is a str, not a list of turns"):
+        asked_of({"messages": json.dumps(HELLO[:1])})
 
 
 def test_files_and_folders_with_bad_lines(tmp_path):
@@ -155,6 +166,17 @@ def test_no_conversation_at_all_is_a_user_error(tmp_path):
         read_conversations([tmp_path / "a.jsonl"], lambda bad: None)
     with pytest.raises(UserError, match="missing"):
         read_conversations([tmp_path / "missing.jsonl"], lambda bad: None)
+
+
+@pytest.mark.parametrize("read", [lambda path, on_bad: read_conversations([path], on_bad), read_preferences, read_prompts])
+def test_where_nothing_can_be_read_the_message_says_why(read, tmp_path):
+    """Records of the right form in a damaged file were told which forms there are."""
+    path = tmp_path / "a.json"
+    path.write_text('[{"prompt": "a", "response": "b", "chosen": "b", "rejected": "c"},]')
+    bad = []
+    with pytest.raises(UserError, match=r"Most often: malformed JSON: Expecting value \(first at .*a\.json:1\)\. "):
+        read(str(path), bad.append)
+    assert bad[0].reason == "malformed JSON: Expecting value"
 
 
 class OneTokenAWord:

@@ -216,6 +216,7 @@ def test_empty_binary_and_unknown_files(tmp_path):
     (tmp_path / "none.jsonl").write_text("")
     (tmp_path / "binary.txt").write_bytes(b"\x89PNG\0\0\0" * 50)
     (tmp_path / "image.png").write_bytes(b"\x89PNG")
+    (tmp_path / "more.tar.gz").write_bytes(b"\x1f\x8b")
     (tmp_path / "good.txt").write_text("Fine.")
     documents, bad = read(tmp_path)
     assert [document.text for document in documents] == ["Fine."]
@@ -223,6 +224,7 @@ def test_empty_binary_and_unknown_files(tmp_path):
     assert reasons == {
         "empty.txt": "empty file", "blank.md": "empty file", "none.jsonl": "empty file",
         "binary.txt": "binary file", "image.png": "unknown extension .png",
+        "more.tar.gz": "unknown extension .tar.gz",
     }  # fmt: skip
 
 

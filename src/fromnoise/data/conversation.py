@@ -21,7 +21,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from fromnoise.data.readers import TURN_KEYS, BadRecord, OnBad, read_records
+from fromnoise.data.files import BadRecord, OnBad, Reasons
+from fromnoise.data.readers import TURN_KEYS, read_records
 from fromnoise.run.errors import UserError
 
 Message = dict[str, str]
@@ -50,7 +51,7 @@ def read_conversations(paths: Iterable[str | Path], on_bad: OnBad) -> list[Conve
     UserError when the paths hold no conversation at all.
     """
     conversations: list[Conversation] = []
-    paths = [str(path) for path in paths]
+    paths, on_bad = [str(path) for path in paths], Reasons(on_bad)
     for path in paths:
         for record, file, line in read_records(path, on_bad):
             try:
@@ -61,7 +62,7 @@ def read_conversations(paths: Iterable[str | Path], on_bad: OnBad) -> list[Conve
             conversations += [Conversation(messages, str(file), kind_of(record), unlearnt) for messages in found]
     if not conversations:
         raise UserError(
-            f"no conversation found in {', '.join(paths)}. Known forms: a `messages` list, ShareGPT `conversations`, "
+            f"no conversation found in {', '.join(paths)}.{on_bad} Known forms: a `messages` list, ShareGPT `conversations`, "
             "Alpaca `instruction`/`input`/`output`, dolly `instruction`/`context`/`response`, `prompt`/`response` columns."
         )
     return conversations
@@ -74,7 +75,7 @@ def conversations_of(record: dict) -> list[list[Message]]:
         return [checked(with_system(record, messages_of(turns)))]
     prompt = prompt_of(record)
     if prompt is None:
-        raise ValueError(f"no conversation: keys {sorted(map(str, record))[:8]}")
+        raise ValueError(of_another_type(record) or f"no conversation: keys {sorted(map(str, record))[:8]}")
     instances = record["instances"] if isinstance(record.get("instances"), list) else [record]
     earlier = history_of(record)
     found = []
@@ -97,6 +98,14 @@ def turns_of(record: dict) -> list | None:
     return next((record[key] for key in TURN_KEYS if isinstance(record.get(key), list)), None)
 
 
+def of_another_type(record: dict) -> str | None:
+    """What is wrong with a record that names its turns or its prompt, but has no list or no text there: tables hold turns as JSON in text."""
+    for key, value in ((key, record.get(key)) for key in (*TURN_KEYS, *PROMPT_KEYS)):
+        if value is not None and (not isinstance(value, str) or (key in TURN_KEYS and value.strip())):
+            return f"`{key}` is a {type(value).__name__}, not {'a list of turns' if key in TURN_KEYS else 'text'}"
+    return None
+
+
 def prompt_of(record: dict) -> str | None:
     """What a record asks. Some have the `instruction` and, as `prompt`, all of it in a frame ("### Input: ... ### Response: ..."): the former."""
     prompt, instruction = first_text(record, PROMPT_KEYS), first_text(record, ("instruction",))
@@ -107,7 +116,7 @@ def asked_of(record: dict) -> list[Message]:
     """What a record without a list of turns asks: its `history`, and its prompt with the context beside it. ValueError where there is none."""
     prompt = prompt_of(record)
     if prompt is None:
-        raise ValueError(f"no prompt: none of {', '.join(PROMPT_KEYS)} holds text; keys {sorted(map(str, record))[:8]}")
+        raise ValueError(of_another_type(record) or f"no prompt: none of {', '.join(PROMPT_KEYS)} holds text; keys {sorted(map(str, record))[:8]}")
     return [*history_of(record), {"role": "user", "content": with_context(prompt, record)}]
 
 

@@ -7,7 +7,8 @@ import glob
 import os
 import re
 import stat
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from gzip import GzipFile
@@ -49,8 +50,36 @@ class BadRecord:
         for name in ("file", "reason", "excerpt"):
             object.__setattr__(self, name, encodable(getattr(self, name)))
 
+    @property
+    def place(self) -> str:
+        return f"{self.file}:{self.line}" if self.line else self.file
+
 
 OnBad = Callable[[BadRecord], None]
+
+
+class Reasons:
+    """An `on_bad` that passes on what it is told and remembers why things were lost, for the message where nothing could be read."""
+
+    def __init__(self, on_bad: OnBad):
+        self.on_bad = on_bad
+        self.counts: Counter[tuple[str, ...]] = Counter()
+        self.first: dict[tuple[str, ...], str] = {}
+
+    def __call__(self, bad: BadRecord) -> None:
+        if bad.kind != "repaired":
+            self.counts[(bad.reason,)] += 1
+            self.first.setdefault((bad.reason,), bad.place)
+        self.on_bad(bad)
+
+    def __str__(self) -> str:
+        return most_often(self.counts, self.first)
+
+
+def most_often(counts: Mapping[tuple[str, ...], int], first: Mapping[tuple[str, ...], str]) -> str:
+    """ " Most often: REASON (first at FILE:LINE)." of keys that end in the reason; "" where nothing was counted."""
+    worst = max(counts, key=counts.get, default=None)
+    return f" Most often: {worst[-1]} (first at {first[worst]})." if worst else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +109,8 @@ def data_files(path: str, on_bad: OnBad, what: str = "data") -> list[DataFile]:
         if kind is None and len(found) == 1 and not os.path.isdir(expanded):
             raise UserError(f"{what}: {file} is of no kind that is read here; convert it to one of {READABLE}.")
         if kind is None:
-            on_bad(BadRecord(str(file), None, f"unknown extension {file.suffix or '(none)'}", kind="file"))
+            extension = "".join(file.suffixes[-2:]) if packing else file.suffix
+            on_bad(BadRecord(str(file), None, f"unknown extension {extension or '(none)'}", kind="file"))
         else:
             files.append(DataFile(file, kind, packing, encodable(file.relative_to(root).as_posix())))
     if not files and is_run(root):

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from fromnoise.data.document import Document
-from fromnoise.data.files import BadRecord
+from fromnoise.data.files import BadRecord, most_often
 from fromnoise.run.errors import UserError
 from fromnoise.run.recipe import SourceSection
 
@@ -108,7 +108,7 @@ class BadRecords:
     def add(self, source: str, bad: BadRecord) -> None:
         key = (source, bad.kind, bad.reason)
         self.by_reason[key] = self.by_reason.get(key, 0) + 1
-        self.first.setdefault(key, f"{bad.file}:{bad.line}" if bad.line else bad.file)
+        self.first.setdefault(key, bad.place)
         entry = {"source": source, "file": bad.file, "line": bad.line, "reason": bad.reason, "kind": bad.kind, "excerpt": bad.excerpt}
         if self.by_reason[key] <= LISTED_PER_REASON:
             self.file.write(json.dumps(entry, ensure_ascii=True) + "\n")
@@ -133,7 +133,7 @@ class BadRecords:
         every = {key: count for key, count in self.by_reason.items() if key[0] == source.name}
         if not any(num_read.values()):
             self.close()
-            raise UserError(f"source {source.name!r}: no document could be read from {source.path}.{self._most_often(every)}")
+            raise UserError(f"source {source.name!r}: no document could be read from {source.path}.{most_often(every, self.first)}")
         for unit, num_good in num_read.items():
             lost = {key: count for key, count in every.items() if key[1] == unit}
             num_lost, total = sum(lost.values()), num_good + sum(lost.values())
@@ -141,13 +141,9 @@ class BadRecords:
                 self.close()
                 raise UserError(
                     f"source {source.name!r}: {num_lost:,} of {total:,} {unit}s cannot be read, more than data.max_bad_frac = {max_bad_frac}."
-                    f"{self._most_often(lost)} Mend or convert the file (the first {LISTED_PER_REASON:,} for each reason are listed in "
+                    f"{most_often(lost, self.first)} Mend or convert the file (the first {LISTED_PER_REASON:,} for each reason are listed in "
                     f"{self.file.name}), or raise data.max_bad_frac."
                 )
-
-    def _most_often(self, counts: Mapping[tuple[str, str, str], int]) -> str:
-        worst = max(counts, key=counts.get, default=None)
-        return f" Most often: {worst[2]} (first at {self.first[worst]})." if worst else ""
 
     def close(self) -> None:
         if not self.file.closed:

@@ -37,7 +37,8 @@ from fromnoise.data.conversation import (
     with_context,
     with_system,
 )
-from fromnoise.data.readers import BadRecord, OnBad, read_records
+from fromnoise.data.files import BadRecord, OnBad, Reasons
+from fromnoise.data.readers import read_records
 from fromnoise.run.errors import UserError
 from fromnoise.run.seeds import seed_from
 
@@ -70,6 +71,7 @@ def read_preferences(path: str | Path, on_bad: OnBad) -> list[Pair]:
     UserError when nothing in it is a pair, or its labels count from 0.
     """
     pairs: list[Pair] = []
+    on_bad = Reasons(on_bad)
     for record, file, line in read_records(str(path), on_bad):
         try:
             pairs += pairs_of(record, str(file))
@@ -77,7 +79,7 @@ def read_preferences(path: str | Path, on_bad: OnBad) -> list[Pair]:
             on_bad(BadRecord(str(file), line, str(error), repr(record)[:200]))
     if not pairs:
         raise UserError(
-            f"no preference pair found in {path}. Known forms: `chosen`/`rejected` (HH transcripts, strings or message lists), "
+            f"no preference pair found in {path}.{on_bad} Known forms: `chosen`/`rejected` (HH transcripts, strings or message lists), "
             "or two answers (`response1`, `response2`) with a `label` or one `annotatorN` vote a rater."
         )
     check_labels(path, pairs)

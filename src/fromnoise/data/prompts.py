@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from fromnoise.data.conversation import PROMPT_KEYS, Message, asked_of, checked, kind_of, messages_of, with_system
-from fromnoise.data.files import BadRecord, OnBad
+from fromnoise.data.files import BadRecord, OnBad, Reasons
 from fromnoise.data.preferences import Pair, opening_key, prompt_key
 from fromnoise.data.readers import TURN_KEYS, read_records
 from fromnoise.run.errors import UserError
@@ -26,7 +26,7 @@ def read_prompts(path: str, on_bad: OnBad) -> list[dict]:
 
     Turns after the last user turn are cut; the same prompt twice is kept once. UserError when there is none.
     """
-    found = []
+    found, on_bad = [], Reasons(on_bad)
     for record, file, line in read_records(path, on_bad):
         try:
             found.append((prompt_messages(record), kind_of(record)))
@@ -34,7 +34,7 @@ def read_prompts(path: str, on_bad: OnBad) -> list[dict]:
             on_bad(BadRecord(str(file), line, str(error), repr(record)[:120]))
     prompts = unique_prompts(found)
     if not prompts:
-        raise UserError(f"no prompt found in {path}: a record needs `messages`, or text under one of {', '.join(PROMPT_KEYS)}")
+        raise UserError(f"no prompt found in {path}.{on_bad} A record needs `messages`, or text under one of {', '.join(PROMPT_KEYS)}")
     return prompts
 
 
