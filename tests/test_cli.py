@@ -125,17 +125,11 @@ def test_output_that_cannot_be_written_is_one_message(tmp_path, command, unbuffe
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full here")
-@pytest.mark.parametrize(
-    ("verb", "written", "named"),
-    [
-        (("prepare", "smoke", "--run-dir"), f".recipe.toml.tmp-{os.getpid()}", "recipe.toml"),
-        (("report",), f".report.html.tmp-{os.getpid()}", "report.html"),
-    ],
-)
-def test_a_disk_that_is_full_before_anything_is_made_is_named(capsys, tmp_path, verb, written, named):
+@pytest.mark.parametrize(("verb", "named"), [(("prepare", "smoke", "--run-dir"), "recipe.toml"), (("report",), "report.html")])
+def test_a_disk_that_is_full_before_anything_is_made_is_named(capsys, tmp_path, verb, named):
     """'The output cannot be written' was said of a run's own files, and 'make it writable' of a report."""
     (tmp_path / "recipe.toml").write_text("")
-    (tmp_path / written).symlink_to("/dev/full")
+    (tmp_path / f".{named}.tmp-{os.getpid()}").symlink_to("/dev/full")
     code, _, err = fromnoise(capsys, *verb, str(tmp_path))
     assert code == 2 and err.startswith(f"fromnoise: {tmp_path / named} cannot be written (No space left on device); free some space")
 
