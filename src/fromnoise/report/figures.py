@@ -64,7 +64,7 @@ def figure(name: str, caption: str, draw: Callable, *, width: float = 5.2, heigh
             axes.patch.set_visible(False)
             draw(axes)
             target = io.StringIO()
-            drawn.savefig(target, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+            drawn.canvas.print_svg(target, metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
         finally:
             pyplot.close(drawn)
     return Markup(_inline(target.getvalue(), caption))
