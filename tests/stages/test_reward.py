@@ -176,13 +176,16 @@ def test_votes_on_one_prompt_are_not_independent():
     assert width(apart) < 0.4 * width(alone)
 
 
-def test_a_step_is_measured_with_its_optimizer(made, monkeypatch):
+def test_a_step_is_measured_with_its_optimizer_and_all_its_losses(made, monkeypatch):
     run, settings, _ = made
     monkeypatch.setattr("fromnoise.optim.groups.step_seconds", lambda *given: 10.0)
+    passed = []
+    monkeypatch.setattr(reward, "linear_cross_entropy", lambda hidden, *given: passed.append(1) or hidden.sum())
+    settings = settings.model_copy(update={"reward": settings.reward.model_copy(update={"text_coef": 0.2})})
     ctx = small_run.context(run, "reward", settings)
     monkeypatch.setattr(type(ctx.machine), "seconds_of", lambda self, backward: backward() or 1.0)
     plan = Plan(ctx, read_jsonl(run.path / "prefer" / "pairs.jsonl"), "reward", 0, RowShape(64, 4, 0))
-    assert reward.measure_step_s(ctx, plan) == 11.0
+    assert reward.measure_step_s(ctx, plan) == 11.0 and passed
 
 
 def test_progress_shows_loss_and_utilisation(made):

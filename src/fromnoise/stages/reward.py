@@ -23,6 +23,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -149,19 +150,7 @@ def train(ctx, plan: Plan, tokenizer, first: int, saved, guard, summaries: dict,
         length_coef, best_length_coef = saved.state["length_coef"], saved.state["best_length_coef"]
 
     def losses(micro_batch) -> dict[str, Loss]:
-        batch, pairs = micro_batch
-        with ctx.machine.autocast():
-            hidden = model.backbone(batch.input_ids, batch.position_ids, batch.segment_ids)  # (B, T, D)
-            scores = model.score_hidden(hidden)  # (B, T)
-            shift = length_coef * plan.length_differences(pairs) if settings.debias_length else None
-            found = {"loss": Loss(*preference_loss(scores.reshape(-1)[batch.last_index], batch, pairs, shift), "pair")}
-            if settings.every_token_coef:
-                found["every_token"] = Loss(*preference_loss(answer_means(scores, batch), batch, pairs, shift), "pair")
-            if settings.text_coef:
-                labels = chosen_labels(batch, pairs)
-                total = linear_cross_entropy(hidden, model.backbone.head_weight, labels)
-                found["text"] = Loss(total, float(loss_mask_of(labels).sum()), "token")
-        return found
+        return reward_losses(ctx, plan, model, micro_batch, length_coef)
 
     def counts(batches) -> dict[str, float]:
         pairs = [pair for _, own in batches for pair in own]
@@ -241,6 +230,23 @@ def join_members(ctx, plan: Plan, tokenizer, step: int) -> dict:
     found["disagreement"] = float((scores[..., 0] - scores[..., 1]).std(dim=0, correction=0).mean())
     ctx.log(step, **{f"heldout_{name}/{plan.share}_ensemble": value for name, value in found.items() if value is not None})
     return {**found, "members": len(raw), "score_std": std}
+
+
+def reward_losses(ctx, plan: Plan, model: ScoreModel, micro_batch: tuple[Batch, list[dict]], length_coef: float | None) -> dict[str, Loss]:
+    """What a packed micro-batch of pairs teaches: the preference, and as the settings say also from every token, and the chosen answers' text."""
+    settings, (batch, pairs) = ctx.recipe.reward, micro_batch
+    with ctx.machine.autocast():
+        hidden = model.backbone(batch.input_ids, batch.position_ids, batch.segment_ids)  # (B, T, D)
+        scores = model.score_hidden(hidden)  # (B, T)
+        shift = length_coef * plan.length_differences(pairs) if settings.debias_length else None
+        found = {"loss": Loss(*preference_loss(scores.reshape(-1)[batch.last_index], batch, pairs, shift), "pair")}
+        if settings.every_token_coef:
+            found["every_token"] = Loss(*preference_loss(answer_means(scores, batch), batch, pairs, shift), "pair")
+        if settings.text_coef:
+            labels = chosen_labels(batch, pairs)
+            total = linear_cross_entropy(hidden, model.backbone.head_weight, labels)
+            found["text"] = Loss(total, float(loss_mask_of(labels).sum()), "token")
+    return found
 
 
 def length_difference(pair: dict) -> int:
@@ -389,11 +395,5 @@ def measure_step_s(ctx, plan: Plan) -> float:
     model = ScoreModel(load_model(ctx.path("sft"))).to(ctx.machine.device)
     if ctx.machine.compile:
         compile_blocks(model)
-
-    def losses(micro_batch) -> dict[str, Loss]:
-        batch, pairs = micro_batch
-        with ctx.machine.autocast():
-            scores = model(batch.input_ids, batch.position_ids, batch.segment_ids)
-        return {"loss": Loss(*preference_loss(scores.reshape(-1)[batch.last_index], batch, pairs), "pair")}
-
+    losses = partial(reward_losses, ctx, plan, model, length_coef=0.0)
     return measured_step_s(model, ctx.recipe.reward.optimizer, ctx.machine, lambda: plan.micro_batches(0), losses)
