@@ -188,6 +188,7 @@ def test_ls_and_a_finished_run(capsys, tmp_path, monkeypatch):
     first, second = patched()
     with first, second:
         assert fromnoise(capsys, "ls")[1].strip() == "one  make done  learn done"
+        assert fromnoise(capsys, "ls", "runs/one")[1].strip() == "one  make done  learn done"  # the folder of a run holds no runs
         code, out, _ = fromnoise(capsys, "run", "runs/one", "--dry-run", "sft.epochs=9")
         assert code == 0 and "stale    sft.epochs 2.0 -> 9.0" in out
         code, _, err = fromnoise(capsys, "run", "runs/one", "sft.epochs=9")

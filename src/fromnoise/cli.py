@@ -151,14 +151,14 @@ def label_command(
 
 
 @app.command("ls", rich_help_panel="Look at a run")
-def ls_command(folder: Annotated[Path, typer.Argument(help="The folder that holds the runs.")] = Path("runs")) -> None:
+def ls_command(folder: Annotated[Path, typer.Argument(help="The folder that holds the runs, or one of them.")] = Path("runs")) -> None:
     """The runs there are, and the state of each one's stages."""
     from fromnoise.evaluate.text import visible
     from fromnoise.run.folder import RunFolder
     from fromnoise.run.recipe_load import load_recipe
     from fromnoise.run.verdict import verdicts
 
-    runs = sorted(path.parent for path in folder.glob("*/recipe.toml"))
+    runs = [folder.resolve()] if (folder / "recipe.toml").is_file() else sorted(path.parent for path in folder.glob("*/recipe.toml"))
     if not runs:
         print(f"no runs in {folder}/; `fromnoise run` makes the first one")
     width = max((len(path.name) for path in runs), default=0)

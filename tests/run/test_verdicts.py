@@ -239,6 +239,9 @@ def test_a_single_stage(tmp_path):
     assert toy_verdicts(tmp_path / "run") == {"make": "done", "learn": "missing"}
     toy_run_verb(tmp_path / "run", "make", rerun=True)
     assert (tmp_path / "run/made.old-1").exists()
+    (tmp_path / "run/made/numbers.txt").write_text("1 1\n")
+    with pytest.raises(UserError, match=r"made, which is stale: make it with `fromnoise make --rerun` .* `fromnoise run --rerun`"):
+        toy_run_verb(tmp_path / "run", "learn")
 
 
 def test_a_single_stage_leaves_the_settings_of_the_others_alone(run):

@@ -269,5 +269,6 @@ def required(run: RunFolder, recipe: Recipe, verb: str, found: list[Verdict]) ->
     for name in reads(recipe, stage_of(verb)):
         writer = writer_of(name).verb
         if states.get(writer) != "done":
-            how = f"make it with `fromnoise {writer}` and the same recipe, or all with `fromnoise run`"
+            again = " --rerun" if states[writer] == "stale" else ""
+            how = f"make it with `fromnoise {writer}{again}` and the same recipe, or all with `fromnoise run{again}`"
             raise UserError(f"{verb} needs {run.stage_dir(name)}, which is {states[writer]}: {how}")
