@@ -104,7 +104,7 @@ def context(run: RunFolder, verb: str, settings: Recipe, interrupts=None) -> Sta
 
 
 def do(run: RunFolder, verb: str, settings: Recipe, stop_after: int | None = None) -> SimpleNamespace:
-    """Run one stage; its summary, metrics and lines of progress. With `stop_after`, interrupted after that many steps and started again."""
+    """Run one stage; its summary, metrics, what it told and lines of progress. With `stop_after`, interrupted after that many steps and started again."""
     from importlib import import_module
 
     module = import_module(stage_of(verb).module)
@@ -118,5 +118,5 @@ def do(run: RunFolder, verb: str, settings: Recipe, stop_after: int | None = Non
     with mock.patch("fromnoise.run.console.LINE_EVERY_S", 0.0):
         module.run(ctx)
     lines = [json.loads(line) for line in (ctx.folder / "metrics.jsonl").read_text().splitlines()]
-    told = ctx.console.progress_lines(verb)
-    return SimpleNamespace(summary=ctx.record["summary"], outputs=ctx.record["outputs"], metrics=lines, folder=ctx.folder, progress=told)
+    told, progress = ctx.console.lines, ctx.console.progress_lines(verb)
+    return SimpleNamespace(summary=ctx.record["summary"], outputs=ctx.record["outputs"], metrics=lines, folder=ctx.folder, told=told, progress=progress)

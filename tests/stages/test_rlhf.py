@@ -128,6 +128,7 @@ def test_an_audit_is_trusted_until_it_falls(parents, tmp_path, monkeypatch, scor
     whole = small_run.do(copy_of(parents, tmp_path / "whole"), "rlhf", settings)
     assert [one["audit_score"] for one in whole.summary["audits"]] == pytest.approx(scores, abs=1e-6)
     assert (whole.summary["chosen_iteration"], whole.summary["audit_fell_at"]) == (chosen, fell_at)
+    assert ("no more than chance explains" in " ".join(whole.told)) == (fell_at is None and scores[-1] > scores[chosen])
     resumed = small_run.do(copy_of(parents, tmp_path / "resumed"), "rlhf", settings, stop_after=2)
     assert resumed.outputs == whole.outputs and resumed.summary == whole.summary
 

@@ -115,7 +115,8 @@ class Audits:
         fell = next((one for one in self.found if not one["trusted"]), None)
         worse = chosen["iteration"] != last["iteration"]
         if worse:
-            later = f"; it fell clearly at iteration {fell['iteration']}, and no later score is trusted" if fell else ""
+            later = "; it is higher by no more than chance explains" if last["audit_score"] > chosen["audit_score"] else ""
+            later = f"; it fell clearly at iteration {fell['iteration']}, and no later score is trusted" if fell else later
             self.ctx.info(
                 f"audit: {chosen['audit_score']:.3f} at iteration {chosen['iteration']}, whose policy rlhf/ holds; {last['audit_score']:.3f} at the last{later}"
             )
