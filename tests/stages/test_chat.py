@@ -24,10 +24,11 @@ class Says:
     """An engine that always says the same, and remembers what it was asked."""
 
     def __init__(self, tokenizer, text: str, stop: int | None = None):
-        self.ids, self.prompts = tokenizer.encode(text) + ([stop] if stop is not None else []), []
+        self.ids, self.prompts, self.seeds = tokenizer.encode(text) + ([stop] if stop is not None else []), [], []
 
     def stream(self, prompt, max_new_tokens, stop_ids, sampling, seed):
         self.prompts.append(list(prompt))
+        self.seeds.append(seed)
         yield from self.ids[:max_new_tokens]
 
 
@@ -50,6 +51,16 @@ def test_the_oldest_exchanges_go_first_and_the_newest_message_stays(tokenizer):
     assert len(ids) <= 80 and "And now?" in text and "mill 11" in text and "mill 0?" not in text
     assert forgotten >= 1 or len(one.messages) < 24
     assert [m["role"] for m in one.messages] == ["user", "assistant"] * (len(one.messages) // 2)
+
+
+def test_models_draw_with_the_same_noise(tokenizer):
+    """Where rlhf kept the weights of sft, the two answered differently side by side."""
+    chatters = [chatter(tokenizer, is_base=is_base) for is_base in (True, False)]
+    for one in chatters:
+        for message in ("Hello", "Hello"):
+            "".join(one.stream(message))
+    first, second = (one.engine.seeds for one in chatters)
+    assert first == second and len(set(first)) == 2
 
 
 def test_forgetting_is_said_and_happens_once(tokenizer):

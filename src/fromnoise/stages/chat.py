@@ -84,7 +84,7 @@ class Chatter:
         if forgotten:
             del self.messages[: 2 * forgotten]
         stops = {self.tokenizer.endoftext_id} if self.is_base else set(self.tokenizer.chat_stop_ids)
-        seed = seed_from(self.seed, self.name, self.num_answers)
+        seed = seed_from(self.seed, self.num_answers)  # all models draw with the same noise: answers that differ do so by the weights
         self.num_answers += 1
         given = (ids, self.sampling.max_new_tokens, stops, self.sampling, seed)
         if self.calculator:
