@@ -126,3 +126,12 @@ def test_the_config_survives_the_way_there_and_back():
     for qk_norm in (True, False):
         config = ModelConfig(512, 3, 192, 3, 1, 64, 512, qk_norm=qk_norm, tie_embeddings=qk_norm, rope_theta=5e5, context_tokens=77)
         assert ModelConfig.from_hf(config.to_hf()) == config
+
+
+def test_weights_that_are_not_finite_are_never_a_model(tmp_path):
+    """Of a learning rate that broke them at the last step, with no loss left to see it."""
+    model = random_model()
+    model.norm.weight.data[0] = float("nan")
+    with pytest.raises(UserError, match=r"m: 1 of \d+ tensors hold weights that are not finite \(model\.norm\.weight\); lower the learning rates"):
+        save_model(tmp_path / "m", model, pad_id=0)
+    assert not list(tmp_path.iterdir())

@@ -23,7 +23,7 @@ from fromnoise.evaluate.records import read_jsonl, write_jsonl
 from fromnoise.generate.engine import Engine
 from fromnoise.generate.rollout import RowShape, answer_logprobs, rollout_scores, sample
 from fromnoise.model.heads import members_of
-from fromnoise.model.hf import save_model
+from fromnoise.model.hf import check_finite, save_model
 from fromnoise.run.seeds import seed_from
 
 RISE_DEVIATIONS = 1.0  # standard errors by which a later policy must be better to be kept in the place of an earlier one
@@ -70,6 +70,7 @@ class Audits:
 
     def __call__(self, iteration: int, policy) -> None:
         settings, autocast, clock = self.ctx.recipe.rlhf, self.ctx.machine.autocast, self.ctx.machine.clock
+        check_finite(policy.state_dict(), f"{self.ctx.folder}, iteration {iteration}")
         self.engine.refresh(policy)
         began = clock()
         found = sample(self.engine, self.prompts, self.tokenizer, settings.sampling, seed_from(self.ctx.seed, "audit"), self.shape)

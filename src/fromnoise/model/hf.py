@@ -210,14 +210,22 @@ def _special_ids(tokenizer: SavesItself | None, pad_id: int | None, eos_ids: Seq
 # --- writing
 
 
+def check_finite(tensors: Mapping[str, Tensor], what: object) -> None:
+    """UserError where weights are not finite. `update` skips what it cannot use, but the step before may have been the last, and broken them."""
+    broken = [name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()]
+    if broken:
+        raise UserError(f"{what}: {len(broken)} of {len(tensors)} tensors hold weights that are not finite ({broken[0]}); lower the learning rates")
+
+
 def _publish(
     folder: Path, config: dict, generation: dict | None, tensors: dict[str, Tensor], tokenizer: SavesItself | None, shard_bytes: int
 ) -> None:
     """Write everything beside `folder`, then move it in: a folder that has config.json is a whole model.
 
     A new folder appears by one rename. In one that is there already (a stage keeps its log in it), config.json goes
-    first and comes back last.
+    first and comes back last. Raises UserError for weights that are not finite.
     """
+    check_finite(tensors, folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = folder.parent / f".{folder.name}.tmp-{os.getpid()}"  # a kill leaves it there: RunFolder.clean_up
     shutil.rmtree(temporary, ignore_errors=True)
