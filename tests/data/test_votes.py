@@ -7,8 +7,9 @@ import os
 
 import pytest
 
+from fromnoise.data.people import labelled
 from fromnoise.data.vote_files import export_rows, import_votes
-from fromnoise.data.votes import FILE, VoteStore
+from fromnoise.data.votes import FILE, Vote, VoteStore, compared_pair
 from fromnoise.evaluate.agreement import agreement
 from fromnoise.evaluate.records import write_jsonl
 from fromnoise.run.errors import UserError
@@ -27,6 +28,14 @@ def test_the_votes_and_their_secret_are_their_owners_alone_from_the_start(tmp_pa
     finally:
         os.umask(before)
     assert modes == {FILE: 0o600, f"{FILE}-wal": 0o600, f"{FILE}-shm": 0o600}
+
+
+def test_a_labelled_pair_says_which_answer_stood_on_the_left():
+    """`evaluate` took the order in which they were sampled for the one that people saw."""
+    pair = {"id": "p", "messages": [{"role": "user", "content": "Q"}], "answers": [{"text": "b"}, {"text": " a"}]}  # the other way round than `first`, `second`
+    key = compared_pair(pair["messages"], ["a", "b"]).key
+    votes = [Vote(f"key-{n}", key, f"r{n}", "first", None, False, swapped, 1.0, "") for n, swapped in enumerate((False, True, None))]
+    assert [(record["left"], record["chosen"]) for record in labelled({key: pair}, votes)] == [(1, 1), (0, 1), (None, 1)]
 
 
 def test_a_place_where_no_file_can_be_is_said(tmp_path):

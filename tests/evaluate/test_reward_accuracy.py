@@ -62,6 +62,14 @@ def test_a_score_that_is_length_and_one_that_is_quality_and_length():
     assert found["m/longer_chosen"].value == pytest.approx(0.5, abs=0.05) and found["m/position/choices"].value == pytest.approx(0.5, abs=0.05)
 
 
+def test_position_is_where_raters_saw_the_answers():
+    """People see them on sides drawn by coin: who always chose the left one seemed to have no place. Of a file's pairs nobody knows the sides."""
+    records = [record(i, i % 3 % 2, 1.0, left=(0, 1, None)[i % 3]) for i in range(30)]
+    found = reward_accuracy.summarise("m", records, 0)
+    assert [(found[f"m/position/{who}"].value, found[f"m/position/{who}"].n) for who in ("choices", "score")] == [(1.0, 20), (0.5, 20)]
+    assert not [name for name in reward_accuracy.summarise("m", records[2::3], 0) if "/position/" in name]
+
+
 def test_accuracy_without_length_is_as_unsure_as_accuracy_where_all_are_right():
     """Resamples of pairs that are all right are all alike: its interval had no width."""
     records = [record(i, i % 2, 1.0 - 2 * (i % 2), tokens=[50 + i, 50], lines=[1, 1], list_items=[0, 0], stopped=[1, 1]) for i in range(8)]

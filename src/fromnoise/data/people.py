@@ -36,7 +36,8 @@ def labelled(pairs: Mapping[str, dict], votes: Sequence[Vote]) -> list[dict]:
     """The records of `pairs.jsonl`: one a vote, in the pairs' order. The votes on a pair share its weight.
 
     A rater's two votes on a repeated pair both count: who chose once each way has said that there is little between
-    the answers. A tie and "both bad" have `chosen` None; `both_bad` tells them apart.
+    the answers. A tie and "both bad" have `chosen` None; `both_bad` tells them apart. `left` is which of the two answers
+    stood on the left, None of a vote that came in from a file without it.
     """
     by_pair: dict[str, list[Vote]] = {}
     for vote in votes:
@@ -48,8 +49,9 @@ def labelled(pairs: Mapping[str, dict], votes: Sequence[Vote]) -> list[dict]:
         first = 0 if pair["answers"][0]["text"].strip() == compared_of(pair).first else 1
         for number, vote in enumerate(cast):
             chosen = {"first": first, "second": 1 - first}.get(vote.choice)
+            left = None if vote.swapped is None else 1 - first if vote.swapped else first
             records.append({
                 **pair, "id": f"{pair['id']}-{number}", "weight": 1.0 / len(cast), "rater": vote.rater, "chosen": chosen,
-                "both_bad": vote.choice == "both_bad", "repeated": vote.repeated, "reason": vote.reason,
+                "left": left, "both_bad": vote.choice == "both_bad", "repeated": vote.repeated, "reason": vote.reason,
             })  # fmt: skip
     return records

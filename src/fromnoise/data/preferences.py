@@ -102,6 +102,7 @@ def encoded(pair: Pair, tokenizer, max_tokens: int, *, first_rejected: bool) -> 
 
     The oldest turns are cut until the prompt and its longer answer fit `max_tokens`; None where the last turn alone
     does not. first_rejected: the rejected answer stands first, which should be drawn by lot. `chosen` is 0, 1 or None.
+    `left` is None: where raters saw the answers is not known.
     """
     answers = [
         {"token_ids": [*tokenizer.encode_answer(text), *([tokenizer.im_end_id] if stopped else [])], "text": text, "stopped": stopped}
@@ -114,7 +115,7 @@ def encoded(pair: Pair, tokenizer, max_tokens: int, *, first_rejected: bool) -> 
     return {
         "prompt_id": prompt_key(pair.prompt), "opening_id": opening_key(pair.prompt), "kind": kind_of(pair.meta), "source": Path(pair.source).name or None,
         "messages": messages, "prompt_ids": ids, "answers": answers[::-1] if first_rejected else answers, "weight": pair.weight, "rater": pair.rater,
-        "chosen": None if pair.tie else int(first_rejected),
+        "chosen": None if pair.tie else int(first_rejected), "left": None,
     }  # fmt: skip
 
 

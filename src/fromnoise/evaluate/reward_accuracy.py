@@ -63,6 +63,7 @@ def score_pairs(pairs: Sequence[dict], scorer: Scorer, pad_id: int) -> list[dict
     records = []
     for i, pair in enumerate(pairs):
         record = {name: pair.get(name) for name in ("id", "prompt_id", "kind", "source", "rater", "weight", "chosen", "pool_prob_first")}
+        record["left"] = pair.get("left", 0)  # simulated raters are shown the answers in their order
         record |= {"score_first": rounded(scores[i, 0]), "score_second": rounded(scores[i, 1]), "logit": rounded(logits[:, i].mean())}
         record |= {name: [observed(one)[name] for one in pair["answers"]] for name in FEATURES}
         if len(members) > 1:
@@ -155,17 +156,19 @@ def _margins(name: str, logits: np.ndarray, outcomes: np.ndarray, prompts: list)
 
 def _follows(name: str, records: Sequence[dict], logits: np.ndarray, outcomes: np.ndarray, seed: int, resampled: dict) -> dict[str, Estimate]:
     """What scores and choices go with: `NAME/correlation/FEATURE/{choices,score,length_removed}`, length in tokens, and
-    `NAME/position/{choices,score}`, how often the answer shown first is preferred.
+    `NAME/position/{choices,score}`, how often the answer shown first (on the left) is preferred, where it is known which that was.
 
     `length_removed` are the scores less the straight line in length that fits these pairs best (post-hoc calibration:
     Huang et al. 2024, arXiv 2409.17407): what would be left of accuracy and of the other correlations if length could
     not speak. Training with `reward.debias_length` is judged by `score` itself.
     """
     prompts = [record["prompt_id"] for record in records]
-    summary = {
-        f"{name}/position/choices": proportion(outcomes.tolist(), clusters=prompts),
-        f"{name}/position/score": proportion(_right(logits, np.ones(len(logits))).tolist(), clusters=prompts),
-    }
+    summary: dict[str, Estimate] = {}
+    shown = [i for i, record in enumerate(records) if record.get("left", 0) is not None]
+    if shown:
+        first_shown = np.array([float(records[i].get("left", 0) == 0) for i in shown])
+        for column, liked in (("choices", (outcomes[shown] == first_shown).astype(float)), ("score", _right(logits[shown], first_shown))):
+            summary[f"{name}/position/{column}"] = proportion(liked.tolist(), clusters=[prompts[i] for i in shown])
     features = {key: np.array([float(r[key][0] - r[key][1]) for r in records]) for key in FEATURES if key in records[0]}
     if "tokens" not in features:
         return summary
