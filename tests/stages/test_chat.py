@@ -181,6 +181,27 @@ def test_ctrl_c_in_columns_stops_one_answer(tokenizer, monkeypatch):
     assert "It is (stopped)" in out and "In Tolby, it is." in out
 
 
+@pytest.mark.parametrize("models", [1, 2])
+def test_ctrl_c_before_an_answer_begins_leaves_the_conversation(tokenizer, monkeypatch, models):
+    """Between Enter and the first token it ended the program, and all that was said was gone."""
+    asked, there, out = [], [chatter(tokenizer) for _ in range(models)], io.StringIO()
+
+    def busy(_, message):
+        asked.append(message)
+        if message == "wrong":
+            raise KeyboardInterrupt
+        return None, True
+
+    monkeypatch.setattr(chat, "_notice", busy)
+    monkeypatch.setattr(chat, "_messages", lambda *_: iter(["Where?", "wrong", "Where now?"]))
+    monkeypatch.setattr(chat, "find_models", lambda *_: [(str(n), n) for n in range(models)])
+    monkeypatch.setattr(chat, "load_chatter", lambda name, folder, *_: there[folder])
+    monkeypatch.setattr(out, "isatty", lambda: True)
+    chat.run("run", stdin=out, stdout=out)
+    assert asked[-1] == "Where now?" and "(stopped)" in out.getvalue()
+    assert [[message["content"] for message in one.messages if message["role"] == "user"] for one in there] == [["Where?", "Where now?"]] * models
+
+
 @pytest.fixture(scope="module")
 def run_folder(tmp_path_factory):
     return whole_run.make(tmp_path_factory.mktemp("chat") / "tiny").path

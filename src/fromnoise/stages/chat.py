@@ -194,11 +194,13 @@ def run(
             print("(forgotten)", file=stdout)
         elif message.startswith("/"):
             print(f"unknown command {visible(message.split()[0])}. {HELP}", file=stdout)
-        elif on_terminal and len(chatters) > 1:
-            _answer_in_columns(chatters, message)
         else:
-            for chatter in chatters:
-                _answer_in_lines(chatter, message, stdout, labelled=len(chatters) > 1 or not on_terminal)
+            try:
+                _answer(chatters, message, stdout, on_terminal)
+            except KeyboardInterrupt:  # before the first token, or between two models
+                if not on_terminal:
+                    raise
+                print("(stopped)", file=stdout)
         stdout.flush()
 
 
@@ -236,6 +238,14 @@ def _notice(chatter: Chatter, message: str) -> tuple[str | None, bool]:
         return None, True
     noun = "exchange" if forgotten == 1 else "exchanges"
     return f"(the conversation outgrew the context of {chatter.context_tokens} tokens: the oldest {forgotten} {noun} forgotten)", True
+
+
+def _answer(chatters: Sequence[Chatter], message: str, stdout: TextIO, on_terminal: bool) -> None:
+    if on_terminal and len(chatters) > 1:
+        _answer_in_columns(chatters, message)
+        return
+    for chatter in chatters:
+        _answer_in_lines(chatter, message, stdout, labelled=len(chatters) > 1 or not on_terminal)
 
 
 def _answer_in_lines(chatter: Chatter, message: str, stdout: TextIO, labelled: bool) -> None:
