@@ -101,3 +101,10 @@ def test_the_median_of_an_even_number_of_times_lies_between_the_middle_two():
         return agreement(votes)["raters"][0]["median_s"]
 
     assert (median(1.0, 40.0), median(1.0, 3.0, 40.0), median(9.0)) == (20.5, 3.0, 9.0)
+
+
+def test_the_same_votes_in_another_order_agree_as_much():
+    """Resamples are drawn by place: two raters' exports, imported one after the other, had other intervals than what they came from."""
+    votes = [vote(rater, f"p{n}", ("first", "second", "tie")[(n * step) % 3], again) for rater, step in (("ann", 1), ("ben", 2)) for n in range(12)
+             for again in (False, True)[: 1 + n % 2]]  # fmt: skip
+    assert agreement(votes) == agreement(votes[::-1])

@@ -9,10 +9,11 @@ from html.parser import HTMLParser
 
 import pytest
 
-from fromnoise.report.blocks import duration, large, measured, number, percent
+from fromnoise.report.blocks import Table, duration, large, measured, number, percent
 from fromnoise.report.collect import collect
 from fromnoise.report.figures import thinned
 from fromnoise.report.page import lede, render
+from fromnoise.report.reward import reward
 from fromnoise.run.errors import UserError
 from fromnoise.run.files import digest_of
 from fromnoise.stages.report import run
@@ -272,6 +273,25 @@ def test_the_audit_has_other_raters_where_they_are_simulated(tmp_path):
     with (people / "recipe.toml").open("a") as file:
         file.write('prompts = "p.jsonl"\n[prefer]\nraters = "people"\n')
     assert "learnt from pairs on other prompts" in render(people)
+
+
+def test_how_far_people_agree_is_said_where_their_best_attainable_is_unknown(tmp_path, whole):
+    """The lede spoke of a number that only simulated raters have; what people's own votes say of it stood nowhere."""
+    folder = write_run(tmp_path, world=False)
+    known = "the best attainable is what knowing their choice probabilities would give."
+    assert reward(collect(whole)).lede.endswith(known) and reward(collect(folder)).lede.endswith("no model can reach 100 %.")
+    said = {"votes": 179, "raters": 3, "ties": 20, "both_bad": 5, "repeated_pairs": 14, "shared_pairs": 25, "self_agreement": 0.643,
+            "self_agreement_low": 0.388, "self_agreement_high": 0.837, "self_kappa": None, "alpha": 0.0459, "alpha_low": -0.27, "alpha_high": 0.36}  # fmt: skip
+
+    def shown() -> list[Table]:
+        return [block for block in reward(collect(folder)).blocks if isinstance(block, Table) and block.head[0] == "how far raters agree"]
+
+    assert not shown()
+    changed(folder, "prefer/stage.json", summary=said)
+    (table,) = shown()
+    assert [(cell.text, cell.small) for _, cell in table.rows] == [
+        ("64.3 %", "38.8 to 83.7 · n = 14"), ("not measured", ""), ("0.0459", "-0.270 to 0.360 · n = 25")]  # fmt: skip
+    assert table.caption.startswith("179 votes of 3 people; 20 prefer neither answer, 5 of them because both are bad.")
 
 
 def test_raters_with_few_votes_stand_behind_all_others(tmp_path):

@@ -105,6 +105,7 @@ def agreement(votes: Sequence[Vote], seed: int = 0) -> dict:
 
     `raters`: one entry each; `pairs_of_raters`: kappa of each two who share pairs; `alpha`, `self`, `self_kappa`: of all.
     """
+    votes = sorted(votes, key=lambda vote: (vote.pair, vote.rater, vote.repeated))  # resamples are drawn by place: no order of casting may move them
     units, again = with_others(votes), with_themselves(votes)
     raters = []
     for name in sorted({vote.rater for vote in votes}):

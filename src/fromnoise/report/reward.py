@@ -13,10 +13,11 @@ def reward(run: RunData) -> Section:
     section = Section(
         "reward",
         "The reward model",
-        "It learns from pairs which answer raters prefer. Raters disagree and err, so no model can reach 100 %: "
-        "the best attainable is what knowing their choice probabilities would give.",
+        "It learns from pairs which answer raters prefer. Raters disagree and err, so no model can reach 100 %",
     )
     names = [name for name in HEADS if run.estimate(f"{name}/accuracy")]
+    known = any(run.estimate(f"{name}/attainable") for name in names)  # of people nobody knows how probable their choices were
+    section.lede += ": the best attainable is what knowing their choice probabilities would give." if known else "."
     if not run.stages["reward"].wanted:  # a finished one by itself
         section.lede = "How often the chosen answer of a pair scores higher. Whether the model learnt from any of these pairs is not known here."
     elif not names:
@@ -45,12 +46,31 @@ def reward(run: RunData) -> Section:
         section.blocks.append(Table(["", *(HEADS[name] for name in names)], rows))
         others = "other raters on other prompts" if run.simulated_raters else "pairs on other prompts"
         section.blocks.append(Prose(f"The audit model learnt from {others}. It watches and never trains the policy.", tone="note"))
+        section.blocks.extend(people(run))
         section.blocks.extend(margins(run, names))
         section.blocks.extend(follows(run))
         for part, head in (("source", "right, by source"), ("rater", "right, by rater"), ("member", "right, by member of the ensemble")):
             section.blocks.extend(by_part(run, names, part, head))
     section.blocks.extend(sets(run))
     return section
+
+
+def people(run: RunData) -> list:
+    """How far people agree, who chose in this run: what a reward model's accuracy has to be seen beside."""
+    said = run.stages["prefer"].summary
+    if not said.get("votes"):
+        return []
+    rows = []
+    for label, key, num, style in (
+        ("the same rater on the same pair, sides swapped", "self_agreement", "repeated_pairs", "percent"),
+        ("the same without what chance gives, Cohen's kappa", "self_kappa", "repeated_pairs", "number"),
+        ("several raters on one pair, Krippendorff's alpha", "alpha", "shared_pairs", "number"),
+    ):
+        estimate = {"value": said.get(key), "low": said.get(f"{key}_low"), "high": said.get(f"{key}_high"), "n": said.get(num)}
+        rows.append([Cell(label, tone="label"), measured(estimate, style)])
+    caption = (f"{count(said['votes'])} votes of {count(said['raters'])} people; {count(said['ties'])} prefer neither answer, {count(said['both_bad'])} of "
+               "them because both are bad. Kappa and alpha are 1 where all agree and 0 where chance would agree as often.")  # fmt: skip
+    return [Table(["how far raters agree", "votes"], rows, caption=caption)]
 
 
 def margins(run: RunData, names: list[str]) -> list:

@@ -339,10 +339,11 @@ def say_what_labels_cannot_mend(ctx, pairs: Iterable[dict]) -> None:
 
 def people_summary(votes) -> dict:
     """How far the raters can be relied on, as numbers for the summary; None where too few pairs were repeated or shared."""
-    said = agreement(votes)
+    measured = {"self_agreement": (said := agreement(votes))["self"], "self_kappa": said["self_kappa"], "alpha": said["alpha"]}
     return {
-        "raters": len(said["raters"]), "both_bad": sum(vote.choice == "both_bad" for vote in votes), "self_agreement": said["self"].value,
-        "self_kappa": said["self_kappa"].value, "alpha": said["alpha"].value, "shared_pairs": said["alpha"].n, "repeated_pairs": said["self"].n,
+        "raters": len(said["raters"]), "both_bad": sum(rater["both_bad"] for rater in said["raters"]),
+        "shared_pairs": said["alpha"].n, "repeated_pairs": said["self"].n,
+        **{f"{name}{end}": getattr(one, part) for name, one in measured.items() for end, part in (("", "value"), ("_low", "low"), ("_high", "high"))},
     }  # fmt: skip
 
 
