@@ -13,6 +13,7 @@ import rich.console
 import rich.live
 
 import fromnoise
+from fromnoise.data.chat_template import _compiled
 from fromnoise.data.tokenizer import Tokenizer
 from fromnoise.run.errors import UserError
 from fromnoise.run.recipe import SamplingSection
@@ -211,6 +212,13 @@ def piped(run_folder, text: str, **options) -> str:
     out = io.StringIO()
     chat.run(run_folder, stdin=io.StringIO(text), stdout=out, max_new_tokens=4, **options)
     return out.getvalue()
+
+
+def test_the_template_is_ready_before_the_first_message(run_folder):
+    """It was compiled in the first answer: Ctrl-C then cut off the import of jinja2, which stayed half done, and the next message was a traceback."""
+    _compiled.cache_clear()
+    chat.load_chatter("sft", run_folder / "sft", SamplingSection(), 0, 4)
+    assert _compiled.cache_info().currsize == 1
 
 
 def test_piped_chat(run_folder):

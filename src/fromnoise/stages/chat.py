@@ -156,9 +156,11 @@ def load_chatter(name: str, folder: Path, sampling: SamplingSection, seed: int, 
     new_tokens = min(256, context // 4) if max_new_tokens is None else max_new_tokens
     if new_tokens >= context:
         raise UserError(f"--max-new-tokens {new_tokens} leaves no room in a context of {context} tokens")
-    engine = Engine(model, max_batch=1)
+    engine, is_base = Engine(model, max_batch=1), is_base_model(folder)
+    if not is_base:  # the template is compiled now: an import of its compiler that Ctrl-C cuts off cannot be made up for
+        tokenizer.encode_messages([{"role": "user", "content": "Hello"}], add_generation_prompt=True)
     sampling = sampling.model_copy(update={"max_new_tokens": new_tokens})
-    return Chatter(name, tokenizer, engine, context, is_base_model(folder), sampling, seed, wants_calculator(folder))
+    return Chatter(name, tokenizer, engine, context, is_base, sampling, seed, wants_calculator(folder))
 
 
 def run(
