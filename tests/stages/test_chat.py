@@ -7,6 +7,8 @@ import io
 import json
 import re
 import shutil
+import signal
+import sys
 
 import pytest
 import rich.console
@@ -180,6 +182,22 @@ def test_ctrl_c_in_columns_stops_one_answer(tokenizer, monkeypatch):
     out = columns(monkeypatch, pair, height=20)
     assert [one.messages[-1]["content"] for one in pair] == ["It is", "In Tolby, it is."]  # in step: the next question finds this one in both
     assert "It is (stopped)" in out and "In Tolby, it is." in out
+
+
+def test_ctrl_c_while_columns_begin_gives_the_terminal_back(tokenizer, monkeypatch):
+    """All that was written later went through the table, which was drawn for ever and had hidden the cursor."""
+    before, hook, live = sys.stdout, rich.console.Console.push_render_hook, []
+
+    def stopped(console, hooked):  # half way through its start
+        live.append(hooked)
+        signal.raise_signal(signal.SIGINT)
+        hook(console, hooked)
+
+    monkeypatch.setattr("rich.console.Console.push_render_hook", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        columns(monkeypatch, [chatter(tokenizer), chatter(tokenizer)], height=20)
+    left, sys.stdout = sys.stdout, before
+    assert left is before and not live[0].is_started
 
 
 @pytest.mark.parametrize("models", [1, 2])

@@ -15,9 +15,10 @@ from __future__ import annotations
 
 import codecs
 import io
+import signal
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TextIO
@@ -270,6 +271,19 @@ def _answer_in_lines(chatter: Chatter, message: str, stdout: TextIO, labelled: b
     stdout.write("\n")
 
 
+@contextmanager
+def _ctrl_c_afterwards() -> Iterator[None]:
+    """Ctrl-C inside comes when all inside is done: a table half started draws over what comes later and hides the cursor."""
+    asked: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: asked.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if asked:
+        raise KeyboardInterrupt
+
+
 def _answer_in_columns(chatters: Sequence[Chatter], message: str) -> None:
     """All models' answers, one column each, growing as they come."""
     from rich.console import Console
@@ -287,7 +301,10 @@ def _answer_in_columns(chatters: Sequence[Chatter], message: str) -> None:
         return grid
 
     # A frame higher than the terminal could not be taken back, so its end is cut until all is said; what then stands there is whole.
-    with Live(table(), console=Console(), refresh_per_second=12) as live:
+    live = Live(table(), console=Console(), refresh_per_second=12)
+    try:
+        with _ctrl_c_afterwards():
+            live.start(refresh=True)
         for chatter in chatters:
             notice, answers = _notice(chatter, message)
             if notice:
@@ -304,3 +321,6 @@ def _answer_in_columns(chatters: Sequence[Chatter], message: str) -> None:
             finally:
                 stream.close()
         live.update(table())
+    finally:
+        with _ctrl_c_afterwards():
+            live.stop()
