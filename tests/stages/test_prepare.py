@@ -16,6 +16,7 @@ from types import SimpleNamespace
 import pyarrow.parquet as pq
 import pytest
 
+from fromnoise.data.dedup import signatures
 from fromnoise.data.document import Document
 from fromnoise.data.shards import TokenShards, read_document_shards
 from fromnoise.data.tokenizer import Tokenizer
@@ -222,6 +223,16 @@ def test_one_book_still_yields_a_validation_part(tmp_path):
     ctx, ledger = run(tmp_path / "run", data={"path": str(tmp_path / "book.txt")})
     train, validation = documents(ctx, "train"), documents(ctx, "validation")
     assert 1 <= len(validation) <= 4 and len(train) > 50 and ledger["book"]["documents_in"] == len(train) + len(validation)
+
+
+def test_many_short_documents_are_signed_some_at_a_time(tmp_path, monkeypatch):
+    """All at once they took half a GB: a document's hashes are numbers of Python's until they are an array."""
+    at_once = []
+    monkeypatch.setattr(prepare, "HELD_SHINGLES", 1_000)
+    monkeypatch.setattr(prepare, "signatures", lambda shingles: at_once.append(len(shingles)) or signatures(shingles))
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps({"text": f"The ferry number {n} left at noon."}) + "\n" for n in range(50)))
+    run(tmp_path / "run", data={"path": str(tmp_path / "a.jsonl")}, prepare={"min_chars": 1})
+    assert max(at_once) < 10 and sum(at_once) == 50
 
 
 def test_exempt_documents_are_kept_as_they_are_and_in_the_training_part(tmp_path, monkeypatch):

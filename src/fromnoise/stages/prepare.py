@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fromnoise.data.clean import Measured, drop_boilerplate, normalise, repair_encoding, scrub_contacts, why_removed
-from fromnoise.data.dedup import Shingler, exact_key, near_duplicates, signatures
+from fromnoise.data.dedup import NUM_HASHES, Shingler, exact_key, near_duplicates, signatures
 from fromnoise.data.document import Document, chapters_if_few, split_document
 from fromnoise.data.files import data_files
 from fromnoise.data.ledger import LOST, BadRecords, Mended, Tally
@@ -175,7 +175,7 @@ class Intake:
         self.draws.setdefault(document.source, []).append(2.0 if document.exempt else draw)
         self.sizes.setdefault(document.source, []).append(num_bytes)
         self.pending.setdefault(document.source, []).append(shingles)
-        self.num_pending += len(shingles)
+        self.num_pending += max(len(shingles), NUM_HASHES)  # while a short document is signed its hashes take more than its shingles
         if self.num_pending > HELD_SHINGLES:
             self.sign()
         return num_bytes
