@@ -31,6 +31,13 @@ def test_every_form_reads_as_the_same_messages(record):
     assert conversations_of(record) == [HELLO]
 
 
+def test_a_system_turn_that_says_nothing_is_none():
+    empty = {"from": "system", "value": " "}
+    turns = [{"from": "human", "value": "Hello?"}, {"from": "gpt", "value": "Hi."}]
+    assert conversations_of({"conversations": [empty, *turns]}) == [HELLO]
+    assert conversations_of({"conversations": [empty, *turns], "system": "Be brief."}) == [[{"role": "system", "content": "Be brief."}, *HELLO]]
+
+
 def test_context_stands_after_the_instruction():
     [messages] = conversations_of({"instruction": "Summarise.", "context": "A long day.", "response": "Long."})
     assert messages[0]["content"] == "Summarise.\n\nA long day."

@@ -205,6 +205,8 @@ def messages_of(turns: list) -> list[Message]:
             raise ValueError(f"turn {number} calls a tool; only text can be learnt from")
         if not isinstance(content, str):
             raise ValueError(f"turn {number} has no text")
+        if ROLES[str(role).lower()] == "system" and not content.strip():
+            continue  # tables of conversations have the turn whether or not it says something
         thought = turn.get("reasoning_content")
         if isinstance(thought, str) and thought.strip() and content.strip() and ROLES[str(role).lower()] == "assistant":
             content = f"<think>\n{thought.strip()}\n</think>\n\n{content.strip()}"  # as models that write it themselves do
