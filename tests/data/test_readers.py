@@ -274,6 +274,18 @@ def test_encodings(tmp_path):
     assert documents[0].text == "Before.\n\nAfter." and [(item.line, item.kind) for item in bad] == [(2, "line")]
 
 
+def test_damage_inside_utf_16_is_reported_with_its_line(tmp_path):
+    """It became U+FFFD, and half a character at the end nothing, without an entry."""
+    whole = "Zoë sat here.\n" * 40_000  # more than one chunk, with characters of one unit and, below, of two
+    (tmp_path / "a.txt").write_bytes((whole + "🙂 a \U0001f642 b \ufffd\n").encode("utf-16"))
+    assert texts(tmp_path / "a.txt") == [whole + "🙂 a 🙂 b \ufffd\n"]
+    damaged = "\ufeff" + whole + "a \ud83d b\n\ude42\nc"
+    (tmp_path / "a.txt").write_bytes(damaged.encode("utf-16-le", "surrogatepass") + b"d")
+    documents, bad = read(tmp_path / "a.txt")
+    assert documents[0].text == whole + "a \ufffd b\n\ufffd\nc\ufffd"
+    assert [(item.line, item.kind) for item in bad] == [(40_001, "repaired"), (40_002, "repaired"), (40_003, "repaired")] and "UTF-16" in bad[0].reason
+
+
 def test_undecodable_line_late_in_a_large_file_has_its_number(tmp_path):
     lines = [b"line %d of a file that is larger than a block" % i for i in range(1, 60_001)]
     lines[51_233] += b" caf\xe9"
@@ -330,6 +342,15 @@ def test_csv_rows_of_the_wrong_width(tmp_path):
     documents, bad = read(tmp_path / "t.csv")
     assert [document.text for document in documents] == ["two\nlines", "fine, too"]
     assert [item.line for item in bad] == [4, 6] and "1 values in a row of 2 columns" in bad[0].reason
+
+
+def test_a_csv_of_texts_without_a_header_says_what_became_of_its_first_line(tmp_path):
+    (tmp_path / "t.csv").write_text("The ferry left at noon.\nNobody waved.\n")
+    documents, bad = read(tmp_path / "t.csv")
+    assert [document.text for document in documents] == ["Nobody waved."]
+    assert [(item.kind, item.excerpt) for item in bad] == [("repaired", "The ferry left at noon.")] and "name of the only column" in bad[0].reason
+    (tmp_path / "t.csv").write_text("saying\nNobody waved.\n")
+    assert texts(tmp_path / "t.csv") == ["Nobody waved."]
 
 
 @pytest.mark.parametrize("mark", [",", ";", "|", "\t"])

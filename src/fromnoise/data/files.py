@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from gzip import GzipFile
+from itertools import chain
 from pathlib import Path
 from typing import BinaryIO, Literal
 from zlib import error as ZlibError
@@ -269,9 +270,7 @@ def text_blocks(file: DataFile, on_bad: OnBad) -> Iterator[str]:
         if first:
             first = False
             if chunk.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-                decoder = codecs.getincrementaldecoder("utf-16")("replace")
-                yield decoder.decode(chunk)
-                yield from map(decoder.decode, chunks)
+                yield from _utf16_blocks(chain([chunk], chunks), str(file.path), on_bad)
                 return
             if b"\0" in chunk[:8192]:
                 on_bad(BadRecord(str(file.path), None, "binary file", kind="file"))
@@ -288,6 +287,22 @@ def text_blocks(file: DataFile, on_bad: OnBad) -> Iterator[str]:
         yield _decode(buffer, str(file.path), line, signs, on_bad)[0]
 
 
+def _utf16_blocks(chunks: Iterator[bytes], name: str, on_bad: OnBad) -> Iterator[str]:
+    """The text of UTF-16 with BOM. Halves of characters are reported with their line, and become U+FFFD."""
+    decoder, line = codecs.getincrementaldecoder("utf-16")("surrogatepass"), 1
+    for chunk in chunks:
+        parts = decoder.decode(chunk).split("\n")
+        for at, part in enumerate(parts):
+            if HALF_CHARACTER.search(part):
+                parts[at] = HALF_CHARACTER.sub("\ufffd", part)
+                on_bad(BadRecord(name, line + at, "half a character of UTF-16, replaced by U+FFFD", parts[at][:EXCERPT_CHARS], "repaired"))
+        line += len(parts) - 1
+        yield "\n".join(parts)
+    if decoder.getstate()[0]:
+        on_bad(BadRecord(name, line, "UTF-16 that ends inside a character, replaced by U+FFFD", kind="repaired"))
+        yield "\ufffd"
+
+
 def _character_boundary(data: bytes) -> int:
     """The last place, at most 3 bytes from the end, where a UTF-8 character begins; the end itself when there is none."""
     for back in range(1, 4):
@@ -299,6 +314,7 @@ def _character_boundary(data: bytes) -> int:
 
 
 UNDECODED = re.compile("[\udc80-\udcff]")  # what surrogateescape makes of a byte that is not UTF-8
+HALF_CHARACTER = re.compile("[\ud800-\udfff]")  # what surrogatepass leaves of a pair whose other half is lost
 UNDECODED_RUN = re.compile("[\udc80-\udcff]+")
 SIGNS_FRAC = 0.1  # of the runs of undecodable bytes; fewer characters that are UTF-8 are chance: "É" and a hard space, in French before ":", are one
 

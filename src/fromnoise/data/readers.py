@@ -190,6 +190,9 @@ def _record_documents(file: DataFile, source: SourceSection, on_bad: OnBad, max_
         if not checked:
             _require_columns(file, source, list(record))
             checked = True
+            if file.kind == "csv" and len(record) == 1 and source.text_field is None and " " in (name := next(iter(record))):
+                taken = "the first line was taken for the name of the only column; if it is text, put a line 'text' before it"
+                on_bad(BadRecord(str(file.path), None, taken, name[:EXCERPT_CHARS], "repaired"))
         if isinstance(record, str):
             text = record
         elif (field := text_field(record, source.text_field)) is not None:
