@@ -437,6 +437,20 @@ def test_missing_paths_are_the_users_to_fix(tmp_path):
         read(tmp_path)
 
 
+def test_a_folder_in_which_nothing_can_be_read_says_why(tmp_path, monkeypatch):
+    """It said that there was no text in it."""
+    (tmp_path / "scan.pdf").write_bytes(b"%PDF")
+    with pytest.raises(UserError, match=r"holds none of txt.*Most often: unknown extension \.pdf \(first at .*scan\.pdf"):
+        read(tmp_path)
+    monkeypatch.setattr(os, "scandir", denied)
+    with pytest.raises(UserError, match=r"holds none of txt.*a folder that cannot be read: Permission denied"):
+        read(tmp_path)
+
+
+def denied(path):
+    raise PermissionError(13, "Permission denied", str(path))
+
+
 def test_nested_json_reads_as_headed_text(tmp_path):
     country = {
         "Introduction": {"Background": {"text": "<p>Long&nbsp;ago.</p> <p>And now.</p>"}},

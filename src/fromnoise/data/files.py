@@ -96,7 +96,7 @@ def data_files(path: str, on_bad: OnBad, what: str = "data") -> list[DataFile]:
 
     Errors: UserError where nothing is there, or a file named outright has a kind that is not read.
     """
-    expanded = os.path.expanduser(path)
+    expanded, on_bad = os.path.expanduser(path), Reasons(on_bad)
     root, found = files_named(expanded, on_bad)
     if not found and not root.is_dir():
         if os.path.lexists(expanded):
@@ -117,7 +117,7 @@ def data_files(path: str, on_bad: OnBad, what: str = "data") -> list[DataFile]:
     if not files and is_run(root):
         raise UserError(f"{what}: {path} is the folder of a run; name the folder that holds the data.")
     if not files:
-        raise UserError(f"{what}: {path} holds none of {READABLE}.")
+        raise UserError(f"{what}: {path} holds none of {READABLE}.{on_bad}")
     return files
 
 
