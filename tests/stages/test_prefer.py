@@ -241,6 +241,16 @@ def test_a_bad_file_of_prompts_is_refused_behind_a_good_one_of_pairs(tmp_path):
     assert small_run.do(small_run.make(tmp_path / "good"), "prefer", small_run.recipe(data=data)).summary["prompts"] == 1
 
 
+def test_records_that_several_judged_count_once_among_the_bad_ones(tmp_path):
+    """A pair a vote hid bad records: 1 of 3 was said to be 1 of 7."""
+    votes = {"annotator1": 1, "annotator2": 2, "annotator3": 0}
+    records = [{"instruction": f"Question {n}?", "response1": "yes", "response2": "no" if n else "", **votes} for n in range(3)]
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    recipe = small_run.recipe(data={"world": False, "preferences": str(tmp_path / "pairs.jsonl")})
+    with pytest.raises(UserError, match=r"pairs\.jsonl: 1 of 3 records are malformed"):
+        small_run.do(small_run.make(tmp_path / "run"), "prefer", recipe)
+
+
 def test_of_prompts_beside_pairs_some_are_held_out_to_compare_models_on(tmp_path):
     prompts = tmp_path / "prompts.jsonl"
     prompts.write_text("".join(json.dumps({"prompt": f"Add {n} and 5."}) + "\n" for n in range(200)))

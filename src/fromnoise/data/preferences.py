@@ -19,7 +19,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from fromnoise.data.conversation import (
@@ -63,6 +63,7 @@ class Pair:
     source: str = ""
     meta: dict = field(default_factory=dict)
     stopped: tuple[bool, bool] = (True, True)  # chosen, rejected: False where an answer was cut off and so has no end
+    line: int = 0  # of `source`, where its record stands: with several raters a record is several pairs
 
 
 def read_preferences(path: str | Path, on_bad: OnBad) -> list[Pair]:
@@ -74,7 +75,7 @@ def read_preferences(path: str | Path, on_bad: OnBad) -> list[Pair]:
     on_bad = Reasons(on_bad)
     for record, file, line in read_records(str(path), on_bad):
         try:
-            pairs += pairs_of(record, str(file))
+            pairs += [replace(pair, line=line) for pair in pairs_of(record, str(file))]
         except ValueError as error:
             on_bad(BadRecord(str(file), line, str(error), repr(record)[:200]))
     if not pairs:
@@ -84,6 +85,11 @@ def read_preferences(path: str | Path, on_bad: OnBad) -> list[Pair]:
         )
     check_labels(path, pairs)
     return pairs
+
+
+def num_records(pairs: Sequence[Pair]) -> int:
+    """How many records they were read from."""
+    return len({(pair.source, pair.line) for pair in pairs})
 
 
 def check_labels(path: str | Path, pairs: Sequence[Pair]) -> None:

@@ -16,7 +16,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from fromnoise.data.preferences import read_preferences
+from fromnoise.data.preferences import num_records, read_preferences
 from fromnoise.evaluate import contamination, likelihood, memorisation, overoptimisation, preference, questions, reasoning, reward_accuracy, safety
 from fromnoise.evaluate.bench import Bench
 from fromnoise.evaluate.finished import FinishedModel
@@ -171,7 +171,7 @@ def measure_set(ctx, bench: Bench, label: str, path: str, records) -> dict[str, 
     if not scorers:
         return {}
     read = read_preferences(path, ctx.on_bad)
-    ctx.check_bad(len(read), path)
+    ctx.check_bad(num_records(read), path)
     limit = next(iter(scorers.values())).model_config.context_tokens
     pairs, counts = reward_accuracy.encode_set(read, bench.tokenizer, limit, ctx.recipe.evaluate.seed)
     said = f"{counts['read']:,} pairs read, {counts['set_aside']:,} too long for {limit} tokens, {counts['cut']:,} cut"

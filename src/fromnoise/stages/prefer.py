@@ -25,7 +25,7 @@ import numpy as np
 from fromnoise.data.conversation import fit_prompt
 from fromnoise.data.pairs import tallied
 from fromnoise.data.people import comparable, compared_of, labelled
-from fromnoise.data.preferences import encoded, read_preferences, votes_of
+from fromnoise.data.preferences import encoded, num_records, read_preferences, votes_of
 from fromnoise.data.prompts import pair_prompts, read_prompts, world_prompts
 from fromnoise.data.tokenizer import Tokenizer
 from fromnoise.data.vote_files import export_rows
@@ -351,7 +351,7 @@ def pairs_from_file(ctx, tokenizer: Tokenizer, counts: Counter) -> tuple[list[di
     """(pairs, prompts) of the recipe's preference file, encoded once. Answers end with the stop token, unless they were cut off."""
     settings = ctx.recipe.prefer
     read = read_preferences(ctx.recipe.data.preferences, ctx.on_bad)
-    ctx.check_bad(len(read), ctx.recipe.data.preferences)
+    ctx.check_bad(num_records(read), ctx.recipe.data.preferences)
     counts["pairs_read"] = len(read)
     pairs = []
     for found in read:
