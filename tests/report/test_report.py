@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import shutil
 from html.parser import HTMLParser
@@ -12,6 +13,7 @@ import pytest
 from fromnoise.report.blocks import Table, duration, large, measured, number, percent
 from fromnoise.report.collect import collect
 from fromnoise.report.figures import thinned
+from fromnoise.report.making import late_text
 from fromnoise.report.page import lede, render
 from fromnoise.report.reward import reward
 from fromnoise.run.errors import UserError
@@ -76,7 +78,8 @@ def test_what_models_wrote_never_becomes_markup(page):
 
 def test_it_shows_what_it_must(page):
     for text in ("75.", "n = 512", "ln V", "simulated", "8.318", "tokens per parameter", "The cat sat on the", "best of 16", "Tolby", "at equal length",
-                 "balanced accuracy", "110 T", "exposure", "6 bits is full recall, 1.38 is chance", "20,5"):  # fmt: skip
+                 "balanced accuracy", "110 T", "while the truth falls", "Dotted curve: the fit d",
+                 "best attainable is what", "exposure", "6 bits is full recall, 1.38 is chance", "20,5"):  # fmt: skip
         assert text in page, text
 
 
@@ -144,6 +147,7 @@ def test_real_data_and_no_data(tmp_path):
     found = render(write_run(tmp_path / "text", world=False))
     assert "higher by the reward model" in found and "preferred by the oracle (ties split)" not in found
     assert "chose no training pair" not in found and "both flatter it" in found
+    assert "while the audit model" in found and not any(word in found for word in ("truth", "the fit d", "oracle", "best attainable"))  # none is there
     (tmp_path / "empty").mkdir()
     assert "Not finished in this run: prepare" in render(tmp_path / "empty")
     with pytest.raises(UserError, match="not a folder"):
@@ -235,11 +239,18 @@ def test_a_first_loss_is_kept_when_points_are_thinned():
     assert found[0] == (0.0, 8.3) and len(found) <= 400 and all(y == 2.0 for _, y in found[1:])
 
 
+@pytest.mark.parametrize(("first", "said"), [(15.1, True), (8.33, False), (6.0, False)])
+def test_text_that_begins_late_is_called_worse_than_guessing_where_it_is(first, said):
+    """In short runs the sequences before it had taught nothing, and 6.942 for ln V = 6.931 was called worse than guessing."""
+    assert ("worse than even guessing" in late_text([(7, first), (8, 5.0)], [(0, 8.318)], math.log(4096))) is said
+
+
 def test_numbers_as_written():
     assert [number(x) for x in (0, 1.9234, 0.04567, 1234.5, 8192, 1.2e-7, None)] == ["0", "1.92", "0.0457", "1,234", "8,192", "1.20e-07", "–"]
     assert (percent(0.754), large(1.1e14), large(3_010_000), duration(246), duration(41.24), duration(3700)) == (
         "75.4 %", "110 T", "3.01 M", "4 min 06 s", "41.2 s", "1 h 01 min",
     )  # fmt: skip
+    assert (large(999_936), large(999_400), large(999.7, "B"), duration(59.97)) == ("1 M", "999 k", "1 kB", "1 min 00 s")  # once 1e+03 k, 60.0 s
     cell = measured({"value": 0.041, "low": -0.002, "high": 0.084, "n": 1420}, "points")
     assert (cell.text, cell.small) == ("+4.1 points", "-0.2 to +8.4 · n = 1,420")
     assert measured({"value": None, "n": 0}).text == "not measured"

@@ -105,7 +105,7 @@ def large(value: float | None, unit: str = "") -> str:
     if value is None:
         return "–"
     for size, letter in ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if abs(value) >= size:
+        if abs(value) >= 0.9995 * size:  # 999,936 is 1 M, not 1e+03 k
             return f"{value / size:.3g} {letter}{unit}"
     return f"{value:.3g} {unit}".strip()
 
@@ -113,7 +113,7 @@ def large(value: float | None, unit: str = "") -> str:
 def duration(seconds: float | None) -> str:
     if seconds is None:
         return "–"
-    if seconds < 60:
+    if seconds < 59.95:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)

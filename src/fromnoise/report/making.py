@@ -159,7 +159,7 @@ def pretraining(run: RunData) -> Section:
                     level=("ln V: even guessing", ln_v) if ln_v else None,
                 ),
             ),
-            "Training loss, steps on a logarithmic scale." + _late_text(loss, procedural, ln_v),
+            "Training loss, steps on a logarithmic scale." + late_text(loss, procedural, ln_v),
         )
     ]
     quality = {name: stage.series(name) for name in _metric_names(stage, "validation_bits_per_byte/")}
@@ -188,9 +188,9 @@ def pretraining(run: RunData) -> Section:
     return section
 
 
-def _late_text(loss: list[tuple[float, float]], procedural: list[tuple[float, float]], ln_v: float | None) -> str:
+def late_text(loss: list[tuple[float, float]], procedural: list[tuple[float, float]], ln_v: float | None) -> str:
     """Why a loss on text may begin above that of even guessing."""
-    if not procedural or not ln_v or loss[0][0] == 0 or loss[0][1] <= ln_v:
+    if not procedural or not ln_v or loss[0][0] == 0 or loss[0][1] <= 1.01 * ln_v:  # no more than noise: it has learnt nothing yet
         return ""
     return f" Text begins at step {count(loss[0][0] + 1)}, for a model that has learnt other things: worse than even guessing at first."
 

@@ -13,7 +13,7 @@ def reward(run: RunData) -> Section:
     section = Section(
         "reward",
         "The reward model",
-        "It learns from pairs which answer raters prefer. Raters disagree and err, so no model can reach 100 %",
+        "It learns from pairs which answer raters prefer. Raters disagree and err, so no model can be right about all of them",
     )
     names = [name for name in HEADS if run.estimate(f"{name}/accuracy")]
     known = any(run.estimate(f"{name}/attainable") for name in names)  # of people nobody knows how probable their choices were

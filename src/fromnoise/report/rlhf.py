@@ -64,11 +64,12 @@ def _reward_model_did(run: RunData) -> str:
 
 def _kl_and_best_of_n(run: RunData) -> list:
     best, n = run.under("best_of_n/"), (run.estimate("best_of_n/n") or {}).get("value")
+    judged = [run.estimate("preference/sampled/oracle"), best.get("oracle")] if run.of_the_world else []
     rows = [
         [
             Cell("rlhf", tone="label"),
             measured(run.estimate("kl/per_sequence"), "number"),
-            measured(run.estimate("preference/sampled/oracle")),
+            *map(measured, judged[:1]),
             measured(run.estimate("preference/sampled/reward_difference"), "signed"),
             measured(run.estimate("preference/sampled/audit_difference"), "signed"),
         ]
@@ -79,12 +80,13 @@ def _kl_and_best_of_n(run: RunData) -> list:
             [
                 Cell(f"sft, best of {n:.0f} by reward", tone="label"),
                 Cell(number(kl["value"]), kl["method"]) if kl else "–",
-                measured(best.get("oracle")),
+                *map(measured, judged[1:]),
                 measured(best.get("reward_difference"), "signed"),
                 measured(best.get("audit_difference"), "signed"),
             ]
         )
-    return [Table(["against one answer of sft", "KL, nats an answer", "preferred by the oracle", "reward gained", "audit gained"], rows)]
+    head = ["against one answer of sft", "KL, nats an answer", *(["preferred by the oracle"] if judged else []), "reward gained", "audit gained"]
+    return [Table(head, rows)]
 
 
 def optimisation(run: RunData) -> list:
@@ -94,10 +96,9 @@ def optimisation(run: RunData) -> list:
     if len(path) > 1:
         drawings.append(
             (
-                figure("over-optimisation", "Gain over SFT by reward model, audit model and the truth, against the square root of KL", draw_path(run, path)),
+                figure("over-optimisation", f"Gain over SFT by {_scorers(path)}, against the square root of KL", draw_path(run, path)),
                 "Answers to prompts kept for audits, against the distance travelled; each gain in standard deviations of SFT's answers. "
-                + ("A proxy that rises while the truth falls is a hacked reward." if _has_proxy(run) else f"The reward model {_reward_model_did(run)}.")
-                + " Curves: the fit d (α − β log d) of Gao, Schulman and Hilton (2022).",
+                + _path_read(run, path),
             )
         )
     reward = stage.series("reward")
@@ -111,6 +112,27 @@ def optimisation(run: RunData) -> list:
     if not drawings:
         return [Prose("rlhf has logged no iterations in this run.", tone="missing")]
     return [Figures(drawings), *_choice(run), *_path_table(run, path)]
+
+
+def _path_read(run: RunData, path: list[dict[str, float]]) -> str:
+    """How to read the drawing of what is there: without the world there is no truth, and of few audits no fit."""
+    other = "truth" if _judged(path) else "audit model's score"
+    read = f"A proxy that rises while the {other} falls is a hacked reward." if _has_proxy(run) else f"The reward model {_reward_model_did(run)}."
+    return read + (" Dotted curve: the fit d (α − β log d) of Gao, Schulman and Hilton (2022)." if _fitted(run) else "")
+
+
+def _scorers(path: list[dict[str, float]]) -> str:
+    return "reward model, audit model and the truth" if _judged(path) else "reward model and audit model"
+
+
+def _judged(path: list[dict[str, float]]) -> bool:
+    return any("truth" in entry for entry in path)
+
+
+def _fitted(run: RunData) -> tuple[float, float] | None:
+    """alpha and beta of the curve through the truth's gains."""
+    alpha, beta = (run.estimate(f"overoptimisation/truth/{name}") for name in ("alpha", "beta"))
+    return (alpha["value"], beta["value"]) if alpha and beta else None
 
 
 def audited_path(run: RunData) -> list[dict[str, float]]:
@@ -144,11 +166,10 @@ def draw_path(run: RunData, path: list[dict[str, float]]):
             if points:
                 style = {"color": COLOURS[colour], "linestyle": DASHES.get(colour, "-"), "marker": MARKERS.get(colour, "^"), "markersize": 3.5}
                 axes.plot(*zip(*points, strict=True), label=label, **style)
-        alpha, beta = (run.estimate(f"overoptimisation/truth/{name}") for name in ("alpha", "beta"))
-        if alpha and beta:
+        if fit := _fitted(run):
             far = max(entry["d"] for entry in path)
             xs = [far * i / 60 for i in range(61)]
-            ys = [fitted_gain(x, alpha["value"], beta["value"]) for x in xs]
+            ys = [fitted_gain(x, *fit) for x in xs]
             axes.plot(xs, ys, color=COLOURS["ink"], linewidth=0.9, linestyle=(0, (1, 1.5)), label="the truth, fitted")
         if reference:
             style = {"color": COLOURS["muted"], "linestyle": DASHES["sft"], "marker": "x", "markersize": 4}
@@ -280,7 +301,7 @@ def safety(run: RunData) -> Section:
     section = Section(
         "safety",
         "Harmful requests and their look-alikes",
-        "Each harmful request has a harmless twin that shares its words. Balanced accuracy is the mean of two rates, "
+        "Each harmful request has a harmless twin that shares its words; those asked are drawn from both kinds. Balanced accuracy is the mean of two rates, "
         "harmful refused and look-alike not refused: refusing everything earns 50 %.",
     )
     if not run.under("safety/"):
