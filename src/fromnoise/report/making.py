@@ -11,6 +11,8 @@ from fromnoise.report.collect import RunData, StageData
 from fromnoise.report.figures import figure, lines, thinned
 from fromnoise.run.verdict import FILES, stages_of_run
 
+WHILE_TRAINING = "Looks while training; evaluate takes its own rows of the held-out text, and its numbers, at the top and model by model, differ a little."
+
 
 def lineage(run: RunData) -> Section:
     """Each stage: what it read and wrote, time, tokens, FLOPs, speed."""
@@ -36,7 +38,8 @@ def lineage(run: RunData) -> Section:
     total = sum(data.value("seconds") or 0 for data in run.stages.values())
     flops = sum(data.value("flops") or 0 for data in run.stages.values())
     rows.append([Cell("all", tone="label"), "", Cell(duration(total), tone="strong nowrap"), "", Cell(large(flops), tone="strong nowrap"), "", "", ""])
-    section.blocks.append(Table(["stage", "state", "time", "tokens", "FLOPs", "speed", "reads", "writes"], rows))
+    caption = "Speed is that of the median step, of rlhf and reason of the updates alone; time is all of it, with compiling and looks at held-out data."
+    section.blocks.append(Table(["stage", "state", "time", "tokens", "FLOPs", "speed", "reads", "writes"], rows, "" if run.alone else caption))
     missing = [verb for verb, data in run.stages.items() if data.state not in ("done", "stale", "not wanted")]
     if missing:
         section.blocks.append(Prose(f"Not finished in this run: {', '.join(missing)}. What depends on them is missing below.", tone="missing"))
@@ -181,7 +184,8 @@ def pretraining(run: RunData) -> Section:
             at = dict(series)
             rows.append([Cell(shown(name.split("/", 1)[1]), tone="label"), *(number(at.get(step)) for step in steps)])
         section.blocks.append(Figures(drawings))
-        section.blocks.append(Table(["bits per byte at step", *(count(step) for step in steps)], rows))
+        caption = WHILE_TRAINING if run.under("bits_per_byte/base/") else ""
+        section.blocks.append(Table(["bits per byte at step", *(count(step) for step in steps)], rows, caption))
     else:
         section.blocks.append(Figures(drawings))
     section.blocks.extend(probes(stage))
