@@ -247,7 +247,7 @@ def test_text_that_begins_late_is_called_worse_than_guessing_where_it_is(first, 
 
 
 def test_numbers_as_written():
-    assert [number(x) for x in (0, 1.9234, 0.04567, 1234.5, 8192, 1.2e-7, None)] == ["0", "1.92", "0.0457", "1,234", "8,192", "1.20e-07", "–"]
+    assert [number(x) for x in (-0.0, 1.9234, 0.04567, 1234.5, 8192, 1.2e-7, None)] == ["0", "1.92", "0.0457", "1,234", "8,192", "1.20e-07", "–"]
     assert (percent(0.754), large(1.1e14), large(3_010_000), duration(246), duration(41.24), duration(3700)) == (
         "75.4 %", "110 T", "3.01 M", "4 min 06 s", "41.2 s", "1 h 01 min",
     )  # fmt: skip

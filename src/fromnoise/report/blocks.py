@@ -84,7 +84,7 @@ def number(value: float | None, digits: int = 3) -> str:
     if value is None or not math.isfinite(value):
         return "–"
     if value == 0 or (float(value).is_integer() and 10**digits <= abs(value) < 1e15):
-        return f"{value:,.0f}"
+        return f"{value + 0.0:,.0f}"  # -0.0 is 0
     if 1e-3 <= abs(value) < 1e6:
         decimals = max(0, digits - 1 - math.floor(math.log10(abs(value))))
         return f"{value:,.{decimals}f}"
