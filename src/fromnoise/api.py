@@ -43,10 +43,9 @@ def run_recipe(
     arguments = [f"{key}={value}" if isinstance(value, str) else (key, value) for key, value in _flatten(overrides)]
     resolved = load_recipe(recipe, arguments)
     folder = RunFolder(run_dir or default_folder(recipe, resolved.name))
-    prepare_environment()
-    console, process = Console(quiet=quiet), Process.from_environment()
-    execute(resolved, folder, rerun=rerun, allow_different_numerics=allow_different_numerics, console=console, process=process)
-    if process.is_main:
+    console = Console(quiet=quiet)
+    execute(resolved, folder, rerun=rerun, allow_different_numerics=allow_different_numerics, console=console)
+    if Process.from_environment().is_main:  # of the group that `execute` has joined
         make_report(folder, console)
     return Run(folder.path)
 

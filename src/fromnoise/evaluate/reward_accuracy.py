@@ -164,9 +164,9 @@ def _follows(name: str, records: Sequence[dict], logits: np.ndarray, outcomes: n
     """
     prompts = [record["prompt_id"] for record in records]
     summary: dict[str, Estimate] = {}
-    shown = [i for i, record in enumerate(records) if record.get("left", 0) is not None]
-    if shown:
-        first_shown = np.array([float(records[i].get("left", 0) == 0) for i in shown])
+    left = [record.get("left", 0) for record in records]
+    if shown := [i for i, side in enumerate(left) if side is not None]:
+        first_shown = np.array([float(left[i] == 0) for i in shown])
         for column, liked in (("choices", (outcomes[shown] == first_shown).astype(float)), ("score", _right(logits[shown], first_shown))):
             summary[f"{name}/position/{column}"] = proportion(liked.tolist(), clusters=[prompts[i] for i in shown])
     features = {key: np.array([float(r[key][0] - r[key][1]) for r in records]) for key in FEATURES if key in records[0]}
