@@ -15,6 +15,7 @@ from fromnoise.report.collect import collect
 from fromnoise.report.figures import thinned
 from fromnoise.report.making import late_text
 from fromnoise.report.page import lede, render
+from fromnoise.report.reason import reason
 from fromnoise.report.reward import reward
 from fromnoise.run.errors import UserError
 from fromnoise.run.files import digest_of
@@ -215,6 +216,18 @@ def test_problems_of_a_file_are_not_called_sums(tmp_path):
         (folder / "evaluate/summary.json").write_text(json.dumps({**estimates, "reason/sums/sft": one}))
         page = render(folder)
         assert ("sums of two and three digits" in page) is world and ("held-out problems of the file" in page) is not world
+
+
+def test_a_difference_stands_behind_the_model_it_is_from(tmp_path):
+    """Without one to sft, that to rlhf was looked up under sft's name and "not measured"."""
+    folder = write_run(tmp_path / "run")
+    estimates = json.loads((folder / "evaluate/summary.json").read_text())
+    one = {"low": 0.1, "high": 0.3, "n": 40, "method": "paired bootstrap"}
+    kept = {name: value for name, value in estimates.items() if not name.startswith("reason/minus_")}
+    kept |= {"reason/sums/reason": {**one, "value": 0.5}, "reason/minus_rlhf/sums": {**one, "value": 0.2}}
+    (folder / "evaluate/summary.json").write_text(json.dumps(kept))
+    rows = next(block.rows for block in reason(collect(folder)).blocks if isinstance(block, Table) and block.head[0].startswith("paired"))
+    assert [[cell.text for cell in row[:2]] for row in rows] == [["reason − rlhf", "+20.0 points"]]
 
 
 def test_damaged_files_are_named(tmp_path):

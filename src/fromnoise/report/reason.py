@@ -25,11 +25,13 @@ def reason(run: RunData) -> Section:
         return section.missing("reason has not run in this run, or evaluate has not measured it.")
     rows = [[Cell("right, greedy", tone="label"), *(measured(run.estimate(f"reason/sums/{name}")) for name in names)]]
     section.blocks.append(Table([asked, *names], rows))
-    gains = [Cell(f"reason − {other}", tone="label") for other in ("sft", "rlhf") if run.estimate(f"reason/minus_{other}/sums")]
     differences = [
-        [gain, *(measured(run.estimate(f"reason/minus_{other}/{key}"), "points") for key in ("sums", "everything_else", "form_and_stops"))]
-        for gain, other in zip(gains, ("sft", "rlhf"), strict=False)
-    ]
+        [
+            Cell(f"reason − {other}", tone="label"),
+            *(measured(run.estimate(f"reason/minus_{other}/{key}"), "points") for key in ("sums", "everything_else", "form_and_stops")),
+        ]
+        for other in ("sft", "rlhf") if run.estimate(f"reason/minus_{other}/sums")
+    ]  # fmt: skip
     if differences:
         section.blocks.append(
             Table(["paired differences, same problems or questions", f"{asked}, greedy", "everything else, right", "form and stops"], differences)
