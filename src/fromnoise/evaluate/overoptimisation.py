@@ -5,15 +5,14 @@ judged: by the reward model (the proxy that was maximised), the audit model (whi
 by the oracle and by the third share of the raters, who chose nothing. Everything is a gain over the SFT model's answers to
 the same prompts, in standard deviations of the SFT model's answers, against d, the square root of the KL divergence.
 
-The fitted curves are theirs (arXiv 2210.10760, section 3): R(d) = d (alpha - beta d) for best-of-n, R(d) = d (alpha - beta
-log d) for reinforcement learning. With beta > 0 they have a peak, where the reward begins to be hacked.
+The fitted curve is theirs for reinforcement learning (arXiv 2210.10760, section 3): R(d) = d (alpha - beta log d). With beta > 0 it has
+a peak, where the reward begins to be hacked.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Literal
 
 import numpy as np
 
@@ -23,7 +22,6 @@ from fromnoise.evaluate.questions import Judge
 from fromnoise.evaluate.records import rounded
 from fromnoise.tasks import manner
 
-Form = Literal["rl", "best_of_n"]
 DRIFT = ("num_words", "repetition", "stopped", "refused", "flattery", "hedges", "filler", "relevant", "form_ok", "correct")
 LABELS = {"worth": "reward", "audit": "audit", "utility": "truth"}
 MIN_KL_NATS = 1e-3  # below it the square root is noise
@@ -54,47 +52,40 @@ def judge_audits(audits: Sequence[dict], prompts: dict[str, dict], judge: Judge 
     return judged
 
 
-def fit_curve(kl_nats: Sequence[float], gains: Sequence[float], form: Form = "rl") -> tuple[float, float] | None:
+def fit_curve(kl_nats: Sequence[float], gains: Sequence[float]) -> tuple[float, float] | None:
     """(alpha, beta) of the least-squares fit of gain against d = sqrt(KL); None with fewer than 4 points away from 0."""
     d, y = np.sqrt(np.maximum(np.asarray(kl_nats, dtype=np.float64), 0.0)), np.asarray(gains, dtype=np.float64)
     away = d > math.sqrt(MIN_KL_NATS)
     if away.sum() < MIN_FIT_POINTS:
         return None
     d, y = d[away], y[away]
-    design = np.stack([d, -d * (np.log(d) if form == "rl" else d)], axis=1)
+    design = np.stack([d, -d * np.log(d)], axis=1)
     alpha, beta = np.linalg.lstsq(design, y, rcond=None)[0]
     return float(alpha), float(beta)
 
 
-def curve(d: float, alpha: float, beta: float, form: Form = "rl") -> float:
+def curve(d: float, alpha: float, beta: float) -> float:
     """The fitted gain at distance d = sqrt(KL); 0 at 0."""
-    if d <= 0:
-        return 0.0
-    return d * (alpha - beta * (math.log(d) if form == "rl" else d))
+    return d * (alpha - beta * math.log(d)) if d > 0 else 0.0
 
 
-def fit_quality(kl_nats: Sequence[float], gains: Sequence[float], form: Form = "rl") -> float | None:
+def fit_quality(kl_nats: Sequence[float], gains: Sequence[float]) -> float | None:
     """R^2 of the fit over all points; below 0 it says less than the mean does. None without a fit."""
-    found = fit_curve(kl_nats, gains, form)
+    found = fit_curve(kl_nats, gains)
     y = np.asarray(gains, dtype=np.float64)
     if found is None or y.std() == 0:
         return None
-    fitted = np.array([curve(math.sqrt(max(kl, 0.0)), *found, form) for kl in kl_nats])
+    fitted = np.array([curve(math.sqrt(max(kl, 0.0)), *found) for kl in kl_nats])
     return float(1.0 - ((y - fitted) ** 2).sum() / ((y - y.mean()) ** 2).sum())
 
 
-def peak(alpha: float, beta: float, form: Form = "rl") -> tuple[float, float] | None:
-    """(d, gain) where the fitted curve is highest; None where it has no peak (beta not above 0, or it only falls).
-
-    rl: dR/dd = alpha - beta log d - beta = 0 at d = exp(alpha / beta - 1), where R = beta d.
-    best_of_n: d = alpha / (2 beta), where R = alpha^2 / (4 beta).
-    """
-    if beta <= 0 or (form == "best_of_n" and alpha <= 0):
+def peak(alpha: float, beta: float) -> tuple[float, float] | None:
+    """(d, gain) where the fitted curve is highest: dR/dd = alpha - beta log d - beta = 0 at d = exp(alpha / beta - 1), where R = beta d.
+    None where it has no peak (beta not above 0), or one beyond all measure."""
+    if beta <= 0 or alpha / beta - 1.0 >= 20:
         return None
-    exponent = alpha / beta - 1.0
-    if form == "rl":
-        return (math.exp(exponent), beta * math.exp(exponent)) if exponent < 20 else None
-    return alpha / (2 * beta), alpha * alpha / (4 * beta)
+    d = math.exp(alpha / beta - 1.0)
+    return d, beta * d
 
 
 def summarise(records: Sequence[dict], chosen: int, seed: int) -> dict[str, Estimate]:
