@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from fromnoise.evaluate.intervals import Estimate
 
 MAX_SHOWN_BAD = 5
+MAX_ROW_TOKENS = 1024  # of the rows in which pairs are scored
 ORDERS = ("auto", "unsure", "random")
 
 
@@ -126,7 +127,8 @@ def margins_for(run_folder: Path, recipe: Recipe, pairs: Mapping[str, dict], opt
 
 
 def score_margins(folder: Path, recipe: Recipe, pairs: Mapping[str, dict]) -> dict[str, float]:
-    """|score difference| (of an ensemble, of its mean), in units of the reward's normalisation; pairs too long for the model's context have none."""
+    """|score difference| (of an ensemble, of its mean), in units of the reward's normalisation; pairs longer than the model's context or
+    MAX_ROW_TOKENS have none."""
     from contextlib import nullcontext
 
     import torch
@@ -145,10 +147,8 @@ def score_margins(folder: Path, recipe: Recipe, pairs: Mapping[str, dict]) -> di
         prompt, _ = tokenizer.encode_messages(pair["messages"], add_generation_prompt=True)
         answers = [[*tokenizer.encode_answer(answer["text"]), tokenizer.im_end_id][: None if answer["stopped"] else -1] for answer in pair["answers"]]
         encoded[key] = (prompt, answers)
-    longest = members_of(model)[0].backbone.config.context_tokens
-    kept = [key for key, (prompt, answers) in encoded.items() if len(prompt) + max(map(len, answers)) <= longest]
-    shape = RowShape(min(longest, 1024), 8, tokenizer.pad_id)
-    kept = [key for key in kept if len(encoded[key][0]) + max(map(len, encoded[key][1])) <= shape.row_tokens]
+    shape = RowShape(min(members_of(model)[0].backbone.config.context_tokens, MAX_ROW_TOKENS), 8, tokenizer.pad_id)
+    kept = [key for key, (prompt, answers) in encoded.items() if len(prompt) + max(map(len, answers)) <= shape.row_tokens]
     if not kept:
         return {}
     answers = Answers([encoded[key][0] for key in kept for _ in range(2)], [answer for key in kept for answer in encoded[key][1]], shape)

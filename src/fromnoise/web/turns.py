@@ -95,11 +95,10 @@ class Turns:
         return next((Showing(id, self.pairs[key], bool(swapped)) for id, key, swapped in rows if key in self.pairs), None)
 
     def _next(self, db: sqlite3.Connection, rater: str, counts: Mapping[str, int]) -> Showing | None:
-        seen = db.execute("SELECT id, pair, repeated FROM showings WHERE rater = ? ORDER BY id", (rater,)).fetchall()
         key = self._repeat(db, rater)
         if key is not None:
             return self._show(db, rater, key, repeated=True)
-        mine = {pair for _, pair, _ in seen}
+        mine = {pair for (pair,) in db.execute("SELECT pair FROM showings WHERE rater = ?", (rater,))}
         since = time.time() - LEASE_S
         leased = {
             key for (key,) in db.execute(
@@ -132,11 +131,10 @@ class Turns:
             "SELECT s.pair, s.repeated FROM votes v JOIN showings s ON s.id = v.showing "
             "WHERE s.rater = ? AND v.undone = 0 AND v.choice != 'skip' ORDER BY v.number", (rater,)
         ).fetchall()  # fmt: skip
-        (num_repeats,) = db.execute("SELECT COUNT(*) FROM showings WHERE rater = ? AND repeated = 1", (rater,)).fetchone()
-        first = [key for key, repeated in voted if not repeated and key in self.pairs]
-        if len(first) * self.settings.repeat_frac < num_repeats + 1:
-            return None
         shown_again = {key for (key,) in db.execute("SELECT pair FROM showings WHERE rater = ? AND repeated = 1", (rater,))}
+        first = [key for key, repeated in voted if not repeated and key in self.pairs]
+        if len(first) * self.settings.repeat_frac < len(shown_again) + 1:
+            return None
         recent = {key for key, _ in voted[-REPEAT_GAP:]}
         old = [key for key in first if key not in shown_again and key not in recent]
         return min(old, key=lambda key: self._draw("repeat", rater, key), default=None)
