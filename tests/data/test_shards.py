@@ -1,13 +1,20 @@
 """What is written is what is read, and the same input gives the same bytes."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from fromnoise.data.document import Document, chapters_if_few, split_document, split_text
-from fromnoise.data.shards import TokenShards, read_document_ids, read_document_shards, token_dtype, write_documents, write_token_index, write_tokens
+from fromnoise.data.shards import DocumentWriter, TokenShards, encoded, read_document_ids, read_document_shards, token_dtype, write_token_index, write_tokens
 from fromnoise.run.errors import UserError
+
+
+def write_documents(folder, documents):
+    with DocumentWriter(folder) as writer:
+        for document in documents:
+            writer.write(document)
 
 
 def test_documents_round_trip(tmp_path):
@@ -33,6 +40,15 @@ def test_shards_are_cut(tmp_path, monkeypatch):
     write_documents(tmp_path / "train", documents)
     assert len(list((tmp_path / "train").iterdir())) > 3
     assert list(read_document_shards(tmp_path, "train")) == documents
+
+
+def test_what_was_encoded_is_counted_in_bytes():
+    """Of text in Cyrillic half was never shown as done, and the time left was twice what it took."""
+    done = []
+    tokenizer = SimpleNamespace(encode_batch=lambda texts: [[1] for _ in texts])
+    documents = [Document("Тихий Дон. " * 20, "a", "1"), Document("half a character: \ud800", "a", "2")]
+    assert list(encoded(tokenizer, documents, done.append)) == [[[1], [1]]]
+    assert sum(done) == sum(len(document.text.encode("utf-8", "replace")) for document in documents) > sum(len(document.text) for document in documents) + 100
 
 
 @pytest.mark.parametrize(("vocab_size", "dtype"), [(512, "<u2"), (65_536, "<u2"), (65_600, "<u4")])

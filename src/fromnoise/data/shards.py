@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from fromnoise.data.tokenizer import Tokenizer
 
 SHARD_BYTES = 64 << 20  # of text, before compression
-BATCH_CHARS = 2_000_000  # encoded at a time
+BATCH_BYTES = 2_000_000  # of text, encoded at a time
 GROUP_BYTES = 4 << 20  # a parquet row group: what a reader holds at a time
 DOCUMENT_FIELDS = ("text", "source", "doc_id", "date", "licence", "exempt")
 SOURCE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,63}")
@@ -98,13 +98,6 @@ class _Shards:
             self.writer = None
 
 
-def write_documents(folder: Path, documents: Iterable[Document]) -> None:
-    """All documents, in their order within each source, as shards in `folder`."""
-    with DocumentWriter(folder) as writer:
-        for document in documents:
-            writer.write(document)
-
-
 def read_document_shards(folder: Path, split: str, source: str | None = None) -> Iterator[Document]:
     """The documents of `prepare/`'s `split` ("train", "validation" or "removed"), source by source, in their order."""
     for values in _read(folder, split, source, DOCUMENT_FIELDS):
@@ -166,18 +159,18 @@ def token_dtype(vocab_size: int) -> np.dtype:
 
 
 def encoded(tokenizer: Tokenizer, documents: Iterable[Document], advance: Callable[[int], None]) -> Iterator[list[list[int]]]:
-    """Documents encoded in batches of about BATCH_CHARS characters, on all cores; `advance` is told how many were."""
-    texts, chars = [], 0
+    """Documents encoded in batches of about BATCH_BYTES bytes of UTF-8, on all cores; `advance` is told how many were."""
+    texts, num_bytes = [], 0
     for document in documents:
         texts.append(document.text)
-        chars += len(document.text)
-        if chars >= BATCH_CHARS:
+        num_bytes += len(document.text.encode("utf-8", "replace"))
+        if num_bytes >= BATCH_BYTES:
             yield tokenizer.encode_batch(texts)
-            advance(chars)
-            texts, chars = [], 0
+            advance(num_bytes)
+            texts, num_bytes = [], 0
     if texts:
         yield tokenizer.encode_batch(texts)
-        advance(chars)
+        advance(num_bytes)
 
 
 def write_tokens(folder: Path, split: str, source: str, batches: Iterable[Sequence[Sequence[int]]], dtype: np.dtype, end_id: int) -> dict:

@@ -53,7 +53,7 @@ class FinishedModel(Bench):
         folder, counts, dtype = self.ctx.folder / "train_state" / "tokens", {}, token_dtype(self.tokenizer.vocab_size)
         for source in sources_of(self.ctx.recipe.data):
             self.ctx.info(f"evaluate: reading {source.path}")
-            batches = encoded(self.tokenizer, read_documents(source, self.ctx.on_bad), lambda chars: None)
+            batches = encoded(self.tokenizer, read_documents(source, self.ctx.on_bad), lambda num_bytes: None)
             counts[source.name] = write_tokens(folder, "validation", source.name, batches, dtype, self.tokenizer.begin_id)
             self.ctx.check_bad(counts[source.name]["documents"], source.path)
             if not counts[source.name]["documents"]:

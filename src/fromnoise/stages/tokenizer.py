@@ -55,7 +55,7 @@ def make(ctx: StageContext) -> dict[str, Any]:
             for split in SPLITS:
                 documents = read_document_shards(prepared, split, source["name"])
                 counted = Counted(documents, keep_chars=COMPARED_CHARS if split == "validation" else 0)
-                batches = encoded(tokenizer, counted, lambda chars: progress.advance(chars >> 10))
+                batches = encoded(tokenizer, counted, lambda num_bytes: progress.advance(num_bytes >> 10))
                 counts = write_tokens(staging, split, source["name"], batches, dtype, tokenizer.endoftext_id)
                 if counts["documents"] == 0:
                     for suffix in ("bin", "idx.npy"):  # by name: a pattern would find those of a source "a.b" beside "a"
