@@ -40,13 +40,10 @@ def test_the_docstring_example():
     assert batch.num_targets == 3
 
 
-def test_masks_choose_targets_and_extras_stand_at_their_label():
+def test_masks_choose_targets():
     sequences, masks = [[5, 6, 7], [8, 9]], [[False, False, True], [False, True]]
-    extra = {"advantages": [[0.0, 0.0, 1.5], [0.0, -2.0]]}
-    batch = collate([[0, 1]], sequences, masks, row_tokens=6, num_rows=2, pad_id=0, extra=extra)
-    counted = batch.labels != IGNORE_INDEX
-    assert batch.labels[counted].tolist() == [7, 9]
-    assert batch.extra["advantages"][counted].tolist() == [1.5, -2.0]
+    batch = collate([[0, 1]], sequences, masks, row_tokens=6, num_rows=2, pad_id=0)
+    assert batch.labels[batch.labels != IGNORE_INDEX].tolist() == [7, 9]
     assert batch.input_ids.shape == (2, 6)  # the missing row is padding: compiled shapes never change
 
 

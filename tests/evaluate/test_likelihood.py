@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from fromnoise.data.tokenizer import Tokenizer
-from fromnoise.evaluate.likelihood import bits_per_byte, probe, probes, scored_rows, summarise
+from fromnoise.evaluate.likelihood import bits_per_byte, probes, scored_rows, summarise
 from tests.stages.whole_run import model
 
 TEXTS = ["The cat sat on the mat.", "Once upon a time there was a mill.", "A river ran by the town, and the town slept."] * 4
@@ -120,5 +120,5 @@ def test_probe_equals_a_plain_greedy_loop(tokenizer):
                 break
             ids.append(following)
         assert one["completion"] == tokenizer.decode(ids[start:])
-    assert probe(net, tokenizer, "The cat sat", 6) == found[0]
+    assert probes(net, tokenizer, ["The cat sat"], 6) == found[:1]
     assert probes(net, tokenizer, []) == []

@@ -236,13 +236,6 @@ def linear_logprobs_and_entropy(
     return logprobs.reshape(labels.shape), entropy.reshape(labels.shape)
 
 
-def token_logprobs(logits: Tensor, labels: Tensor, temperature: float = 1.0) -> Tensor:
-    """logits (..., V), labels (...) -> log-probability of each label, 0 where IGNORE_INDEX. The plain form, for tests."""
-    logp = torch.log_softmax(logits.to(_sum_dtype(logits)) / temperature, dim=-1)
-    picked = logp.gather(-1, labels.clamp(min=0).unsqueeze(-1)).squeeze(-1)
-    return torch.where(labels != IGNORE_INDEX, picked, torch.zeros_like(picked))
-
-
 def kl_estimates(logprobs: Tensor, ref_logprobs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """k1, k2, k3: three estimates of KL(policy || reference) from samples of the policy, each of the inputs' shape.
 

@@ -40,10 +40,9 @@ def sequence_sums(values: Tensor, start_index: Tensor) -> Tensor:
     return torch.zeros(len(start_index), dtype=flat.dtype, device=flat.device).index_add(0, owner, flat)
 
 
-def masked_mean(values: Tensor, mask: Tensor, dim: int | tuple[int, ...] | None = None) -> Tensor:
+def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
     """Mean over the True positions; 0 where there are none (an empty response must not turn a batch into NaN)."""
-    count = mask.sum() if dim is None else mask.sum(dim=dim)
-    return masked_sum(values, mask, dim) / count.clamp(min=1).to(values.dtype)
+    return masked_sum(values, mask) / mask.sum().clamp(min=1).to(values.dtype)
 
 
 def masked_variance(values: Tensor, mask: Tensor) -> Tensor:
@@ -52,15 +51,11 @@ def masked_variance(values: Tensor, mask: Tensor) -> Tensor:
     return masked_mean((values - mean) ** 2, mask)
 
 
-def masked_whiten(values: Tensor, mask: Tensor, shift_mean: bool = True, eps: float = 1e-8) -> Tensor:
+def masked_whiten(values: Tensor, mask: Tensor, eps: float = 1e-8) -> Tensor:
     """`(values - mean) / sqrt(variance + eps)` over the True positions, 0 elsewhere.
 
     Statistics over counted tokens only: padding inside them would shrink the variance and inflate every advantage
     (Huang et al. 2024, "The N+ implementation details of RLHF with PPO", arXiv 2403.17031).
-    `shift_mean=False` keeps the mean and scales alone, which is what reward whitening wants.
     """
-    mean = masked_mean(values, mask)
-    white = (values - mean) * torch.rsqrt(masked_variance(values, mask) + eps)
-    if not shift_mean:
-        white = white + mean
+    white = (values - masked_mean(values, mask)) * torch.rsqrt(masked_variance(values, mask) + eps)
     return torch.where(mask, white, torch.zeros_like(white))

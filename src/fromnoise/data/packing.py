@@ -26,7 +26,7 @@ attends to the prompt's other tokens and to its own answer. Sequences [5 6 | 7 8
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 
@@ -47,7 +47,7 @@ class Batch:
     start_index: Tensor  # (S,) int64, flat position b * T + t of each sequence's first token, shared ones left out
     last_index: Tensor  # (S,) int64, flat position of each sequence's last token
     shared_tokens: Tensor  # (S,) int64, how many of its first tokens stand before start_index, with the first sequence of its prompt
-    extra: dict[str, Tensor] = field(default_factory=dict)  # (B, T) float32, 0 at padding; aligned with labels
+    extra: dict[str, Tensor] = field(default_factory=dict)  # (B, T) float32, 0 where no label counts; aligned with labels
     row_targets: tuple[int, ...] | None = None  # labels that count in each row, once they are known; asking a GPU waits for it
 
     def targets(self, rows: slice = slice(None)) -> int:
@@ -157,15 +157,13 @@ def collate(
     row_tokens: int,
     num_rows: int,
     pad_id: int,
-    extra: Mapping[str, Sequence[Sequence[float]]] | None = None,
     prompt_lengths: Sequence[int] | None = None,
 ) -> Batch:
     """Rows of sequence indices to one Batch of the fixed shape (num_rows, row_tokens).
 
     `masks[i][t]` says whether token t of sequence i counts as a target (the chat template's assistant mask); None
-    counts every token but the first, which nothing predicts. `extra[name][i]` holds one float for each token of
-    sequence i, aligned with the *targets*: the value at token t lands where token t is the label, that is at
-    position t - 1. Rows beyond those given are padding, so that compiled shapes never change.
+    counts every token but the first, which nothing predicts. Rows beyond those given are padding, so that compiled
+    shapes never change.
 
     prompt_lengths: neighbours in a row whose first so many tokens are equal share them, as `pack_sharing` planned; none
     of these tokens may count as a target.
@@ -173,7 +171,6 @@ def collate(
     shape = (num_rows, row_tokens)
     filled = {"input_ids": pad_id, "labels": IGNORE_INDEX, "position_ids": 0, "segment_ids": 0}
     grids = {name: np.full(shape, value, dtype=np.int64) for name, value in filled.items()}
-    floats = {name: np.zeros(shape, dtype=np.float32) for name in (extra or {})}
     flat: dict[str, list[int]] = {"sequence_ids": [], "start_index": [], "last_index": [], "shared_tokens": []}
     for b, row in enumerate(rows):
         at = segment = prefix = 0
@@ -191,8 +188,6 @@ def collate(
                 grids["segment_ids"][b, at : at + cut] = prefix
             segment += 1
             grids["segment_ids"][b, at + cut - skipped : end] = segment + (prefix << PREFIX_SHIFT)
-            for name, values in floats.items():
-                values[b, at : end - 1] = np.asarray(extra[name][index], dtype=np.float32)[skipped + 1 :]
             for name, value in (("sequence_ids", index), ("start_index", b * row_tokens + at), ("last_index", b * row_tokens + end - 1)):
                 flat[name].append(value)
             flat["shared_tokens"].append(skipped)
@@ -200,7 +195,6 @@ def collate(
     return Batch(
         **{name: torch.from_numpy(values) for name, values in grids.items()},
         **{name: torch.tensor(values, dtype=torch.int64) for name, values in flat.items()},
-        extra={name: torch.from_numpy(values) for name, values in floats.items()},
     )
 
 
@@ -211,12 +205,11 @@ def collate_all(
     row_tokens: int,
     num_rows: int,
     pad_id: int,
-    extra: Mapping[str, Sequence[Sequence[float]]] | None = None,
 ) -> list[Batch]:
     """All sequences, packed, in as many batches of the fixed shape as they need."""
     rows = pack_sequences([len(sequence) for sequence in sequences], row_tokens)
     return [
-        collate(rows[at : at + num_rows], sequences, masks, row_tokens=row_tokens, num_rows=num_rows, pad_id=pad_id, extra=extra)
+        collate(rows[at : at + num_rows], sequences, masks, row_tokens=row_tokens, num_rows=num_rows, pad_id=pad_id)
         for at in range(0, len(rows), num_rows)
     ]
 

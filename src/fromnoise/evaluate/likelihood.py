@@ -139,11 +139,6 @@ def _count_bytes(tokens: np.ndarray, token_bytes: np.ndarray, chunk: int = 1 << 
     return sum(int(token_bytes[np.asarray(tokens[at : at + chunk])].sum()) for at in range(0, len(tokens), chunk))
 
 
-def probe(model: Transformer, tokenizer: Tokenizer, text: str, max_new_tokens: int = 24) -> dict:
-    """One sentence's beginning, see `probes`."""
-    return probes(model, tokenizer, [text], max_new_tokens)[0]
-
-
 def probes(model: Transformer, tokenizer: Tokenizer, texts: Sequence[str], max_new_tokens: int = 24) -> list[dict]:
     """For each beginning: the five likeliest next tokens with their probabilities, and the greedy continuation.
 
