@@ -52,7 +52,7 @@ Arguments = Annotated[
 RunDir = Annotated[Path | None, typer.Option("--run-dir", help="The run's folder.", show_default="runs/NAME")]
 Name = Annotated[str | None, typer.Option("--name", help="The run's name below runs/.", show_default="the recipe's")]
 Rerun = Annotated[bool, typer.Option("--rerun", help="Make what is stale again; the old folders are moved aside, not removed.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Only print the verdict for each stage: done, stale (and why), partial, missing.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only print the verdict for each stage: done, stale (and why), partial, waiting, missing.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors and the result.")]
 Different = Annotated[bool, typer.Option("--allow-different-numerics", help="Go on with another thread count, torch or dtype; the bytes will differ.")]
 
@@ -62,7 +62,7 @@ def run_command(
     arguments: Arguments = None, run_dir: RunDir = None, name: Name = None, rerun: Rerun = False, dry_run: DryRun = False,
     quiet: Quiet = False, allow_different_numerics: Different = False,
 ) -> None:  # fmt: skip
-    """Every stage, from noise to RLHF, and the report; goes on with whatever is missing."""
+    """Every stage, from noise to reasoning, and the report; goes on with whatever is missing."""
     recipe, run = _open(arguments, run_dir, name)
     if dry_run:
         return _print_verdicts(recipe, run)

@@ -187,7 +187,7 @@ class Measured:
     """What the filters look at, measured once."""
 
     text: str
-    shingles: np.ndarray  # (n,) uint64, a hash of each run of five words (see dedup.shingles)
+    shingles: np.ndarray  # (n,) uint64, a hash of each run of five words (dedup.Shingler)
     min_chars: int
     max_repeated_line_frac: float
 

@@ -101,7 +101,7 @@ class BadRecords:
     def __init__(self, path: Path):
         path.parent.mkdir(parents=True, exist_ok=True)
         self.file = open(path, "w", encoding="utf-8")  # noqa: SIM115  closed by `close`
-        self.by_reason: dict[tuple[str, str, str], int] = {}  # (source, kind, reason without its numbers) -> count
+        self.by_reason: dict[tuple[str, str, str], int] = {}  # (source, kind, reason) -> count
         self.examples: dict[str, list[dict]] = {}
         self.first: dict[tuple[str, str, str], str] = {}
 

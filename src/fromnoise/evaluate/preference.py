@@ -41,8 +41,8 @@ def compare(
     logprobs: bool = False,
 ) -> list[dict]:
     """One record a prompt: both answers with features and scores, and what each judge says. Without `judge` the features are those of
-    manner, which any text shows (`tasks/manner.py`). `logprobs` adds both models'
-    log-probabilities of each answer, for the KL divergence of sampled answers.
+    manner, which any text shows (`tasks/manner.py`). `logprobs` adds both models' log-probabilities of each answer, for the KL
+    divergence of sampled answers.
 
     `oracle` and `raters` in a record speak for `after`: 1 it is preferred, 0.5 tie, 0 not. Prompts that do not fit
     the context with room for an answer are left out.

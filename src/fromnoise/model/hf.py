@@ -344,7 +344,8 @@ def _fill(model: Transformer, wanted: dict[str, Tensor], folder: Path) -> None:
         raise UserError(f"{folder}: {len(missing)} tensors are missing, {first} the first; config.json and the weights belong to different models.")
 
 
-def _named_tensor(folder: Path, wanted: str) -> Tensor | None:
+def _named_tensor(folder: Path, wanted: str) -> Tensor:
+    """Raises UserError where the folder has none of that name."""
     for path in _weight_files(folder):
         for name, tensor in _tensors(path):
             if name == wanted:

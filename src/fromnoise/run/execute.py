@@ -330,7 +330,7 @@ def summary_line(record: dict) -> str:
     return ", ".join(parts) + ("  " + describe(dict(list(rest.items())[:6])) if rest else "")
 
 
-def make_report(run: RunFolder, console: Console) -> Path | None:
+def make_report(run: RunFolder, console: Console) -> Path:
     """Write the report of a finished run; its path."""
     start = time.perf_counter()
     path = importlib.import_module("fromnoise.stages.report").run(run.path)

@@ -381,7 +381,7 @@ class Recipe(Section):
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     compile: Literal["auto", "on", "off"] = "auto"
     num_threads: int | None = None  # None: all cores
-    budget: str | None = None  # "10m", "600s", "2h": scales the token counts of each stage
+    budget: str | None = None  # "10m", "600s", "2h" of the whole run, from which each stage fixes its steps (run/budget.py)
     data: DataSection = DataSection()
     world: WorldSection = WorldSection()
     prepare: PrepareSection = PrepareSection()
