@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from fromnoise.evaluate import overoptimisation as over
+from fromnoise.evaluate import preference
 
 
 def test_a_known_curve_is_found_again_with_its_peak():
@@ -70,6 +71,18 @@ def test_audits_are_judged_against_the_first_answer():
     assert [record["utility"] for record in found] == [2.0, 3.0] and [record["raters"] for record in found] == [0.0, 1.0]
     for strangers in ({}, {"p": {"kind": None}}):  # prompts that are not the world's: nothing says what is right
         assert "utility" not in over.judge_audits(audits, strangers, judge, None, None)[0]
+
+
+def test_words_and_repeats_are_counted_as_in_the_table_of_drift():
+    """Also beside prompts of a file, which no world judges: one mean does not mix two rules."""
+    text = "- one - one - one - one"  # the judge below counts as the world's does: words alone, of which four are too few to repeat
+    judge = lambda prompt, text, stopped: SimpleNamespace(num_words=4.0, repetition=0.0)  # noqa: E731
+    audits = [{"iteration": i, "prompt_id": p, "reward": 0.0, "audit": 0.0, "kl_nats": 0.0, "stopped": True, "text": text}
+              for i in (0, 5) for p in ("world", "file")]  # fmt: skip
+    found = over.summarise(over.judge_audits(audits, {"world": {"kind": "fact", "check": {}}, "file": {"kind": None}}, judge, None, None), 5, seed=0)
+    drifted = preference.drift([{"kind": "fact", **{side: {"text": text, "stopped": True} for side in ("sft", "rlhf")}}], seed=0)
+    for name in ("num_words", "repetition"):
+        assert 0 < found[f"path/5/{name}"].value == pytest.approx(drifted[f"drift/{name}/rlhf"].value, abs=1e-5)
 
 
 def test_manner_is_followed_along_the_way_without_a_judge():

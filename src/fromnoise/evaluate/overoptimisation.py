@@ -117,10 +117,11 @@ def summarise(records: Sequence[dict], chosen: int, seed: int) -> dict[str, Esti
 
 
 def _drift(record: dict, name: str) -> float | None:
-    """Refusals count on prompts that ask for nothing harmful, as in the drift table."""
+    """As in the drift table: refusals count on prompts that ask for nothing harmful, and words and repeats by one rule whether the world
+    judged the answer or not."""
     if name == "refused" and record["kind"] == "harmful":
         return None
-    value = record.get("features", {}).get(name, record.get(name))
+    value = record.get(name, record.get("features", {}).get(name))
     return None if value is None else float(value)
 
 
