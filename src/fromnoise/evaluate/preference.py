@@ -137,13 +137,12 @@ def best_of_n(
     reward: Scorer,
     audit: Scorer | None,
     missing_stop_penalty: float,
-    against: str = "sft",
 ) -> list[dict]:
     """What choosing alone reaches: for each prompt the best of n answers of `subject` by the reward that PPO maximises,
     its penalty for answers that never stop included. `samples` keeps worth, audit score and the oracle's utility of all n,
     from which the curve over smaller n follows.
 
-    Its opponent is the answer that `against` gave in `compared` (records of `compare` for the same prompts).
+    Its opponent is the SFT model's answer in `compared` (records of `compare` for the same prompts).
     """
     by_id = {record["id"]: record for record in compared}
     prompts = [prompt for prompt in prompts if prompt["id"] in by_id]
@@ -156,7 +155,7 @@ def best_of_n(
     audits = audit.scores(answers, subject.tokenizer.pad_id) if audit else [None] * len(answers)
     records = []
     for i, (prompt, at) in enumerate(zip(prompts, best, strict=True)):
-        answer, other = answers[at], by_id[prompt["id"]][against]
+        answer, other = answers[at], by_id[prompt["id"]]["sft"]
         record = {
             "id": prompt["id"],
             "kind": prompt.get("kind"),

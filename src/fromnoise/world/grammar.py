@@ -40,11 +40,8 @@ class Grammar:
     def add_phrases(self, name: str, templates: Sequence[str]) -> None:
         self.pools[name] = tuple(self.compile(template) for template in templates)
 
-    def add_verbs(self, name: str, templates: Sequence[str]) -> None:
-        """Verb phrases in base form, "mend the {fence}"; the first word is the verb."""
-        self.verbs[name] = [self.verb_phrase(template) for template in templates]
-
     def verb_phrase(self, template: str) -> tuple:
+        """The forms of a phrase in base form, "mend the {fence}", and its rest, compiled; the first word is the verb."""
         verb, _, rest = template.partition(" ")
         return (*conjugate(verb), self.compile(" " + rest) if rest else "")
 
