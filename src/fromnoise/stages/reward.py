@@ -78,8 +78,8 @@ def run(ctx) -> None:
             write_jsonl(plan.folder / "raters.jsonl", plan.raters)
         if settings.ensemble > 1 and plan.member == 0:
             summaries[f"{plan.share}_ensemble"] = join_members(ctx, plan, tokenizer, total_steps)
-    best = {f"{share}_{name}": value for share, found in summaries.items() for name, value in found.items()}
-    ctx.finish({**best, **{name: sum(found.get(name, 0) for found in summaries.values()) for name in ("tokens", "flops")}})
+    by_share = {f"{share}_{name}": value for share, found in summaries.items() for name, value in found.items()}
+    ctx.finish({**by_share, **{name: sum(found.get(name, 0) for found in summaries.values()) for name in ("tokens", "flops")}})
 
 
 class Plan:
