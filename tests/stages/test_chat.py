@@ -66,6 +66,14 @@ def test_models_draw_with_the_same_noise(tokenizer):
     assert first == second and len(set(first)) == 2
 
 
+def test_noise_is_the_same_after_a_message_that_one_had_no_room_for(tokenizer):
+    chatters = [chatter(tokenizer, context=context) for context in (100, 45)]
+    for message in ("Where is the mill? " * 4, "Hello"):
+        chat._answer(chatters, message, io.StringIO(), on_terminal=False)
+    first, second = (one.engine.seeds for one in chatters)
+    assert len(first) == 2 and second == first[1:]
+
+
 def test_forgetting_is_said_and_happens_once(tokenizer):
     one, out = chatter(tokenizer), io.StringIO()
     for n in range(8):

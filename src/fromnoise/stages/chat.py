@@ -244,6 +244,9 @@ def _notice(chatter: Chatter, message: str) -> tuple[str | None, bool]:
 
 
 def _answer(chatters: Sequence[Chatter], message: str, stdout: TextIO, on_terminal: bool) -> None:
+    number = max(chatter.num_answers for chatter in chatters)
+    for chatter in chatters:  # one that had no room for a message, or whose turn Ctrl-C took, draws as the others from now on
+        chatter.num_answers = number
     if on_terminal and len(chatters) > 1:
         _answer_in_columns(chatters, message)
         return
