@@ -28,7 +28,7 @@ DASHES = {"base": (0, (1, 1.5)), "sft": (0, (5, 2)), "rlhf": "-", "reason": (0, 
 MARKERS = {"base": "s", "sft": "o", "rlhf": "^", "reason": "D", "reward": "o", "audit": "s"}
 
 
-def figure(name: str, caption: str, draw: Callable, *, width: float = 5.2, height: float = 3.0) -> Markup:
+def figure(name: str, caption: str, draw: Callable) -> Markup:
     """An inline SVG of what `draw(axes)` draws. `caption` is read out by screen readers; `name` salts the ids."""
     import matplotlib
 
@@ -58,7 +58,7 @@ def figure(name: str, caption: str, draw: Callable, *, width: float = 5.2, heigh
         "axes.formatter.useoffset": False,
     }
     with matplotlib.rc_context(settings):
-        drawn, axes = pyplot.subplots(figsize=(width, height), layout="constrained")
+        drawn, axes = pyplot.subplots(figsize=(5.2, 3.0), layout="constrained")
         try:
             drawn.patch.set_visible(False)
             axes.patch.set_visible(False)

@@ -59,7 +59,7 @@ class Checkpointer:
         warn: Callable[[str], None] = print,
         write: bool = True,
     ):
-        self.folder, self.latest = folder, None
+        self.folder = folder
         self._decide, self._metrics_bytes, self._elapsed_s = decide, metrics_bytes, elapsed_s
         self._interrupted, self._warn, self._write = interrupted, warn, write
         self._every_steps: int | None = None
