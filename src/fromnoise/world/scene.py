@@ -122,7 +122,7 @@ class Scene(Grammar):
         def verb() -> str:
             phrases = self._do
             phrase = phrases[int(random() * len(phrases))]
-            if phrase in recent:  # the same thing is not done twice within a few clauses
+            if phrase in recent:  # the same thing is seldom done twice within a few clauses
                 phrase = phrases[int(random() * len(phrases))]
             recent[0], recent[1], recent[2] = recent[1], recent[2], phrase
             rest = phrase[5]
