@@ -223,6 +223,18 @@ def test_damaged_checkpoints_are_passed_over(tmp_path, whole, capsys):
     assert_same(folder, whole)
 
 
+def test_where_no_checkpoint_is_whole_none_is_promised(tmp_path):
+    warned = []
+    ours = Checkpointer(tmp_path, decide=lambda name, make: make(), warn=warned.append)
+    for step in (1, 2):
+        ours.save(step, {"weight": torch.ones(1)})
+        (tmp_path / f"step-{step:06d}/state.json").write_bytes(b"")
+    assert ours.load() is None
+    newest, oldest = warned
+    assert "step-000002 is damaged" in newest and newest.endswith("; using the checkpoint before it")
+    assert "step-000001 is damaged" in oldest and oldest.endswith("; there is none before it")
+
+
 def test_a_full_disk_stops_with_nothing_corrupt(tmp_path, whole, monkeypatch):
     import errno
 

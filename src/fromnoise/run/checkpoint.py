@@ -130,11 +130,12 @@ class Checkpointer:
         if self._held is not None:
             held, self._held = self._held, None
             return held
-        for folder in reversed(self._found()):
+        found = self._found()
+        for number, folder in reversed(list(enumerate(found))):
             try:
                 return self._read(folder)
             except Exception as error:  # truncated, unreadable, not JSON, wrong hash: all mean "use the one before"
-                self._warn(f"{folder} is damaged ({error}); using the checkpoint before it")
+                self._warn(f"{folder} is damaged ({error}); {'using the checkpoint before it' if number else 'there is none before it'}")
         return None
 
     def _read(self, folder: Path) -> Saved:
