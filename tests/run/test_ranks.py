@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import socket
 import threading
 from dataclasses import dataclass
 from datetime import timedelta
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -16,7 +18,7 @@ from fromnoise.parallel import process as processes
 from fromnoise.parallel.process import Process
 from fromnoise.run.console import Console
 from fromnoise.run.errors import Interrupted, UserError
-from fromnoise.run.execute import execute
+from fromnoise.run.execute import execute, follow
 from fromnoise.run.folder import RunFolder
 from tests.run import toy_make
 from tests.run.toy import patched, patched_ranks, toy_recipe
@@ -157,6 +159,25 @@ def test_ranks_that_never_come_are_not_waited_for_for_ever(monkeypatch):
         monkeypatch.setenv(name, value)
     with pytest.raises(UserError, match="the ranks cannot meet"):
         Process.from_environment()
+
+
+def test_ctrl_c_ends_a_rank_that_waits_for_others(tmp_path, monkeypatch):
+    """Python's own handler waits for the end of a call into C++: of the meeting after half an hour, of a message when the main rank's stage has ended."""
+    found = []
+
+    def waiting(*_, **__):
+        found.append(signal.getsignal(signal.SIGINT))
+        raise ValueError("nobody came")
+
+    before = signal.getsignal(signal.SIGINT)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr(import_module("torch.distributed.rendezvous"), "rendezvous", waiting)  # a function of that name hides the module
+    with pytest.raises(UserError, match="the ranks cannot meet: nobody came"):
+        Process.from_environment()
+    monkeypatch.setattr(Process, "broadcast", waiting)
+    with pytest.raises(ValueError, match="nobody came"):
+        follow(toy_recipe(), RunFolder(tmp_path / "run"), Process(1, 2), allow_different_numerics=False)
+    assert found == [signal.SIG_DFL, signal.SIG_DFL] and signal.getsignal(signal.SIGINT) == before
 
 
 def test_one_rank_alone_writes_the_report(tmp_path, monkeypatch):

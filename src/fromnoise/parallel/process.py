@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from fromnoise.run.errors import UserError
+from fromnoise.run.interrupts import ended_by_ctrl_c
 
 MEETING = timedelta(minutes=30)  # ranks that have not come by then will not
 
@@ -48,9 +49,10 @@ class Process:
                 torch.cuda.set_device(own)
             backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
             try:
-                store, rank, world_size = next(rendezvous("env://", timeout=MEETING))
-                # Ranks wait for the main one through whole stages that it does alone: far longer than the usual half hour.
-                dist.init_process_group(backend, store=store, rank=rank, world_size=world_size, timeout=timedelta(days=7))
+                with ended_by_ctrl_c():
+                    store, rank, world_size = next(rendezvous("env://", timeout=MEETING))
+                    # Ranks wait for the main one through whole stages that it does alone: far longer than the usual half hour.
+                    dist.init_process_group(backend, store=store, rank=rank, world_size=world_size, timeout=timedelta(days=7))
             except (ValueError, RuntimeError) as error:
                 given = ", ".join(f"{name}={os.environ.get(name, 'unset')}" for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"))
                 raise UserError(
@@ -120,4 +122,4 @@ def _all_there() -> Iterator[None]:
     except RuntimeError as error:
         if not any(words in str(error) for words in ("by peer", "Broken pipe", "Connection timed out", "No route to host")):
             raise
-        raise UserError("another rank has ended, and this one cannot go on alone; why stands in what that one said last") from None
+        raise UserError("another rank has ended, and this one cannot go on alone; unless that one was killed, it said why") from None

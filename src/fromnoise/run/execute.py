@@ -19,7 +19,7 @@ from fromnoise.run.context import StageContext
 from fromnoise.run.errors import Interrupted, UserError, Waiting, is_disk_full
 from fromnoise.run.files import write_atomic
 from fromnoise.run.folder import RunFolder, environment, stage_of
-from fromnoise.run.interrupts import Interrupts
+from fromnoise.run.interrupts import Interrupts, ended_by_ctrl_c
 from fromnoise.run.machine import COMPILE_PAYS_S, prepare_environment, release_memory, resolve_device
 from fromnoise.run.recipe import Recipe
 from fromnoise.run.recipe_check import check_learnable, check_shapes
@@ -213,10 +213,10 @@ def say_choices(ctx: StageContext) -> None:
 
 
 def follow(recipe: Recipe, run: RunFolder, process: Process, allow_different_numerics: bool) -> None:
-    """What the ranks beside the main one do: run each stage it names, until it names none."""
-    with Interrupts() as interrupts:
+    """What the ranks beside the main one do: run each stage it names, until it names none. They save nothing, so that they end at once when asked to."""
+    with ended_by_ctrl_c():
         while (verb := process.broadcast(None)) is not None:
-            run_stage(stage_of(verb), recipe, run, process, Console(quiet=True), interrupts, allow_different_numerics)
+            run_stage(stage_of(verb), recipe, run, process, Console(quiet=True), Interrupts(), allow_different_numerics)
 
 
 def check_same_work(process: Process, config: dict[str, Any], inputs: dict[str, str]) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from fromnoise.run.errors import Interrupted
 
@@ -53,3 +54,16 @@ class Interrupts:
             raise KeyboardInterrupt(name)
         self._requested = name
         self.notice(f"{name}: saving a checkpoint after this step, then stopping; once more stops at once")
+
+
+@contextmanager
+def ended_by_ctrl_c() -> Iterator[None]:
+    """While entered, Ctrl-C ends the process at once, as SIGTERM does by itself: Python's own handler waits for the end of a call into C++, and ranks wait
+    for each other in one, for hours. For where there is nothing to save."""
+    own = threading.current_thread() is threading.main_thread()
+    previous = signal.signal(signal.SIGINT, signal.SIG_DFL) if own else None
+    try:
+        yield
+    finally:
+        if own:
+            signal.signal(signal.SIGINT, previous)
