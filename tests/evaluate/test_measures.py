@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+import re
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from fromnoise.evaluate import contamination, memorisation, preference, question
 from fromnoise.evaluate.intervals import wilson
 from fromnoise.evaluate.records import part, read_jsonl, write_jsonl
 from fromnoise.evaluate.text import visible
+from fromnoise.run.errors import UserError
 
 
 def prompt(text: str, **more) -> dict:
@@ -200,6 +202,16 @@ def test_records_are_whole_or_absent(tmp_path):
     with pytest.raises(ValueError, match="not JSON compliant"):
         write_jsonl(tmp_path / "y.jsonl", [{"a": float("nan")}])
     assert read_jsonl(tmp_path / "absent.jsonl") == []
+
+
+def test_a_part_that_was_damaged_since_is_named_and_one_that_lost_its_bytes_made_again(tmp_path):
+    path = tmp_path / "x.jsonl"
+    for damaged in (b'{"a": 1}\n{"a"', b'{"a": 1}\n' + bytes(9), b'{"a": 1}\n\xff\n'):
+        path.write_bytes(damaged)
+        with pytest.raises(UserError, match=rf"^{re.escape(str(path))}, line 2: damaged \(.*\); remove the file and start again"):
+            part(tmp_path, "x", list)
+    path.write_bytes(b"")
+    assert part(tmp_path, "x", lambda: [{"a": 2}]) == [{"a": 2}]
 
 
 def test_visible_text_is_harmless():

@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from fromnoise.run.errors import UserError
 from fromnoise.run.machine import give_back_pages
 
 
@@ -27,11 +28,23 @@ def write_jsonl(path: Path, records: Iterable[dict]) -> None:
 
 
 def read_jsonl(path: Path) -> list[dict]:
-    """Records of a file this program wrote; an absent file has none."""
+    """Records of a file this program wrote; an absent file has none. Raises UserError for one that was damaged since."""
     if not path.exists():
         return []
-    with open(path, encoding="utf-8") as file:
-        return [json.loads(line) for line in file if line.strip()]
+    records = []
+    with open(path, "rb") as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                if line.strip():
+                    records.append(json.loads(line.decode()))
+            except ValueError as error:
+                raise UserError(f"{path}, line {number}: damaged ({error}); remove the file and start again, which makes it anew") from None
+    return records
+
+
+def is_there(path: Path) -> bool:
+    """Whether a file of records was made. One that lost all its bytes (a power cut, on a file system that lies about fsync) is made again."""
+    return path.exists() and path.stat().st_size > 0
 
 
 def part(folder: Path, name: str, make: Callable[[], Iterable[dict]]) -> list[dict]:
@@ -40,7 +53,7 @@ def part(folder: Path, name: str, make: Callable[[], Iterable[dict]]) -> list[di
     Always returned as read back from the file, so that a resumed evaluation sees exactly what an uninterrupted one did.
     """
     path = folder / f"{name}.jsonl"
-    if not path.exists():
+    if not is_there(path):
         write_jsonl(path, make())
         give_back_pages()  # parts ask for blocks of many sizes, and glibc would keep those of all of them
     return read_jsonl(path)

@@ -21,7 +21,7 @@ from fromnoise.evaluate import contamination, likelihood, memorisation, overopti
 from fromnoise.evaluate.bench import Bench
 from fromnoise.evaluate.finished import FinishedModel
 from fromnoise.evaluate.intervals import Estimate, exact
-from fromnoise.evaluate.records import part, rounded
+from fromnoise.evaluate.records import is_there, part, rounded
 from fromnoise.model.hf import wants_calculator
 from fromnoise.run.files import read_json, write_json
 from fromnoise.run.seeds import seed_from
@@ -42,7 +42,7 @@ def measure(ctx) -> dict:
 
     def records(name: str, make) -> list[dict]:
         """One part: made now, or read where it is there already. What it costs is noted before it appears, so that none is lost."""
-        if not (ctx.folder / "records" / f"{name}.jsonl").exists():
+        if not is_there(ctx.folder / "records" / f"{name}.jsonl"):
             ctx.info(f"evaluate: {name.replace('_', ' ')}")
 
         def counted() -> list[dict]:

@@ -32,7 +32,7 @@ from fromnoise.data.vote_files import export_rows
 from fromnoise.data.votes import FILE as VOTES
 from fromnoise.data.votes import read_votes
 from fromnoise.evaluate.agreement import agreement
-from fromnoise.evaluate.records import read_jsonl, write_jsonl
+from fromnoise.evaluate.records import is_there, read_jsonl, write_jsonl
 from fromnoise.model.config import ModelConfig
 from fromnoise.model.flops import forward_flops
 from fromnoise.run.budget import more_pairs, steps_for
@@ -161,13 +161,13 @@ def sample_pairs(ctx, tokenizer: Tokenizer, prompts: list[dict], counts: Counter
 
     labelled_by_hand = settings.raters == "people"  # seconds of the machine buy more pairs, not people's time to label them
     num_batches = steps_for(ctx, "prefer", -(-settings.num_pairs // settings.batch_prompts), ctx.decide("batch_s", measure_batch_s), more=not labelled_by_hand)
-    made = sum(part(number).exists() for number in range(num_batches))
+    made = sum(is_there(part(number)) for number in range(num_batches))
     if made > 1:  # the first one may be what the rate was measured with, a moment ago
         ctx.info(f"prefer: {made} of {num_batches} batches of answers were there already")
     pairs, by_id = [], {prompt["id"]: prompt for prompt in prompts}
     with ctx.progress(num_batches, "batch") as progress:
         for number in range(num_batches):
-            if not part(number).exists():
+            if not is_there(part(number)):
                 write_jsonl(part(number), answers(number))
             for record in read_jsonl(part(number)):
                 prompt = by_id[record["prompt"]]

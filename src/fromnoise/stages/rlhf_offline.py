@@ -24,7 +24,7 @@ from fromnoise.algorithms.masking import loss_mask_of, sequence_sums
 from fromnoise.data.loader import PackedEpochs
 from fromnoise.data.pairs import against, batch_of, longest, pack_pairs, positions_of, tallied_all
 from fromnoise.data.tokenizer import Tokenizer
-from fromnoise.evaluate.records import read_jsonl, write_jsonl
+from fromnoise.evaluate.records import is_there, read_jsonl, write_jsonl
 from fromnoise.generate.audit import Audits
 from fromnoise.generate.engine import Engine
 from fromnoise.generate.practice import divide_prompts, practice_seed, prompt_order
@@ -205,7 +205,7 @@ class BestAnswers:
         num_parts = max(1, -(-min(self.settings.num_prompts, len(prompts)) // PROMPTS_A_PART))
         for number in range(num_parts):  # each a pure function of the seed, saved whole: a resume repeats at most one
             path = ctx.folder / "train_state" / "answers" / f"part-{number:05d}.jsonl"
-            if not path.exists() and ctx.process.is_main:
+            if not is_there(path) and ctx.process.is_main:
                 chosen = [prompts[i] for i in prompt_order(len(prompts), number, PROMPTS_A_PART, practice_seed(ctx))]
                 write_jsonl(path, self._best(chosen, number, shape, reward_model, engine, tokenizer))
             ctx.process.barrier()
