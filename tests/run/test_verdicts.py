@@ -135,7 +135,8 @@ def test_what_a_killed_process_had_half_written_is_removed(tmp_path, monkeypatch
             for where in (ctx.folder, ctx.folder / "checkpoints/step-000001"):
                 with pytest.raises(KeyboardInterrupt):
                     hf.save_model(where, model)
-        (ctx.path("beside") / ".copy.txt.tmp-4711").write_text("half")
+        for half in (ctx.path("beside") / ".copy.txt.tmp-4711", folder / ".run.json.tmp-4711", folder / ".recipe.toml.tmp-4711"):
+            half.write_text("half")
         raise KeyboardInterrupt
 
     def toy_killed(path):
@@ -145,7 +146,7 @@ def test_what_a_killed_process_had_half_written_is_removed(tmp_path, monkeypatch
     with pytest.raises(Interrupted):
         toy_run(folder)
     left = [path for path in folder.rglob("*") if ".tmp-" in path.name]
-    assert len(left) == 3
+    assert len(left) == 5
     monkeypatch.setattr(toy_learn, "run", real)
     toy_run(folder)
     assert not [path for path in folder.rglob("*") if ".tmp" in path.name]

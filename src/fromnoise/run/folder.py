@@ -103,11 +103,12 @@ class RunFolder:
 
     def clean_up(self, stage: Stage) -> None:
         """Remove the state of its training and what kills left behind: half-written files and models, `.NAME.tmp-PID`, of processes that
-        are gone. Whoever holds the run is the only one to write in its stages' folders."""
+        are gone. Whoever holds the run is the only one to write them (a report is anybody's)."""
         shutil.rmtree(self.stage_dir(stage.writes[0]) / "train_state", ignore_errors=True)
-        for name in stage.writes:
-            for path in [*self.path.glob(f".{name}.tmp-*"), *self.stage_dir(name).rglob(".*.tmp-*")]:
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        half_written = [path for name in ("recipe.toml", "run.json", *stage.writes) for path in self.path.glob(f".{name}.tmp-*")]
+        half_written += [path for name in stage.writes for path in self.stage_dir(name).rglob(".*.tmp-*")]
+        for path in half_written:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
 
     # -- run.json -----------------------------------------------------------------------------------------------
 
