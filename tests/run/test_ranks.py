@@ -96,6 +96,12 @@ def test_a_rank_with_another_recipe_is_refused(run):
     assert two_ranks((run,), (run, "sft.checkpoint_every_s=7")) == [None, None]  # what the main rank alone decides
 
 
+def test_a_rank_that_lacks_a_file_ends_the_main_one_before_any_work(run):
+    ends = two_ranks((run,), (run, 'data.conversations=["/nowhere.jsonl"]'))
+    assert "'/nowhere.jsonl': no such file" in str(ends[1]) and "another rank has ended" in str(ends[0])
+    assert not run.exists()
+
+
 def test_a_rank_that_sees_an_older_copy_of_the_run_is_refused(run, tmp_path):
     assert two_ranks((run, "prepare.min_chars=7"), (run, "prepare.min_chars=7")) == [None, None]
     older = shutil.copytree(run, tmp_path / "older")
@@ -128,11 +134,12 @@ def test_a_rank_beside_the_main_one_looks_at_no_folder_that_the_main_one_removes
 
 def test_the_main_rank_says_why_it_stopped_though_another_one_has_ended(tmp_path, monkeypatch):
     meeting = Meeting()
-    meeting.gate.abort()
 
     def stopped(ctx):
+        meeting.gate.abort()
         raise KeyboardInterrupt("SIGTERM")
 
+    monkeypatch.setattr(Threaded, "barrier", lambda self: None)  # before its end
     monkeypatch.setattr(toy_make, "run", stopped)
     first, second = patched()
     with first, second, pytest.raises(Interrupted, match=r"^SIGTERM. Go on with: torchrun \.\.\. -m fromnoise run "):

@@ -60,10 +60,10 @@ def execute(
     `rerun`, which moves its folder aside; with a single `verb`, `rerun` makes that stage again even when it is done.
     Raises UserError, Interrupted with how to go on, or Waiting with what people have to do first.
     """
-    console = console or Console()
     prepare_environment()
-    process = process or Process.from_environment()
+    console, process = console or Console(), process or Process.from_environment()
     check_recipe(recipe, verb, process.world_size)
+    process.barrier()  # a rank that refuses, where a file is missing say, ends the others now, not behind the stages that the main one does alone
     if not process.is_main:
         return follow(recipe, run, process, allow_different_numerics)
     refuse_taking_over(recipe, run)
