@@ -7,6 +7,7 @@ import os
 import random
 import struct
 import zlib
+from datetime import datetime, time
 from pathlib import Path
 
 import pyarrow as pa
@@ -360,6 +361,11 @@ def test_a_csv_whose_first_line_names_its_separator(tmp_path, mark):
     assert list(read_records(str(tmp_path / "t.csv"), pytest.fail)) == [({"text": "one, two; three|", "n": "7"}, str(tmp_path / "t.csv"), 3)]
 
 
+def test_tabs_stand_between_the_columns_of_a_tsv(tmp_path):
+    (tmp_path / "t.tsv").write_text("text\tnotes, if any\nOne, two.\tx\n")
+    assert texts(tmp_path / "t.tsv", text_field="text") == ["One, two."]
+
+
 def test_a_csv_quote_that_is_not_closed_takes_nothing_silently(tmp_path):
     (tmp_path / "t.csv").write_text('\n\ntext,n\nfine,1\n"a "quoted" word",2\n"still\nfine",3\n"open,4\n' + "lost,5\n" * 20)
     documents, bad = read(tmp_path / "t.csv")
@@ -471,6 +477,30 @@ def test_json_wrappers_and_json_lines_under_another_name(tmp_path):
     assert len(bad) == 1 and bad[0].file.endswith("d.json") and "malformed JSON" in bad[0].reason
 
 
+@pytest.mark.parametrize("begin, indent", [("", None), ("\ufeff\n ", 1)])
+def test_a_json_list_under_the_name_of_lines_is_read(tmp_path, begin, indent):
+    """Its records were lost as one "JSON list", or as malformed lines."""
+    (tmp_path / "l.jsonl").write_text(begin + json.dumps([{"text": "one"}, {"text": "two"}, 3], indent=indent))
+    documents, bad = read(tmp_path / "l.jsonl")
+    assert [(document.text, document.doc_id) for document in documents] == [("one", "l.jsonl:1"), ("two", "l.jsonl:2")]
+    assert [(item.line, item.reason) for item in bad] == [(3, "a JSON int, not an object")]
+    for first in ("[3]", "[oops"):
+        (tmp_path / "l.jsonl").write_text(first + '\n{"text": "one"}\n')
+        documents, bad = read(tmp_path / "l.jsonl")
+        assert [document.text for document in documents] == ["one"] and [item.line for item in bad] == [1]
+
+
+def test_json_that_parses_but_is_too_deep_to_be_walked_is_reported(tmp_path, monkeypatch):
+    """Pythons from 3.12 on parse deeper than they call; before, a few depths are such."""
+    value = "word"
+    for _ in range(5_000):
+        value = {"a": value}
+    monkeypatch.setattr(readers, "_loads", lambda text: value)
+    (tmp_path / "d.json").write_text("{}")
+    documents, bad = read(tmp_path / "d.json")
+    assert documents == [] and [(item.line, item.reason) for item in bad] == [(1, "malformed JSON: nested too deep")]
+
+
 def test_html_of_a_browser_kind(tmp_path):
     page = (
         "<html><head><title>T</title><style>x{}</style></head><body><nav>Home About</nav><h1>A  <b>page</b></h1><p>one<br>two &amp; <i>three</i></p>"
@@ -495,6 +525,17 @@ def test_charsets_mean_what_browsers_take_them_for(tmp_path, charset, written, t
     (tmp_path / "p.html").write_bytes(f'<meta charset="{charset}"><p>{text}'.encode(written))
     documents, bad = read(tmp_path / "p.html")
     assert [document.text for document in documents] == [text] and bad == []
+
+
+@pytest.mark.parametrize("head, written", [
+    ('<script charset="windows-1251" src="x.js"></script><link charset=koi8-r><meta charset="utf-8">', "utf-8"),
+    ('<META HTTP-EQUIV="Content-Type" CONTENT="text/html; CHARSET=Shift_JIS">', "cp932"), ("<?xml version='1.0' encoding='EUC-JP'?><html>", "euc_jp"),
+    ('<?xml version="1.0" encoding="utf-8"?><html><meta charset="euc-jp">', "euc_jp"),
+])  # fmt: skip
+def test_the_charset_of_a_page_is_its_own_not_its_scripts(tmp_path, head, written):
+    """Once the first word "charset" in small letters decided: a script's made a page in UTF-8 nonsense, without a word."""
+    (tmp_path / "p.xhtml").write_bytes(f"{head}<p>今日は天気がとても良い".encode(written))
+    assert texts(tmp_path / "p.xhtml") == ["今日は天気がとても良い"]
 
 
 @pytest.mark.parametrize("declared", ["", '<meta charset="iso-8859-1">', '<meta charset="gb2312">'])
@@ -569,6 +610,7 @@ def test_dates_of_records_and_of_headers(tmp_path):
      ("2001/07/05", "2001-07-05"), ("2001-7-5", "2001-07-05"), ("2001.07.05 10:00", "2001-07-05"), ("2001/02", "2001"), ("1914-1918", "1914"),
      ("994334400", "2001-07-05"), ("1262304000000", "2010-01-01"), ("200107051030", None), ("994334400.5", "2001-07-05"), ("12345", None),
      ("1999\u0660", "1999"), (0, None), (-1, None), (12.0, None), (-315619200, "1960-01-01"), ("\uff11\uff19\uff19\uff19", None),
+     (datetime(2001, 7, 5, 10), "2001-07-05"), (time(10, 30), None),
      ("0000-00-00", None), ("2001-99-99", None), ("2001-02-29", None), (10**400, None), ("soon", None), (None, None), (True, None)],
 )  # fmt: skip
 def test_parse_date(value, date):
@@ -583,3 +625,15 @@ def test_read_records_for_other_readers(tmp_path):
     found = [(record["x"], file.rsplit("/", 1)[1], line) for record, file, line in read_records(str(tmp_path), bad.append)]
     assert found == [(1, "a.jsonl.gz", 1), (2, "a.jsonl.gz", 3), ("3", "b.csv", 2)]
     assert [item.line for item in bad] == [2, None]
+
+
+def test_a_file_is_told_once_what_is_wrong_with_it(tmp_path):
+    (tmp_path / "a.jsonl").write_text("broken\n")
+    (tmp_path / "b.jsonl").write_text("\n")
+    bad = []
+    assert list(read_records(str(tmp_path), bad.append)) == []
+    assert [(item.file[-7:], item.reason) for item in bad] == [("a.jsonl", "malformed JSON: Expecting value"), ("b.jsonl", "no records in the file")]
+    for name, kind in (("c.txt.gz", "text"), ("pairs", "text"), ("p.html", "html")):
+        (tmp_path / name).write_bytes(b"")
+        with pytest.raises(UserError, match=f"{name}: by its name this is {kind}, and records are read from jsonl, json"):
+            list(read_records(str(tmp_path / name), bad.append))

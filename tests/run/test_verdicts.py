@@ -105,7 +105,8 @@ def test_a_file_that_is_mended_as_a_refusal_asks_is_read_without_rerun(tmp_path,
 
     monkeypatch.setattr(toy_learn, "run", read)
     for line in (41, 42):
-        with pytest.raises(UserError, match=r"1 of 3 records are malformed.*learnt/bad\.jsonl"):
+        most_often = rf"Most often: no conversation \(first at talks\.jsonl:{line}\)\."
+        with pytest.raises(UserError, match=rf"1 of 3 records are malformed.*{most_often}.*learnt/bad\.jsonl"):
             toy_run(folder, f"sft.max_tokens={line}")
         assert [json.loads(one)["line"] for one in listed.read_text().splitlines()] == [line]
     assert toy_verdicts(folder) == {"make": "done", "learn": "missing"}

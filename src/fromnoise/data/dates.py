@@ -18,7 +18,7 @@ def parse_date(value: object) -> str | None:
 
     Of several dates separated by commas the first counts. None where nothing is recognised.
     """
-    if hasattr(value, "isoformat"):
+    if isinstance(value, date):  # a datetime is one; a time of day says no date
         return value.isoformat()[:10]
     if isinstance(value, bool) or value is None:
         return None

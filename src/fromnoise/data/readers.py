@@ -17,7 +17,7 @@ from typing import Any
 
 from fromnoise.data.dates import parse_date
 from fromnoise.data.document import Document, cut_point
-from fromnoise.data.files import EXCERPT_CHARS, BadRecord, DataFile, OnBad, byte_chunks, data_files, encodable, text_blocks, text_lines, watched_blocks
+from fromnoise.data.files import EXCERPT_CHARS, BadRecord, DataFile, OnBad, Reasons, byte_chunks, data_files, encodable, text_blocks, text_lines, watched_blocks
 from fromnoise.data.markup import html_to_text, json_to_text
 from fromnoise.data.shards import SOURCE_NAME
 from fromnoise.data.tables import Needed, csv_records, parquet_records
@@ -31,6 +31,8 @@ END_OF_LINE = re.compile(re.escape(DOCUMENT_END) + r"[ \t\r]*$", re.MULTILINE)
 TEXT_FIELDS = ("text", "content", "body", "article", "document", "story", "code", "markdown", "page_content", "raw_content")
 TURN_KEYS = ("messages", "conversations", "conversation")  # under which a conversation's turns stand
 MAX_WHOLE_BYTES = 512 << 20  # html, json and packed parquet are held whole
+META_CHARSET = re.compile(rb"<meta\b[^>]*?charset\s*=\s*[\"']?\s*([\w-]+)", re.IGNORECASE)  # a script's or a link's charset is not the page's
+XML_ENCODING = re.compile(rb"\s*<\?xml\b[^>]*?encoding\s*=\s*[\"']([\w-]+)", re.IGNORECASE)
 BYTE_ORDER_MARKS = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 # A declaration that could be read in ASCII is not true of the first of these, whatever it says, and no page is in the others.
 NOT_DECLARED = frozenset("utf-8 utf-16 utf-16-le utf-16-be utf-32 utf-32-le utf-32-be utf-7 idna punycode undefined unicode-escape raw-unicode-escape".split())
@@ -164,7 +166,7 @@ def _html_document(file: DataFile, source: SourceSection, on_bad: OnBad, max_cha
 def _declared_text(file: DataFile, on_bad: OnBad) -> str | None:
     """The page in the charset that it declares; None where it declares none, or one that cannot be true of it, which is common."""
     head = next(byte_chunks(file, lambda bad: None), b"")[:2048]
-    declared = re.search(rb"charset\s*=\s*[\"']?([\w-]+)", head)
+    declared = META_CHARSET.search(head) or XML_ENCODING.match(head)
     if not declared or head.startswith(BYTE_ORDER_MARKS):
         return None
     reported: list[BadRecord] = []
@@ -198,7 +200,11 @@ def _record_documents(file: DataFile, source: SourceSection, on_bad: OnBad, max_
         elif (field := text_field(record, source.text_field)) is not None:
             text = record[field]
         elif file.kind == "json" and source.text_field is None:
-            text = json_to_text(record)
+            try:
+                text = json_to_text(record)
+            except RecursionError:
+                on_bad(BadRecord(str(file.path), line, "malformed JSON: nested too deep"))
+                continue
         elif source.text_field is None and (known := next((key for key in record if str(key).lower() in TEXT_FIELDS), None)) is not None:
             text = record[known]
         else:
@@ -253,21 +259,21 @@ def read_records(path: str, on_bad: OnBad) -> Iterator[tuple[dict, str, int]]:
     for file in files:
         if file.kind in ("text", "html"):
             if len(files) == 1:
-                raise UserError(f"{file.path}: records are read from jsonl, json, csv and parquet files (plain, .gz, .zst), not from {file.path.suffix}.")
+                read = "jsonl, json, csv and parquet files (plain, .gz, .zst)"
+                raise UserError(f"{file.path}: by its name this is {file.kind}, and records are read from {read}; if it is one of these, name it so.")
             on_bad(BadRecord(str(file.path), None, "a text file holds no records", kind="file"))
             continue
-        empty = True
+        empty, told = True, Reasons(on_bad)
         try:
-            for record, line in _records(file, on_bad, None):
+            for record, line in _records(file, told, None):
                 empty = False
                 if isinstance(record, dict):
                     yield record, encodable(str(file.path)), line
                 else:
                     on_bad(BadRecord(str(file.path), line, "not a record with named fields", repr(record)[:EXCERPT_CHARS]))
         except OSError as error:
-            empty = False
-            on_bad(BadRecord(str(file.path), None, f"cannot be read: {error.strerror or error}", kind="file"))
-        if empty:
+            told(BadRecord(str(file.path), None, f"cannot be read: {error.strerror or error}", kind="file"))
+        if empty and not told.counts:
             on_bad(BadRecord(str(file.path), None, "no records in the file", kind="file"))
 
 
@@ -278,7 +284,13 @@ def _records(file: DataFile, on_bad: OnBad, needed: Needed | None, named: str | 
         return csv_records(file, on_bad)
     if file.kind == "parquet":
         return parquet_records(file, _whole(file, on_bad) if file.packing else None, on_bad, needed)
-    return _json_records(file, on_bad, named) if file.kind == "json" else _jsonl_records(file, on_bad)
+    return _json_records(file, on_bad, named) if file.kind == "json" or _begins_a_list(file) else _jsonl_records(file, on_bad)
+
+
+def _begins_a_list(file: DataFile) -> bool:
+    """Whether a file of lines is one JSON list instead, as programs write it that were only told the name of the file."""
+    head = next(byte_chunks(file, lambda bad: None), b"")
+    return head.removeprefix(codecs.BOM_UTF8).lstrip()[:1] == b"["
 
 
 def _jsonl_records(file: DataFile, on_bad: OnBad) -> Iterator[tuple[dict | str, int]]:
@@ -305,7 +317,7 @@ def _json_records(file: DataFile, on_bad: OnBad, named: str | None) -> Iterator[
         value = _loads(text)
     except json.JSONDecodeError as error:
         first, _, rest = text.lstrip().partition("\n")
-        if rest.strip() and _is_json(first):  # JSON lines under the name .json are common
+        if rest.strip() and (file.kind == "jsonl" or _is_json(first)):  # JSON lines under the name .json are common
             yield from _jsonl_records(file, on_bad)
             return
         excerpt = text[max(error.pos - 20, 0) : error.pos + 60]
@@ -372,6 +384,7 @@ def _limited(file: DataFile, pieces: Iterator, on_bad: OnBad) -> list:
         held.append(piece)
         size += len(piece)
         if size > MAX_WHOLE_BYTES:
-            on_bad(BadRecord(str(file.path), None, f"a {file.kind} file of more than {MAX_WHOLE_BYTES >> 20} MiB; split it, or use jsonl", kind="file"))
+            too_large = f"a {file.kind} file of more than {MAX_WHOLE_BYTES >> 20} MiB; split it, or write a record a line (jsonl)"
+            on_bad(BadRecord(str(file.path), None, too_large, kind="file"))
             return []
     return held

@@ -36,8 +36,9 @@ def csv_records(file: DataFile, on_bad: OnBad) -> Iterator[tuple[dict, int]]:
             yield from (part.replace("\0", "") + "\n" for part in line.split(end))
         ended = True
 
+    marks = "\t,;|" if ".tsv" in file.path.name.lower() else ",\t;|"
     head = next((part for part in first.split(end) if part.strip()), "")
-    delimiter = named[1] if named else max(",\t;|", key=head.count) if any(mark in head for mark in ",\t;|") else ","
+    delimiter = named[1] if named else max(marks, key=head.count) if any(mark in head for mark in marks) else ","
     rows, header = csv.reader(lines(), delimiter=delimiter, strict=True), None
     while True:
         line = before + rows.line_num + 1

@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+from fromnoise.data.files import BadRecord, most_often
 from fromnoise.parallel.process import Process
 from fromnoise.pipeline import Stage
 from fromnoise.run import machine as machines
@@ -57,7 +58,8 @@ class StageContext:
         self.folder: Path = run.stage_dir(stage.writes[0])
         self.seed: int = seed_from(recipe.seed, stage.verb)
         self.finished, self._machine, self._measured_again = False, None, False
-        self._bad: Counter[str] = Counter()  # by kind, since the last check
+        self._bad: Counter[tuple[str, str]] = Counter()  # by kind and reason, since the last check
+        self._first_bad: dict[tuple[str, str], str] = {}  # where
         self._began = time.perf_counter()
         self._elapsed_before = 0.0
 
@@ -253,11 +255,12 @@ class StageContext:
 
     # -- bad records --------------------------------------------------------------------------------------------
 
-    def on_bad(self, record: Any) -> None:
-        """Note a `data.files.BadRecord`: written to bad.jsonl with file, line and reason, counted unless it was repaired."""
-        self._bad[getattr(record, "kind", "record")] += 1
+    def on_bad(self, record: BadRecord) -> None:
+        """Note what could not be read: written to bad.jsonl with file, line and reason, counted unless it was repaired."""
+        self._bad[record.kind, record.reason] += 1
+        self._first_bad.setdefault((record.kind, record.reason), record.place)
         if self.process.is_main:
-            fields = {name: getattr(record, name) for name in ("file", "line", "reason", "excerpt", "kind") if hasattr(record, name)}
+            fields = {name: getattr(record, name) for name in ("file", "line", "reason", "excerpt", "kind")}
             with (self.folder / BAD_RECORDS).open("a", encoding="utf-8") as file:
                 file.write(to_json(fields) + "\n")
 
@@ -267,16 +270,19 @@ class StageContext:
         Judges what was read since the last check: a bad file must not pass because another is large and good. path: named where
         one file was read. Files that hold no records (a README beside them), or whose end is lost, do not count.
         """
-        num_bad, num_files = self._bad["record"], self._bad["file"]
+        lost = {key: count for key, count in self._bad.items() if key[0] in ("record", "file")}
+        num_bad, num_files = (sum(count for (of, _), count in lost.items() if of == kind) for kind in ("record", "file"))
+        reason = most_often({key: count for key, count in lost.items() if key[0] == "record"} or lost, self._first_bad)
         self._bad.clear()
+        self._first_bad.clear()
         said = f"{path + ': ' if path else ''}{num_bad:,} of {num_good + num_bad:,} records"
         if num_bad or num_files:
             files = f", and {num_files:,} file{'s' if num_files > 1 else ''} not read, or not to the end" if num_files else ""
-            self.info(f"{said} set aside{files}, with reasons in {self.folder / BAD_RECORDS}")
+            self.info(f"{said} set aside{files}, with reasons in {self.folder / BAD_RECORDS}.{reason}")
         if num_bad > self.recipe.data.max_bad_frac * (num_good + num_bad):
             raise UserError(
-                f"{said} are malformed, more than data.max_bad_frac = {self.recipe.data.max_bad_frac} allows; "
-                f"see {self.folder / BAD_RECORDS}, mend the files or raise the limit"
+                f"{said} are malformed, more than data.max_bad_frac = {self.recipe.data.max_bad_frac} allows.{reason} "
+                f"See {self.folder / BAD_RECORDS}, mend the files or raise the limit"
             )
 
     # -- the end ------------------------------------------------------------------------------------------------
