@@ -25,6 +25,11 @@ HELLO = [{"role": "user", "content": "Hello?"}, {"role": "assistant", "content":
         {"prompt": "Hello?", "completion": "Hi."},
         {"question": "Hello?", "answer": "Hi."},
         {"instruction": "Hello?", "instances": [{"input": "", "output": "Hi."}]},
+        {"instruction": "Hello?", "input": "nan", "output": "Hi."},
+        {"instruction": "Hello?", "input": "<noinput>", "output": "Hi."},
+        {"instruction": "", "input": "Hello?", "output": "Hi."},
+        {"input": "Hello?", "output": "Hi."},
+        {"messages": [{"role": None, "content": None, "from": "human", "value": "Hello?"}, {**HELLO[1], "from": None, "value": None}]},
     ],
 )
 def test_every_form_reads_as_the_same_messages(record):
@@ -41,6 +46,8 @@ def test_a_system_turn_that_says_nothing_is_none():
 def test_context_stands_after_the_instruction():
     [messages] = conversations_of({"instruction": "Summarise.", "context": "A long day.", "response": "Long."})
     assert messages[0]["content"] == "Summarise.\n\nA long day."
+    [messages] = conversations_of({"instruction": "Summarise.", "input": "In a word.", "context": "A long day.", "output": "Long."})
+    assert messages[0]["content"] == "Summarise.\n\nIn a word.\n\nA long day."
 
 
 def test_a_number_is_context_or_an_answer_and_a_list_is_not_passed_over():
@@ -128,7 +135,8 @@ def test_one_conversation_an_instance():
     ("record", "reason"),
     [
         ({"text": "just a document"}, "no conversation"),
-        ({"prompt": " ", "response": "Hi."}, "no conversation: keys"),
+        ({"prompt": " ", "response": "Hi."}, "no conversation: keys.*, and `prompt` is empty"),
+        ({"messages": [HELLO[0], {"role": "assistant", "content": 4}]}, "content of turn 2 is a int, not text"),
         ({"instruction": "Hello?"}, "without an answer"),
         ({"messages": []}, "no assistant turn"),
         ({"messages": [{"role": "user", "content": "Hello?"}]}, "no assistant turn"),

@@ -83,6 +83,8 @@ def test_three_raters_share_one_weight_and_may_tie():
 def test_what_is_asked_about_and_the_turns_before_it_are_not_lost(answers, asked):
     pair = one({asked: "Double it.", "input": 2, "history": [["Hello?", "Hi."]], **answers})
     assert [m["content"] for m in pair.prompt] == ["Hello?", "Hi.", "Double it.\n\n2"]
+    pair = one({"input": "Double it.", "context": 2, **answers})
+    assert [m["content"] for m in pair.prompt] == ["Double it.\n\n2"]
     with pytest.raises(ValueError, match="`context` is a list, not text"):
         one({asked: "Which is it?", "context": ["this", "that"], **answers})
 

@@ -6,7 +6,7 @@
 | ShareGPT | `conversations` (or `conversation`): a list of `from` (human, gpt, system) and `value` |
 | Alpaca, dolly | `instruction`, optionally `input` or `context`, and `output` or `response`; earlier turns as pairs in `history` |
 | self-instruct | `instruction` and `instances`: a list of `input` and `output`; one conversation each |
-| columns | `prompt` (or `question`, `query`) and `response` (or `completion`, `answer`, `output`) |
+| columns | `prompt` (or `question`, `query`, `input`) and `response` (or `completion`, `answer`, `output`) |
 | TRL | `prompt` and `completion` as lists of role and content; only the completion is learnt from |
 
 A `system` or `system_prompt` beside any of them is the system message, unless the turns begin with one. An assistant's turn with `weight`
@@ -32,8 +32,9 @@ ROLES = {
     "user": "user", "human": "user", "prompter": "user",
     "assistant": "assistant", "gpt": "assistant", "model": "assistant", "chatgpt": "assistant", "bot": "assistant",
 }  # fmt: skip
-PROMPT_KEYS = ("prompt", "instruction", "question", "query")
+PROMPT_KEYS = ("prompt", "instruction", "question", "query", "input")
 CONTEXT_KEYS = ("input", "context")
+NO_CONTEXT = ("nan", "<noinput>")  # a gap as pandas writes it, and as self-instruct does
 ANSWER_KEYS = ("response", "output", "completion", "answer")
 
 
@@ -75,7 +76,8 @@ def conversations_of(record: dict) -> list[list[Message]]:
         return [checked(with_system(record, messages_of(turns)))]
     prompt = prompt_of(record)
     if prompt is None:
-        raise ValueError(of_another_type(record) or f"no conversation: keys {sorted(map(str, record))[:8]}")
+        empty = next((f", and `{key}` is empty" for key in PROMPT_KEYS if key in record), "")
+        raise ValueError(of_another_type(record) or f"no conversation: keys {sorted(map(str, record))[:8]}{empty}")
     instances = record["instances"] if isinstance(record.get("instances"), list) else [record]
     earlier = history_of(record)
     found = []
@@ -125,8 +127,8 @@ def with_context(prompt: str, record: dict) -> str:
     for key in CONTEXT_KEYS:
         if isinstance(record.get(key), (list, dict)) and record[key]:
             raise ValueError(f"`{key}` is a {type(record[key]).__name__}, not text; join what it holds to one text")
-    context = first_text(record, CONTEXT_KEYS) or first_number(record, CONTEXT_KEYS)
-    return f"{prompt}\n\n{context}" if context and context != prompt else prompt
+    contexts = (first_text(record, (key,)) or first_number(record, (key,)) for key in CONTEXT_KEYS)
+    return "\n\n".join(dict.fromkeys([prompt, *(text for text in contexts if text and text.lower() not in NO_CONTEXT)]))
 
 
 def with_system(record: dict, messages: list[Message]) -> list[Message]:
@@ -151,7 +153,7 @@ def unlearnt_turns(record: dict) -> frozenset[int]:
     mark that is neither yes nor no."""
     found, count = set(), 0
     for number, turn in enumerate(turns_of(record) or [], start=1):
-        if ROLES[str(turn.get("role", turn.get("from"))).lower()] != "assistant":
+        if ROLES[str(either(turn, "role", "from")).lower()] != "assistant":
             continue
         for mark in ("weight", "train", "training"):
             if turn.get(mark) not in (None, 0, 1):  # False and True are among them
@@ -160,6 +162,11 @@ def unlearnt_turns(record: dict) -> frozenset[int]:
                 found.add(count)
         count += 1
     return frozenset(found)
+
+
+def either(turn: dict, *names: str) -> object:
+    """The first of a turn's fields that is there: a table of turns of both forms has null in the others."""
+    return next((turn[name] for name in names if turn.get(name) is not None), None)
 
 
 def first_text(record: dict, keys: tuple[str, ...]) -> str | None:
@@ -193,7 +200,7 @@ def messages_of(turns: list) -> list[Message]:
     for number, turn in enumerate(turns, start=1):
         if not isinstance(turn, dict):
             raise ValueError(f"turn {number} is {type(turn).__name__}, not an object")
-        role, content = turn.get("role", turn.get("from")), turn.get("content", turn.get("value"))
+        role, content = either(turn, "role", "from"), either(turn, "content", "value")
         if isinstance(content, list):  # content parts, of which only text can be read
             parts = [part.get("text") if isinstance(part, dict) and part.get("type", "text") == "text" else None for part in content]
             if any(not isinstance(part, str) for part in parts):
@@ -204,7 +211,7 @@ def messages_of(turns: list) -> list[Message]:
         if turn.get("tool_calls") or turn.get("function_call"):
             raise ValueError(f"turn {number} calls a tool; only text can be learnt from")
         if not isinstance(content, str):
-            raise ValueError(f"turn {number} has no text")
+            raise ValueError(f"turn {number} has no text" if content is None else f"the content of turn {number} is a {type(content).__name__}, not text")
         if ROLES[str(role).lower()] == "system" and not content.strip():
             continue  # tables of conversations have the turn whether or not it says something
         thought = turn.get("reasoning_content")

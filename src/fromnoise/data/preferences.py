@@ -3,7 +3,7 @@
 | form | keys of a record |
 | --- | --- |
 | HH-RLHF | `chosen`, `rejected`: transcripts "\\n\\nHuman: ...\\n\\nAssistant: ...", the last turn being the answer |
-| strings | `prompt` (or `question`, `instruction`) with `chosen` and `rejected` as answers, or both as whole texts that begin with the prompt |
+| strings | `prompt` (or `question`, `query`, `input`, `instruction`) with `chosen` and `rejected` as answers, or both as whole texts that begin with it |
 | messages | `chosen`, `rejected` as lists of role and content or one such message, with or without a prompt or turns before them |
 | rated | two answers (`response1`/`response2`, `output_1`/`output_2`, `answer_a`/`answer_b`), and `label` 0 (tie), 1 or 2 |
 | rated by several | the same with one vote a rater in `annotator1`, `annotator2`, ... (PandaLM), empty for who did not judge the pair |
