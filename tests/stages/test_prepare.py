@@ -190,7 +190,8 @@ def test_of_duplicates_the_one_that_is_trained_on_stays(tmp_path):
     (folder / "059.txt").write_text(story(59) + " The end.")
     near = write_stories(tmp_path / "near", 60)
     sources = [{"name": "a", "path": str(folder), "weight": 0.0}, {"name": "b", "path": str(near), "weight": 0.001}]
-    _, ledger = run(tmp_path / "run", data={"sources": sources})
+    ctx, ledger = run(tmp_path / "run", data={"sources": sources})
+    assert "prepare: source 'a': none of its 60 documents is left (59 × exact_duplicate, 1 × near_duplicate)" in ctx.said
     assert ledger["b"]["documents_kept"] == 60 and ledger["a"]["documents_kept"] == 0
     assert {reason: what["documents"] for reason, what in ledger["a"]["removed"].items()} == {"exact_duplicate": 59, "near_duplicate": 1}
 

@@ -147,8 +147,8 @@ PHONES = (
     ),
 )
 MAYBE_PHONE = re.compile(r"\d[\d .()/\-\u2010\u2011\u2013]{5,}\d")
-NOT_PHONE = re.compile(  # dates, spans of years, ISBNs
-    r"\d{4}[-./]\d{1,2}[-./]\d{1,2}|\d{1,2}[-./]\d{1,2}[-./]\d{2,4}|(?:1[0-9]|20)\d\d ?[-\u2013] ?(?:1[0-9]|20)?\d\d|97[89][- ].*"
+NOT_PHONE = re.compile(  # dates, spans of years, ISBNs, degrees (numbers of WHOIS, +1.4805551234, have ten digits and more)
+    r"\+\d{1,3}\.\d{1,7}|\d{4}[-./]\d{1,2}[-./]\d{1,2}|\d{1,2}[-./]\d{1,2}[-./]\d{2,4}|(?:1[0-9]|20)\d\d ?[-\u2013] ?(?:1[0-9]|20)?\d\d|97[89][- ].*"
 )
 
 

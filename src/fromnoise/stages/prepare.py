@@ -69,7 +69,11 @@ def prepare(ctx: StageContext) -> dict[str, Any]:
     ctx.info(f"prepare: {intake.num_documents:,} documents read; comparing them with each other")
     _split(intake, tallies, recipe.prepare, staging)
     for source in sources:
-        if source.date_field and tallies[source.name].kept.documents and not tallies[source.name].dated:
+        tally = tallies[source.name]
+        if not tally.kept.documents:  # mostly one that overlaps another: the first has what both hold
+            reasons = ", ".join(f"{what.documents:,} × {reason}" for reason, what in tally.removed.items())
+            ctx.info(f"prepare: source {source.name!r}: none of its {tally.came_in.documents:,} documents is left ({reasons})")
+        elif source.date_field and not tally.dated:
             ctx.info(f"prepare: source {source.name!r}: none of its documents has a date in {source.date_field!r} (date_field)")
     if recipe.data.world:
         from fromnoise.world.records import write_records
