@@ -26,8 +26,7 @@ SPACES = dict.fromkeys([0xA0, *range(0x2000, 0x200B), 0x202F, 0x205F, 0x3000], "
 LINE_ENDS = dict.fromkeys([0x0B, 0x0C, 0x0D, 0x85, 0x2028, 0x2029], "\n")
 REPLACEMENT = {**SPACES, **LINE_ENDS, **dict.fromkeys(range(0xD800, 0xE000), "\ufffd")}
 # Joiners shape Persian, the Indic scripts and emoji, and stay there; beside ASCII they are debris.
-STRAY_JOINER = re.compile("(?:(?<=[\x00-\x7f])|^)[\u200c\u200d]+|[\u200c\u200d]+(?=[\x00-\x7f]|$)")
-TRAILING_SPACE = re.compile(r"[ \t]+(?=\n)")
+STRAY_JOINER = re.compile("(?:(?<=[\x00-\x7f])|^)[\u200c\u200d]+|(?<![\u200c\u200d])[\u200c\u200d]+(?=[\x00-\x7f]|$)")
 MANY_BLANK_LINES = re.compile(r"\n{4,}")
 
 
@@ -42,7 +41,8 @@ def normalise(text: str) -> str:
     if not text.isascii():
         text = STRAY_JOINER.sub("", text)
         text = unicodedata.normalize("NFC", text)
-    text = TRAILING_SPACE.sub("", text)
+    if " \n" in text or "\t\n" in text:  # no pattern: it would look at each space of a long run, as padded columns have, once for every one before it
+        text = "\n".join(line.rstrip(" \t") for line in text.split("\n"))
     return MANY_BLANK_LINES.sub("\n\n\n", text).strip("\n").rstrip()
 
 
