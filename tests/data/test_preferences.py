@@ -147,7 +147,7 @@ def test_an_answer_that_was_cut_off_stays_without_an_end(chosen):
     [
         ({"text": "a"}, "no pair of answers"),
         ({"prompt": "Is it far?", "chosen": YES, "rejected": YES}, "the same"),
-        ({"chosen": "no transcript", "rejected": "none either"}, "not a transcript"),
+        ({"chosen": "no transcript", "rejected": "none either"}, "not a transcript.*or stand beside a `prompt`"),
         ({"chosen": "\n\nHuman: a\n\nAssistant: ", "rejected": "\n\nHuman: a\n\nAssistant: b"}, "empty answer"),
         ({"chosen": "\n\nHuman: a\n\nAssistant: x", "rejected": "\n\nHuman: b\n\nAssistant: y"}, "different prompts"),
         ({"chosen": "\n\nHuman: a\n\nAssistant: x\n\nHuman: c", "rejected": "\n\nHuman: a\n\nAssistant: y"}, "does not end"),

@@ -287,6 +287,13 @@ def test_damage_inside_utf_16_is_reported_with_its_line(tmp_path):
     assert [(item.line, item.kind) for item in bad] == [(40_001, "repaired"), (40_002, "repaired"), (40_003, "repaired")] and "UTF-16" in bad[0].reason
 
 
+def test_half_a_character_in_json_is_reported(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"text": "Zoë"}\n{"text": "cut \\ud83d"}\n{"text": "whole \\ud83d\\ude42"}\n')
+    documents, bad = read(tmp_path / "a.jsonl")
+    assert [document.text for document in documents] == ["Zoë", "cut \ufffd", "whole 🙂"]
+    assert [(item.line, item.reason, item.kind) for item in bad] == [(2, "half a character, replaced by U+FFFD", "repaired")]
+
+
 def test_undecodable_line_late_in_a_large_file_has_its_number(tmp_path):
     lines = [b"line %d of a file that is larger than a block" % i for i in range(1, 60_001)]
     lines[51_233] += b" caf\xe9"

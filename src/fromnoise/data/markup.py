@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 from collections.abc import Iterator
 from html import unescape
@@ -14,6 +15,34 @@ BLOCKS = frozenset(
 TAG = re.compile(r"</?[a-zA-Z][^<>]*>")
 POWER = re.compile(r"[-\u2212]?\d{1,4}")
 BREAKS = re.compile(r"</?(?:p|br|div|li|ul|ol|tr|h[1-6])\b[^<>]*>", re.IGNORECASE)
+
+META_CHARSET = re.compile(rb"<meta\b[^>]*?charset\s*=\s*[\"']?\s*([\w-]+)", re.IGNORECASE)  # a script's or a link's charset is not the page's
+XML_ENCODING = re.compile(rb"\s*<\?xml\b[^>]*?encoding\s*=\s*[\"']([\w-]+)", re.IGNORECASE)
+# A declaration that could be read in ASCII is not true of the first of these, whatever it says, and no page is in the others.
+NOT_DECLARED = frozenset("utf-8 utf-16 utf-16-le utf-16-be utf-32 utf-32-le utf-32-be utf-7 idna punycode undefined unicode-escape raw-unicode-escape".split())
+# What labels mean on pages (WHATWG, Encoding Standard): mostly a superset of what they say, since those who wrote "ISO-8859-1" or "GB2312"
+# typed curly quotes and characters of the superset too. By label where Python knows it not, else by its name of the codec.
+MEANT = {
+    "windows-31j": "cp932", "windows-874": "cp874", "windows-949": "cp949", "iso-8859-8-i": "iso8859-8",
+    "ascii": "cp1252", "iso8859-1": "cp1252", "iso8859-9": "cp1254", "iso8859-11": "cp874", "tis-620": "cp874",
+    "gb2312": "gb18030", "gbk": "gb18030", "big5": "big5hkscs", "shift_jis": "cp932", "euc_jp": "euc_jis_2004", "euc_kr": "cp949",
+}  # fmt: skip
+
+
+def declared_codec(head: bytes) -> str | None:
+    """Python's name of the codec for the charset that a page declares at its beginning; None where it declares none, or one that
+    cannot be true of it."""
+    declared = META_CHARSET.search(head) or XML_ENCODING.match(head)
+    if not declared:
+        return None
+    label = declared.group(1).decode("ascii", "replace").lower().removeprefix("x-")
+    try:
+        codec = codecs.lookup(MEANT.get(label, label)).name
+        codec = MEANT.get(codec, codec)
+        "".encode(codec)
+    except (LookupError, ValueError):  # unknown, or as base64 no codec of text
+        return None
+    return None if codec in NOT_DECLARED else codec
 
 
 def html_to_text(html: str) -> str:

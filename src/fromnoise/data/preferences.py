@@ -225,7 +225,7 @@ def transcript(text: str) -> list[Message]:
     """
     pieces = TURN.split(text.strip())
     if len(pieces) < 3 or pieces[0].strip():
-        raise ValueError('not a transcript: it must begin with "Human: " and give turns to Human and Assistant')
+        raise ValueError('not a transcript: it must begin with "Human: " and give turns to Human and Assistant, or stand beside a `prompt` as an answer')
     messages: list[Message] = []
     for speaker, content in zip(pieces[1::2], pieces[2::2], strict=True):
         role = "user" if speaker == "Human" else "assistant"

@@ -17,8 +17,21 @@ from typing import Any
 
 from fromnoise.data.dates import parse_date
 from fromnoise.data.document import Document, cut_point
-from fromnoise.data.files import EXCERPT_CHARS, BadRecord, DataFile, OnBad, Reasons, byte_chunks, data_files, encodable, text_blocks, text_lines, watched_blocks
-from fromnoise.data.markup import html_to_text, json_to_text
+from fromnoise.data.files import (
+    EXCERPT_CHARS,
+    HALF_CHARACTER,
+    BadRecord,
+    DataFile,
+    OnBad,
+    Reasons,
+    byte_chunks,
+    data_files,
+    encodable,
+    text_blocks,
+    text_lines,
+    watched_blocks,
+)
+from fromnoise.data.markup import declared_codec, html_to_text, json_to_text
 from fromnoise.data.shards import SOURCE_NAME
 from fromnoise.data.tables import Needed, csv_records, parquet_records
 from fromnoise.run.errors import UserError
@@ -31,18 +44,7 @@ END_OF_LINE = re.compile(re.escape(DOCUMENT_END) + r"[ \t\r]*$", re.MULTILINE)
 TEXT_FIELDS = ("text", "content", "body", "article", "document", "story", "code", "markdown", "page_content", "raw_content")
 TURN_KEYS = ("messages", "conversations", "conversation")  # under which a conversation's turns stand
 MAX_WHOLE_BYTES = 512 << 20  # html, json and packed parquet are held whole
-META_CHARSET = re.compile(rb"<meta\b[^>]*?charset\s*=\s*[\"']?\s*([\w-]+)", re.IGNORECASE)  # a script's or a link's charset is not the page's
-XML_ENCODING = re.compile(rb"\s*<\?xml\b[^>]*?encoding\s*=\s*[\"']([\w-]+)", re.IGNORECASE)
 BYTE_ORDER_MARKS = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-# A declaration that could be read in ASCII is not true of the first of these, whatever it says, and no page is in the others.
-NOT_DECLARED = frozenset("utf-8 utf-16 utf-16-le utf-16-be utf-32 utf-32-le utf-32-be utf-7 idna punycode undefined unicode-escape raw-unicode-escape".split())
-# What labels mean on pages (WHATWG, Encoding Standard): mostly a superset of what they say, since those who wrote "ISO-8859-1" or "GB2312"
-# typed curly quotes and characters of the superset too. By label where Python knows it not, else by its name of the codec.
-MEANT = {
-    "windows-31j": "cp932", "windows-874": "cp874", "windows-949": "cp949", "iso-8859-8-i": "iso8859-8",
-    "ascii": "cp1252", "iso8859-1": "cp1252", "iso8859-9": "cp1254", "iso8859-11": "cp874", "tis-620": "cp874",
-    "gb2312": "gb18030", "gbk": "gb18030", "big5": "big5hkscs", "shift_jis": "cp932", "euc_jp": "euc_jis_2004", "euc_kr": "cp949",
-}  # fmt: skip
 WORLD_SOURCES = ("web", "books", "code", "papers")
 ALL = "all"  # in compression.json and bits per byte: the sum over sources
 HEAD_LINES = 40  # a date field of a text file is looked for in its first lines
@@ -166,18 +168,12 @@ def _html_document(file: DataFile, source: SourceSection, on_bad: OnBad, max_cha
 def _declared_text(file: DataFile, on_bad: OnBad) -> str | None:
     """The page in the charset that it declares; None where it declares none, or one that cannot be true of it, which is common."""
     head = next(byte_chunks(file, lambda bad: None), b"")[:2048]
-    declared = META_CHARSET.search(head) or XML_ENCODING.match(head)
-    if not declared or head.startswith(BYTE_ORDER_MARKS):
+    codec = None if head.startswith(BYTE_ORDER_MARKS) else declared_codec(head)
+    if codec is None:
         return None
     reported: list[BadRecord] = []
+    data = _whole(file, reported.append)
     try:
-        label = declared.group(1).decode("ascii").lower().removeprefix("x-")
-        codec = codecs.lookup(MEANT.get(label, label)).name
-        codec = MEANT.get(codec, codec)
-        "".encode(codec)  # a LookupError for base64 and its like
-        if codec in NOT_DECLARED:
-            return None
-        data = _whole(file, reported.append)
         text = codecs.getincrementaldecoder(codec)().decode(data, final=not reported)  # an archive may be cut off inside a character
     except (LookupError, ValueError):
         return None
@@ -215,6 +211,9 @@ def _record_documents(file: DataFile, source: SourceSection, on_bad: OnBad, max_
             reason = "empty text" if isinstance(text, str) else f"the text is {'null' if text is None else f'a {type(text).__name__}'}, not a string"
             on_bad(BadRecord(str(file.path), line, reason, repr(text)[:EXCERPT_CHARS]))
             continue
+        if not text.isascii() and HALF_CHARACTER.search(text):  # JSON can spell one, as of an emoji that was cut in two
+            on_bad(BadRecord(str(file.path), line, "half a character, replaced by U+FFFD", text[:EXCERPT_CHARS], "repaired"))
+            text = HALF_CHARACTER.sub("\ufffd", text)
         date = parse_date(record.get(source.date_field)) if source.date_field and isinstance(record, dict) else None
         yield text, f"{file.name}:{line}", date
 
