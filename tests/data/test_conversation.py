@@ -1,6 +1,8 @@
 import csv
 import json
 import os
+from datetime import date
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -57,8 +59,8 @@ def test_a_number_is_context_or_an_answer_and_a_list_is_not_passed_over():
         assert [m["content"] for m in messages] == ["Square it.\n\n5", "25"]
     for context in (None, "", [], float("nan")):
         assert conversations_of({"instruction": "Hello?", "input": context, "output": "Hi."}) == [HELLO]
-    for context in (["one", "two"], {"a": 1}):
-        with pytest.raises(ValueError, match=r"`context` is a (list|dict), not text"):
+    for context in (["one", "two"], {"a": 1}, True, Decimal(5), date(2001, 7, 5)):
+        with pytest.raises(ValueError, match=r"`context` is a (list|dict|bool|Decimal|date), not text"):
             conversations_of({"instruction": "Which?", "context": context, "output": "one"})
 
 

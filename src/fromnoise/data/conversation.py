@@ -125,8 +125,9 @@ def asked_of(record: dict) -> list[Message]:
 def with_context(prompt: str, record: dict) -> str:
     """The prompt with the record's `input` or `context` behind it. ValueError for one that is no text: asked without it, the question is another."""
     for key in CONTEXT_KEYS:
-        if isinstance(record.get(key), (list, dict)) and record[key]:
-            raise ValueError(f"`{key}` is a {type(record[key]).__name__}, not text; join what it holds to one text")
+        value = record.get(key)
+        if value and (isinstance(value, bool) or not isinstance(value, (str, int, float))):
+            raise ValueError(f"`{key}` is a {type(value).__name__}, not text; write what it holds as one text")
     contexts = (first_text(record, (key,)) or first_number(record, (key,)) for key in CONTEXT_KEYS)
     return "\n\n".join(dict.fromkeys([prompt, *(text for text in contexts if text and text.lower() not in NO_CONTEXT)]))
 
