@@ -15,7 +15,7 @@ from fromnoise.data.vote_files import export_rows, import_votes
 from fromnoise.data.votes import FILE, Vote, VoteStore, compared_pair, rater_name
 from fromnoise.evaluate.records import read_jsonl, write_jsonl
 from fromnoise.run.errors import UserError
-from fromnoise.stages.label import Options, compared_of, pairs_of_run, print_welcome
+from fromnoise.stages.label import Options, compared_of, pairs_of_run, print_welcome, take_file
 from fromnoise.web.guard import Guard, own_names, token_for
 from fromnoise.web.label import STATIC, create_app
 from fromnoise.web.turns import REPEAT_GAP, Settings, Turns
@@ -461,8 +461,19 @@ def test_votes_of_other_forms_and_what_is_none(store, tmp_path):
     ]  # fmt: skip
     assert import_votes(store, tmp_path / "other.jsonl", bad.append) == {"known": 6}
     write_jsonl(tmp_path / "none.jsonl", lines[-1:])
-    with pytest.raises(UserError, match="no vote found"):
+    with pytest.raises(UserError, match=r"no vote found in it\. Most often: no pair of answers: keys \['nothing'\] \(first at .*none\.jsonl:1\)\. Give"):
         import_votes(store, tmp_path / "none.jsonl", bad.append)
+
+
+def test_what_an_import_sets_aside_is_said_with_its_place_and_counted(store, tmp_path, capsys):
+    """A README was "line None", and it and a repaired line were counted as records that are no votes."""
+    (tmp_path / "votes").mkdir()
+    (tmp_path / "votes/README.md").write_text("Votes.")
+    (tmp_path / "votes/a.csv").write_bytes(b"prompt,chosen,rejected\nSay c.,caf\xe9,d\nSay e.,e,e\n")
+    take_file(store, tmp_path / "no run", tmp_path / "votes")
+    said = capsys.readouterr()
+    assert "1 votes taken" in said.out and "1 records set aside as no votes" in said.out
+    assert f"{tmp_path}/votes/README.md: a text file holds no records" in said.err and f"{tmp_path}/votes/a.csv:3: the two answers are the same" in said.err
 
 
 def test_the_command_exports_imports_and_measures(tmp_path, capsys):

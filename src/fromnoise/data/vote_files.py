@@ -14,8 +14,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from fromnoise.data.conversation import messages_of
+from fromnoise.data.files import BadRecord, OnBad, Reasons
 from fromnoise.data.preferences import pairs_of, yes_or_no
-from fromnoise.data.readers import BadRecord, OnBad, read_records
+from fromnoise.data.readers import read_records
 from fromnoise.data.votes import (
     MAX_KEY,
     MAX_NAME,
@@ -60,6 +61,7 @@ def import_votes(store: VoteStore, path: Path, on_bad: OnBad) -> Counter:
     """
     read: list[tuple[ComparedPair, Vote]] = []
     seen: Counter[tuple[str, str]] = Counter()
+    on_bad = Reasons(on_bad)
     for record, file, line in read_records(str(path), on_bad):
         try:
             read += [own_vote(record)] if "vote" in record else foreign_votes(record, str(file), seen)
@@ -67,7 +69,7 @@ def import_votes(store: VoteStore, path: Path, on_bad: OnBad) -> Counter:
             reason = f"no {error}" if isinstance(error, KeyError) else str(error)
             on_bad(BadRecord(str(file), line, reason, repr(record)[:200]))
     if not read:
-        raise UserError(f"{path}: no vote found in it; give a file that `fromnoise label RUN --export` wrote, or `chosen`/`rejected` pairs")
+        raise UserError(f"{path}: no vote found in it.{on_bad} Give a file that `fromnoise label RUN --export` wrote, or `chosen`/`rejected` pairs.")
     store.add_pairs(pair for pair, _ in read)
     return store.add_votes(vote for _, vote in read)
 

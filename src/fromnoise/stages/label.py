@@ -205,11 +205,12 @@ def take_file(store: VoteStore, run_folder: Path, path: Path) -> None:
     bad: list = []
     counts = import_votes(store, path, bad.append)
     for record in bad[:MAX_SHOWN_BAD]:
-        print(f"{record.file}, line {record.line}: {record.reason}", file=sys.stderr)
+        print(f"{record.place}: {record.reason}", file=sys.stderr)
     if len(bad) > MAX_SHOWN_BAD:
         print(f"... and {len(bad) - MAX_SHOWN_BAD:,} more", file=sys.stderr)
+    lost = sum(record.kind == "record" for record in bad)
     print(f"{counts['added']:,} votes taken from {path}; {counts['known']:,} were here already, {counts['conflict']:,} left out because their rater "
-          f"has another vote on that pair or their key is another vote's, {len(bad):,} records set aside as no votes")  # fmt: skip
+          f"has another vote on that pair or their key is another vote's, {lost:,} records set aside as no votes")  # fmt: skip
     try:
         mine = pairs_of_run(run_folder)
     except UserError:
