@@ -76,6 +76,7 @@ def test_three_raters_share_one_weight_and_may_tie():
     pairs = pairs_of({"instruction": "Is it far?", "input": "", "response1": YES, "response2": NO, "annotator1": 1, "annotator2": 0, "annotator3": 2}, "here")
     assert [(p.rater, p.tie, p.chosen) for p in pairs] == [("annotator1", False, YES), ("annotator2", True, YES), ("annotator3", False, NO)]
     assert sum(p.weight for p in pairs) == pytest.approx(1.0)
+    assert all(one({"prompt": "Is it far?", "response_a": YES, "response_b": NO, "winner": winner}).tie for winner in ("tie", "Tie (bothbad)"))
 
 
 @pytest.mark.parametrize("answers", [{"chosen": "4", "rejected": "5"}, {"response1": "4", "response2": "5", "label": 1}])

@@ -340,6 +340,10 @@ def test_wrong_columns_name_those_there_are(tmp_path):
     with pytest.raises(UserError, match=r"no column 'body'.*instruction, response"):
         read(tmp_path / "t.csv", text_field="body")
     assert texts(tmp_path / "t.csv", text_field="response") == ["Hi"]
+    (tmp_path / "t.jsonl").write_text('{"instruction": "Say hi", "response": "Hi"}\n')
+    assert [(item.reason, item.excerpt) for item in read(tmp_path / "t.jsonl")[1]] == [
+        ("no field that looks like the text (name it with text_field in [[data.sources]])", "fields: instruction, response")
+    ]
     pq.write_table(pa.table({"a": ["x"], "b": ["y"]}), tmp_path / "t.parquet")
     with pytest.raises(UserError, match="columns are: a, b"):
         read(tmp_path / "t.parquet")

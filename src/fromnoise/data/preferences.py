@@ -47,7 +47,7 @@ ANSWERS = (("response1", "response2"), ("response_1", "response_2"), ("output_1"
 LEAST_WEIGHT = 1e-6  # of a pair; the largest is its inverse
 PRIOR_VOTES = 5
 FEWEST_ZEROS = 10  # ties, in a file whose second answers never win, from which on they are taken for something else
-VOTES = {"0": 0, "1": 1, "2": 2, "0.0": 0, "1.0": 1, "2.0": 2, "tie": 0, "a": 1, "b": 2, "model_a": 1, "model_b": 2}
+VOTES = {"0": 0, "1": 1, "2": 2, "0.0": 0, "1.0": 1, "2.0": 2, "tie": 0, "tie (bothbad)": 0, "a": 1, "b": 2, "model_a": 1, "model_b": 2}
 NO_VOTE = ("", "none", "nan")  # of a rater who did not judge this pair
 YES_OR_NO = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False, "": False, "none": False}  # a column of a CSV file is text
 

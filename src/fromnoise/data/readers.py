@@ -204,7 +204,8 @@ def _record_documents(file: DataFile, source: SourceSection, on_bad: OnBad, max_
         elif source.text_field is None and (known := next((key for key in record if str(key).lower() in TEXT_FIELDS), None)) is not None:
             text = record[known]
         else:
-            wanted = f"no field {source.text_field!r}" if source.text_field else "no field that looks like the text"
+            named = source.text_field
+            wanted = f"no field {named!r}" if named else "no field that looks like the text (name it with text_field in [[data.sources]])"
             on_bad(BadRecord(str(file.path), line, wanted, f"fields: {', '.join(map(str, record))}"[:EXCERPT_CHARS]))
             continue
         if not isinstance(text, str) or not text.strip():
