@@ -114,6 +114,7 @@ def test_multi_turn_transcript_keeps_its_turns():
 def test_transcript_joins_turns_of_one_speaker_and_keeps_words_that_look_like_marks():
     messages = transcript("\n\nHuman: a\n\nHuman: b\n\nAssistant: he said Human: no\n\n2. Assistant: two")
     assert messages == [{"role": "user", "content": "a\n\nb"}, {"role": "assistant", "content": "he said Human: no\n\n2. Assistant: two"}]
+    assert transcript("\r\n\r\nHuman: a\r\n\r\nAssistant: b\r\nc") == [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b\nc"}]
 
 
 def test_own_export_tie_and_weight():

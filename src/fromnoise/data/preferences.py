@@ -223,7 +223,7 @@ def transcript(text: str) -> list[Message]:
 
     HH's transcripts sometimes give two turns in a row to one speaker; they are joined, for a chat has none.
     """
-    pieces = TURN.split(text.strip())
+    pieces = TURN.split(text.replace("\r\n", "\n").strip())
     if len(pieces) < 3 or pieces[0].strip():
         raise ValueError('not a transcript: it must begin with "Human: " and give turns to Human and Assistant, or stand beside a `prompt` as an answer')
     messages: list[Message] = []
