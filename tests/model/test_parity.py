@@ -3,12 +3,13 @@
 import pytest
 import torch
 
+from fromnoise.data.tokenizer import Tokenizer
 from fromnoise.model import hf
 from fromnoise.model.heads import ScoreModel
 from fromnoise.model.hf import CALCULATOR_KEY, load_model, load_reward, save_model, save_reward, wants_calculator
 from fromnoise.run.checkpoint import Checkpointer
 from fromnoise.run.errors import UserError
-from tests.data.test_tokenizer import LLAMA3, hub_folder
+from tests.data.test_tokenizer import CONVERSATIONS, CORPUS, LLAMA3, hub_folder
 from tests.model.shapes import random_ids, random_model, randomise
 
 transformers = pytest.importorskip("transformers")
@@ -83,6 +84,37 @@ def test_padded_by_its_own_tokenizer_a_reward_model_is_read_at_the_answers_end(t
     padded = their_tokenizer.pad({"input_ids": answers}, return_tensors="pt", padding_side="right")
     alone = torch.stack([model(torch.tensor([ids]))[0, -1] for ids in answers])
     torch.testing.assert_close(theirs(**padded).logits[:, 0], alone, rtol=0, atol=1e-4)
+
+
+PLAIN_CHATML = (  # as Qwen's: a line end behind every turn, the last one included
+    "{%- for message in messages %}\n{{- '<|im_start|>' + message.role + '\\n' + message.content + '<|im_end|>\\n' }}\n{%- endfor %}\n"
+    "{%- if add_generation_prompt %}\n{{- '<|im_start|>assistant\\n' }}\n{%- endif %}\n"
+)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("template", [None, PLAIN_CHATML, PLAIN_CHATML.replace("<|im_end|>\\n", "<|im_end|>")], ids=["ours", "Qwen's", "no line end"])
+def test_a_conversation_in_a_reward_models_template_ends_where_it_is_scored(tmp_path, template):
+    """TRL and others score `apply_chat_template(messages)` at its last token; behind ours and Qwen's turns that was a line end."""
+    specials = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|pad|>", "<x>"]
+    tokenizer = hub_folder(tmp_path / "hub", specials, template, eos_token="<|im_end|>") if template else Tokenizer.train(CORPUS, 512)
+    save_reward(tmp_path / "r", model := randomise(ScoreModel(random_model(vocab_size=tokenizer.vocab_size)), seed=5), tokenizer)
+    theirs, their_tokenizer = (kind.from_pretrained(tmp_path / "r") for kind in (transformers.AutoModelForSequenceClassification, transformers.AutoTokenizer))
+    talks = [CONVERSATIONS[1], CONVERSATIONS[2][:3]]
+    prompts = [tokenizer.encode_messages(talk[:-1], add_generation_prompt=True)[0] for talk in talks]
+    ours = [[*ids, *tokenizer.encode_answer(talk[-1]["content"].strip()), tokenizer.im_end_id] for ids, talk in zip(prompts, talks, strict=True)]
+    talks = [[*talk[:-1], {"role": "assistant", "content": talk[-1]["content"].strip()}] for talk in talks]
+    found = their_tokenizer.apply_chat_template(talks, padding=True, return_dict=True, return_tensors="pt")
+    expected = torch.stack([model(torch.tensor([ids]))[0, -1] for ids in ours])
+    torch.testing.assert_close(theirs(**found).logits[:, 0], expected, rtol=0, atol=1e-4)
+    again = Tokenizer.load(tmp_path / "r")
+    for talk, ids, prompt in zip(talks, ours, prompts, strict=True):
+        assert again.encode_messages(talk)[0] == ids and again.encode_messages(talk[:-1], add_generation_prompt=True)[0] == prompt
+        assert their_tokenizer.apply_chat_template(talk[:-1], add_generation_prompt=True, return_dict=False) == prompt
+        assert again.encode_answer(talk[-1]["content"]) == tokenizer.encode_answer(talk[-1]["content"])
+    assert again.answer_lead == tokenizer.answer_lead
+    again.save(tmp_path / "copy", for_scores=True)
+    assert Tokenizer.load(tmp_path / "copy").encode_messages(talks[1])[0] == ours[1]
 
 
 @torch.no_grad()

@@ -15,7 +15,7 @@ import numpy as np
 import tokenizers
 from tokenizers import Regex, decoders, models, pre_tokenizers, processors, trainers
 
-from fromnoise.data.chat_template import ANSWER_LEAD, CHATML, Piece, has_marks, render
+from fromnoise.data.chat_template import ANSWER_LEAD, CHATML, CHATML_SCORED, Piece, has_marks, render, scored
 from fromnoise.run.errors import UserError
 
 PAD, ENDOFTEXT, IM_START, IM_END = "<|pad|>", "<|endoftext|>", "<|im_start|>", "<|im_end|>"
@@ -136,10 +136,11 @@ class Tokenizer:
         except Exception as error:  # `tokenizers` has no class of its own for what it cannot read
             raise UserError(f"{path}: not a tokenizer.json as `tokenizers` writes it, or not with its {CONFIG_FILE}: {error}") from None
 
-    def save(self, folder: str | Path, eos: str | None = None) -> None:
+    def save(self, folder: str | Path, eos: str | None = None, for_scores: bool = False) -> None:
         """Write tokenizer.json and tokenizer_config.json, which transformers' AutoTokenizer opens.
 
         eos: what ends generation, `<|endoftext|>` for a base model, `<|im_end|>` for a chat model; None keeps what it is.
+        for_scores: a reward model's, whose template ends where the score is read.
         """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
@@ -147,6 +148,7 @@ class Tokenizer:
             raise ValueError(f"eos {eos!r} is no control token of this tokenizer: {sorted(self._added)}")
         config = {**self._config, "pad_token": self._by_id[self.pad_id]}
         config |= {} if eos is None else {"eos_token": eos}
+        config |= {"chat_template": scored(self.chat_template)} if for_scores and self.chat_template else {}
         (folder / TOKENIZER_FILE).write_text(json.dumps(self._json, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
         (folder / CONFIG_FILE).write_text(json.dumps(config, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
 
@@ -178,7 +180,7 @@ class Tokenizer:
 
     def encode_answer(self, text: str) -> list[int]:
         """Ids of what an assistant says after the chat template's header, its stop token not included: as `encode_messages` has them."""
-        if not text or self.chat_template in (None, CHATML):
+        if not text or self.chat_template in (None, CHATML, CHATML_SCORED):
             return self.encode(f"{ANSWER_LEAD if self.chat_template else ''}{text}" if text else "")
         return self._answer_by_template(text) or self.encode(text)
 
@@ -189,7 +191,7 @@ class Tokenizer:
     @cached_property
     def answer_lead(self) -> str:
         """The text that the chat template puts before an assistant's words: our space, a line end, the empty lines around Qwen3's empty thought."""
-        return ANSWER_LEAD if self.chat_template == CHATML else self.decode(self.encode_answer("a")).rpartition("a")[0]
+        return ANSWER_LEAD if self.chat_template in (CHATML, CHATML_SCORED) else self.decode(self.encode_answer("a")).rpartition("a")[0]
 
     def _answer_by_template(self, text: str) -> list[int] | None:
         """None where the template does not answer a question alone, or writes the answer without its header before it."""

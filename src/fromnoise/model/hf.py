@@ -38,7 +38,7 @@ class SavesItself(Protocol):
     endoftext_id: int
     control_ids: Mapping[str, int]
 
-    def save(self, folder: Path, eos: str | None = None) -> None: ...
+    def save(self, folder: Path, eos: str | None = None, for_scores: bool = False) -> None: ...
 
 
 def save_model(
@@ -237,7 +237,7 @@ def _publish(
         if tokenizer is not None:
             ends = config["eos_token_id"][0] if isinstance(config["eos_token_id"], list) else config["eos_token_id"]
             names = {token_id: name for name, token_id in tokenizer.control_ids.items()}
-            tokenizer.save(temporary, eos=names.get(ends))  # readers stop where the tokenizer says, too
+            tokenizer.save(temporary, eos=names.get(ends), for_scores=generation is None)  # readers stop where the tokenizer says, too
         _write_json(temporary / "config.json", config)
         for path in temporary.iterdir():
             fsync_file(path)
