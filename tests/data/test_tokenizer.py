@@ -255,6 +255,17 @@ def test_a_template_that_asks_for_the_date_is_told_the_same_on_every_day(tmp_pat
     assert ids == theirs.apply_chat_template(CONVERSATIONS[2], return_dict=True, date_string="26 Jul 2024")["input_ids"]
 
 
+def test_a_token_that_a_tokenizer_does_not_have_is_written_as_nothing(tmp_path):
+    """As in transformers, which leaves such names undefined; ours wrote "None" before every conversation."""
+    transformers = pytest.importorskip("transformers")
+    specials = ["<|begin_of_text|>", "<|end_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>", "<think>"]
+    ours = hub_folder(tmp_path, specials, LLAMA3 + "{% if pad_token is defined %}!{% endif %}", bos_token=None, eos_token="<|eot_id|>")
+    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    ids = ours.encode_messages(CONVERSATIONS[0], add_generation_prompt=True)[0]
+    assert ours.decode(ids, False).startswith("<|start_header_id|>user") and ours.decode(ids, False).endswith("\n\n")
+    assert ids == theirs.apply_chat_template(CONVERSATIONS[0], add_generation_prompt=True, return_dict=True)["input_ids"]
+
+
 LLAMA3 = (
     "{{- bos_token }}{% for message in messages %}"
     "{{ '<|start_header_id|>' + message['role'] + '<|end_header_id|>\n\n' + message['content'] | trim + '<|eot_id|>' }}"

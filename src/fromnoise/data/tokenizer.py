@@ -242,7 +242,7 @@ class Tokenizer:
 
     def _render(self, messages: Sequence[dict], add_generation_prompt: bool) -> list[Piece]:
         names = ("bos_token", "eos_token", "pad_token", "unk_token")
-        variables = {name: self._token_name(name) for name in names}
+        variables = {name: token for name in names if (token := self._token_name(name)) is not None}  # of the others transformers writes nothing
         return render(self.chat_template, messages, tuple(self._added), add_generation_prompt=add_generation_prompt, variables=variables)
 
     def _encode_pieces(self, pieces: Iterable[Piece]) -> tuple[list[int], list[bool]]:
