@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from fromnoise.generate.sampling import penalise_repeats, row_key, sample, uniforms
+from fromnoise.generate.sampling import _restrict, penalise_repeats, row_key, sample, uniforms
 
 
 def noise(num, seed=0):
@@ -50,6 +50,17 @@ def test_top_k_and_top_p_cut_the_draw_but_not_the_logprobs():
         ids, logprobs = sample(logits, noise(3000), **options)
         assert set(ids.tolist()) == allowed, options
         torch.testing.assert_close(logprobs, logits[0][ids], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(("top_k", "top_p"), [(5, 0.5), (40, 0.9), (1, 0.9), (0, 0.9), (5, 1.0)])
+def test_top_k_and_top_p_leave_the_tokens_that_transformers_leaves(top_k, top_p):
+    """Of what the top k leave: taken of the whole distribution, the nucleus of a flat one was all of them."""
+    from transformers import TopKLogitsWarper, TopPLogitsWarper
+
+    logits = torch.randn(50, 1000, generator=torch.Generator().manual_seed(0)) * 2
+    expected = TopKLogitsWarper(top_k)(None, logits) if top_k else logits
+    expected = TopPLogitsWarper(top_p)(None, expected) if top_p < 1 else expected
+    assert torch.equal(_restrict(logits.softmax(-1), top_k, top_p) > 0, expected > -torch.inf)
 
 
 def test_repeats_are_penalised_as_in_transformers():

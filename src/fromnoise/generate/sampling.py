@@ -42,7 +42,8 @@ def sample(
     """logits (S, V) fp32, uniform (S, 2) float64 -> (ids (S,) int64, logprobs (S,) fp32).
 
     temperature 0 takes the likeliest token. top_k = 0 and top_p = 1 leave the distribution whole; top_p keeps the
-    smallest set of likeliest tokens whose mass reaches it. penalised: logits (S, V) to choose by instead (`penalise_repeats`).
+    smallest set of likeliest tokens whose share of what top_k left reaches it, as in transformers. penalised: logits (S, V)
+    to choose by instead (`penalise_repeats`).
     `logprobs` are those of `logits`' whole distribution at this temperature (at temperature 1 for greedy), whatever was cut or
     penalised: what a trainer's forward pass computes.
     """
@@ -80,7 +81,7 @@ def _restrict(probs: Tensor, top_k: int, top_p: float) -> Tensor:
     if top_p < 1.0:
         masses = (top.double() * _MASK_SCALE).long()  # whole numbers, as in `_invert`: a GPU adds fractions in no fixed order
         before = masses.cumsum(-1) - masses
-        top = torch.where(before < top_p * _MASK_SCALE, top, 0.0)
+        top = torch.where(before < top_p * masses.sum(-1, keepdim=True), top, 0.0)
         top[:, 0] = probs.amax(-1)  # also for top_p = 0
     return torch.zeros_like(probs).scatter_(1, order, top)
 
