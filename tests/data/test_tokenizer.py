@@ -203,6 +203,8 @@ def test_save_load_and_end_of_sequence(tokenizer, tmp_path):
     tokenizer.save(tmp_path / "chat", eos=IM_END)
     assert json.loads((tmp_path / "base/tokenizer_config.json").read_text())["eos_token"] == "<|endoftext|>"
     assert json.loads((tmp_path / "chat/tokenizer_config.json").read_text())["eos_token"] == "<|im_end|>"
+    # transformers 4 would add token_type_ids for this class of tokenizer, and its `generate` and models then refuse what it encoded
+    assert json.loads((tmp_path / "base/tokenizer_config.json").read_text())["model_input_names"] == ["input_ids", "attention_mask"]
     loaded = Tokenizer.load(tmp_path / "chat")
     assert (loaded.vocab_size, len(loaded), loaded.endoftext_id, loaded.im_end_id) == (512, len(tokenizer), 1, 3)
     assert loaded.encode(CORPUS[2]) == tokenizer.encode(CORPUS[2])

@@ -106,6 +106,7 @@ class Tokenizer:
         config = {
             "tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": 1_000_000_000, "clean_up_tokenization_spaces": False,
             "add_bos_token": False, "bos_token": None, "eos_token": ENDOFTEXT, "pad_token": PAD, "unk_token": None,
+            "model_input_names": ["input_ids", "attention_mask"],  # transformers 4 adds token_type_ids otherwise, which its models refuse
             "chat_template": CHATML, "fromnoise_vocab_size": vocab_size,
         }  # fmt: skip
         return cls(json.loads(inner.to_str()), config)
