@@ -51,7 +51,10 @@ def test_other_mathematics_is_refused_by_name(folder, named, changes):
     assert "config.json" in str(error.value)
 
 
-@pytest.mark.parametrize("changes", [{"sliding_window": 64}, {"rope_scaling": {"type": "default"}}, {"rope_parameters": ...}, {"head_dim": 32}])
+UNSET = {"rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": None}}
+
+
+@pytest.mark.parametrize("changes", [{"sliding_window": 64}, {"rope_scaling": {"type": "default"}}, {"rope_parameters": ...}, {"head_dim": 32}, UNSET])
 def test_the_same_mathematics_is_not(folder, changes):
     edit(folder, **changes)
     load_model(folder)

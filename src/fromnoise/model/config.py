@@ -122,7 +122,7 @@ def refuse_other_mathematics(keys: Mapping, where: str) -> None:
         kind = holder.get("rope_type", holder.get("type", "default" if "rope_theta" in holder else None))
         if kind != "default":
             refuse(name, dict(holder), "plain rotary positions, rope_type 'default'")
-        if float(holder.get("partial_rotary_factor", 1.0)) != 1.0:
+        if holder.get("partial_rotary_factor") not in (None, 1):
             refuse(f"{name}.partial_rotary_factor", holder["partial_rotary_factor"], "1.0")
     for key, supported in (
         ("partial_rotary_factor", (None, 1, 1.0)),
