@@ -130,6 +130,8 @@ def test_settings_given_in_python_arrive_as_they_are(tmp_path):
     recipe = load_recipe("text", [f"{key}={value}" if isinstance(value, str) else (key, value) for key, value in _flatten(given)])
     assert [(one.name, one.path, one.weight) for one in recipe.data.sources] == [("x", str(tmp_path), 2.0)]
     assert recipe.pretrain.probes == ("a\x01\n", "[b", '"c') and recipe.sft.epochs == 1.0 and recipe.budget == "10m" and recipe.num_threads is None
+    for borrowed in ({}, {"x.y": ["plain"]}):  # a table that is a setting's value: laid over the recipe's, an empty one changed nothing
+        assert load_recipe("world", _flatten({"prefer": {"borrowed": borrowed}})).prefer.borrowed == borrowed
 
 
 def test_a_run_is_where_it_was_when_the_process_goes_elsewhere(tmp_path, monkeypatch):

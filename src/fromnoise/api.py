@@ -16,7 +16,7 @@ from fromnoise.run.errors import UserError
 from fromnoise.run.execute import execute, make_report
 from fromnoise.run.folder import RunFolder
 from fromnoise.run.machine import prepare_environment
-from fromnoise.run.recipe_load import load_recipe
+from fromnoise.run.recipe_load import is_section, load_recipe
 from fromnoise.run.verdict import MODELS, models_of_run
 
 if TYPE_CHECKING:
@@ -237,7 +237,8 @@ def _flatten(overrides: Mapping[str, Any], prefix: str = "") -> list[tuple[str, 
     """Dotted keys and their values: text is read as on the command line, everything else is taken as it is."""
     flat = []
     for key, value in overrides.items():
-        flat += _flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else [(f"{prefix}{key}", _plain(value))]
+        dotted = f"{prefix}{key}"
+        flat += _flatten(value, f"{dotted}.") if isinstance(value, Mapping) and is_section(dotted) else [(dotted, _plain(value))]
     return flat
 
 

@@ -49,6 +49,25 @@ def test_a_partly_set_section_keeps_its_own_defaults():
     assert recipe.sft.optimizer.muon_lr == 0.5 and recipe.sft.optimizer.adamw_lr == Recipe().sft.optimizer.adamw_lr
 
 
+def test_a_section_given_as_a_whole_leaves_the_rest_of_it_as_the_recipe_has_it():
+    """It took the recipe's other settings away: the answers of `smoke` had 64 tokens for 24. What is a table as a value is replaced."""
+    smoke, world = load_recipe("smoke"), load_recipe("world")
+    assert load_recipe("smoke", ["prefer.sampling={temperature=0.5}"]) == load_recipe("smoke", ["prefer.sampling.temperature=0.5"])
+    assert load_recipe("smoke", [("prefer", {"num_pairs": 60, "sampling": {}})]).prefer == smoke.prefer.model_copy(update={"num_pairs": 60})
+    assert load_recipe("world", ["prefer={borrowed={}}"]).prefer == world.prefer.model_copy(update={"borrowed": {}})
+    assert refusal("prefer={num_pair=3}", recipe="smoke") == "command line: unknown key 'prefer.num_pair'. Did you mean 'prefer.num_pairs'?"
+
+
+def test_lists_on_the_command_line():
+    """bash takes the quotes of ["a","b"], and the hint for 1,2 was ["1,2"], which is refused as well."""
+    assert refusal("pretrain.probes=[a,b]") == (
+        """command line: 'pretrain.probes=[a,b]': not a list as TOML writes it; for a shell write 'pretrain.probes=["one", "another"]'"""
+    )
+    assert refusal("reason.levels=[1,").endswith("for a shell write 'reason.levels=[1, 2]'")
+    assert refusal("reason.levels=1,2") == 'command line: reason.levels = "1,2": must be a list, as [1,2]'
+    assert refusal("data.sources.name=a", recipe="smoke").startswith("command line: data.sources = {'name': 'a'}: this is a list of sections, [[data.sources]]")
+
+
 def test_unknown_keys_suggest_the_nearest():
     assert "'pretrain.tokens'" in refusal("pretrain.tokns=3")
     assert "'pretrain.batch_tokens'" in refusal("batch_tokens=3")

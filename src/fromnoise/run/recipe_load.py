@@ -60,6 +60,7 @@ def load_recipe(name_or_path: str | Path | None, overrides: Sequence[str | tuple
 
     path = find_recipe(str(name_or_path)) if name_or_path is not None else None
     given = [parse_override(argument, verb) if isinstance(argument, str) else argument for argument in overrides]
+    given = [one for setting in given for one in one_by_one(*setting)]
     unnamed = {}
     if path is None and dict(given).get("from") is not None:
         path, unnamed = recipes_folder() / FINISHED_MODEL, {"name": Recipe().name, "data": {"world": False}}
@@ -72,9 +73,9 @@ def load_recipe(name_or_path: str | Path | None, overrides: Sequence[str | tuple
         tree.setdefault("name", path.stem)
         _overlay(tree, unnamed)
         _resolve_paths(tree, path.parent, where)
-    for argument, (key, value) in zip(overrides, given, strict=True):
-        _insert(tree, key, value, argument)
-        _insert(changes, key, value, argument)
+    for key, value in given:
+        _insert(tree, key, value)
+        _insert(changes, key, value)
         origins[key] = COMMAND_LINE
     _resolve_paths(changes, Path.cwd(), where)
     _overlay(tree, changes)
@@ -141,8 +142,29 @@ def parse_override(argument: str, verb: str | None = None) -> tuple[str, Any]:
     try:
         value = tomllib.loads(f"value = {raw}")["value"]
     except tomllib.TOMLDecodeError:
+        if tuple in wants and raw.startswith("["):  # a shell takes the quotes that it is given
+            raise UserError(f"{COMMAND_LINE}: {argument!r}: not a list as TOML writes it; for a shell write {_list_of(wants, key)}") from None
         return key, raw
     return key, value if isinstance(value, (str, int, float, bool, list, dict)) else raw
+
+
+def _list_of(wants: set, key: str) -> str:
+    """An example of a list on the command line."""
+    return f"""'{key}=["one", "another"]'""" if str in wants else f"'{key}=[1, 2]'"
+
+
+def one_by_one(key: str, value: Any) -> list[tuple[str, Any]]:
+    """A section given as a whole by its settings: `("prefer.bias", {"polite": 1})` as `[("prefer.bias.polite", 1)]`, so that those left out
+    stay as the recipe has them. Anything else as it is."""
+    if not isinstance(value, dict) or not is_section(key):
+        return [(key, value)]
+    return [one for name, item in value.items() for one in one_by_one(f"{key}.{name}", item)]
+
+
+def is_section(dotted: str) -> bool:
+    """Whether the key is a section of its own; a list of sections is not, nor a setting whose value is a table."""
+    annotation = _annotation(dotted)
+    return _section(annotation) is not None and typing.get_origin(annotation) is not tuple
 
 
 def check_keys(tree: dict, model: type[BaseModel], where, prefix: str = "") -> None:
@@ -152,14 +174,15 @@ def check_keys(tree: dict, model: type[BaseModel], where, prefix: str = "") -> N
         dotted = prefix + key
         if key not in fields:
             raise UserError(f"{where(dotted)}: unknown key {dotted!r}.{_suggestion(dotted, key, fields, prefix)}")
-        section = next((leaf for leaf in _leaves(fields[key].annotation) if _is_section(leaf)), None)
+        annotation = fields[key].annotation
+        section = _section(annotation)
         if section is None:
             continue
+        if not isinstance(value, list if typing.get_origin(annotation) is tuple else dict):
+            raise UserError(f"{where(dotted)}: {dotted} = {value!r}: {_not_a_section(dotted, section, annotation)}")
         for item in value if isinstance(value, list) else [value]:
             if isinstance(item, dict):
                 check_keys(item, section, where, dotted + ".")
-            elif not isinstance(value, list):
-                raise UserError(f"{where(dotted)}: {dotted} = {value!r}: {_not_a_section(dotted, section, fields[key].annotation)}")
 
 
 def _suggestion(dotted: str, key: str, fields: dict, prefix: str) -> str:
@@ -179,7 +202,7 @@ def _suggestion(dotted: str, key: str, fields: dict, prefix: str) -> str:
 def all_keys(model: type[BaseModel] = Recipe, prefix: str = "") -> Iterator[str]:
     """Every dotted key a recipe can hold."""
     for name, field in _fields(model).items():
-        section = next((leaf for leaf in _leaves(field.annotation) if _is_section(leaf)), None)
+        section = _section(field.annotation)
         if section is None:
             yield prefix + name
         else:
@@ -262,8 +285,9 @@ def _leaves(annotation: Any) -> Iterator[Any]:
         yield annotation
 
 
-def _is_section(leaf: Any) -> bool:
-    return isinstance(leaf, type) and issubclass(leaf, BaseModel)
+def _section(annotation: Any) -> type[BaseModel] | None:
+    """The section that an annotation is, or is a list of."""
+    return next((leaf for leaf in _leaves(annotation) if isinstance(leaf, type) and issubclass(leaf, BaseModel)), None)
 
 
 def _annotation(dotted: str) -> Any:
@@ -275,16 +299,16 @@ def _annotation(dotted: str) -> Any:
         if field is None:
             return None
         annotation = field.annotation
-        model = next((leaf for leaf in _leaves(annotation) if _is_section(leaf)), None)
+        model = _section(annotation)
     return annotation
 
 
-def _insert(tree: dict, dotted: str, value: Any, argument: str) -> None:
+def _insert(tree: dict, dotted: str, value: Any) -> None:
     *parents, last = dotted.split(".")
     for part in parents:
         tree = tree.setdefault(part, {})
         if not isinstance(tree, dict):
-            raise UserError(f"{COMMAND_LINE}: {argument!r}: {part!r} is a value or a list, not a section")
+            raise UserError(f"{COMMAND_LINE}: {dotted} = {value!r}: {part!r} is a value or a list, not a section")
     tree[last] = value
 
 
@@ -350,7 +374,8 @@ def _describe(entry: dict, tree: dict, where) -> str:
     if entry["type"] == "string_type":
         message = "must be text, in quotes"
     if entry["type"] == "tuple_type":
-        message = f"must be a list, as [{_toml(value)}]" if isinstance(value, (str, int, float)) else "must be a list, in [ ]"
+        of_text = str in _leaves(_annotation(dotted))
+        message = f"must be a list, as [{_toml(value) if of_text else value}]" if isinstance(value, (str, int, float)) else "must be a list, in [ ]"
     shown = _toml(value) if isinstance(value, (str, int, float, bool, list)) and not _is_table_list(value) else repr(value)
     return f"{where(dotted)}: {dotted} = {shown}: {message[:1].lower()}{message[1:]}"
 
