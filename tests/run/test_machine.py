@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from fromnoise.run import machine
-from fromnoise.run.budget import GIVEN_AWAY_FRAC, SHARES, expected_s, paid_s, share_s, steps_for, tokens_in, unused_s
+from fromnoise.run.budget import GIVEN_AWAY_FRAC, SHARES, expected_s, paid_s, share_s, steps_for, tokens_in, trained_tokens, unused_s
 from fromnoise.run.console import Console
 from fromnoise.run.errors import UserError
 from fromnoise.run.recipe_load import load_recipe
@@ -91,6 +91,20 @@ def test_longer_stages_are_expected_to_take_longer():
     for verb in ("pretrain", "sft", "reward", "rlhf"):
         assert expected_s(world, verb, 5e11) > 10 * expected_s(smoke, verb, 5e11) > 0
     assert expected_s(load_recipe("smoke", ["budget=100s"]), "sft", 1.0) == pytest.approx(22)
+
+
+def test_what_tuning_takes_is_estimated_from_what_it_reads(tmp_path):
+    """The noisy edition was taken for the curated one, files beside the world for nothing, and a limit for what there is."""
+    (tmp_path / "a.jsonl").write_text("x" * 3_500)
+
+    def tokens(*settings):
+        return trained_tokens(load_recipe("world", ["sft.max_tokens=none", "sft.replay_frac=0", "sft.epochs=1", *settings]))["sft"]
+
+    curated = tokens("world.num_conversations_curated=100")
+    assert curated == 10_000 and tokens("world.num_conversations_noisy=700", "sft.conversations=noisy") == 7 * curated
+    assert tokens(f"data.conversations={tmp_path}/a.jsonl") == 1_000
+    assert tokens("world.num_conversations_curated=100", "sft.max_tokens=1e9") == curated
+    assert tokens("world.num_conversations_curated=100", "sft.max_tokens=500") == 500
 
 
 PAGES = """

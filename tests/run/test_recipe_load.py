@@ -261,6 +261,10 @@ def test_budgets():
     ("evaluate.pass_k=0", "must be at least 1"), ("rlhf.best_of.num_prompts=0", "greater than or equal to 1"),
     ("reward.num_normalise_answers=1", "greater than or equal to 2"), ("rlhf.dpo.label_smoothing_frac=0.5", "less than 0.5"),
     ("rlhf.gamma=1.5", "less than or equal to 1"), ("rlhf.gae_lambda=1.5", "less than or equal to 1"), ("reason.step_discount=3", "less than or equal to 1"),
+    ("pretrain.optimizer.muon_momentum=1", "less than 1"), ("model.rope_theta=0", "must be more than 0"), ("sft.validation_frac=1", "less than 1"),
+    ("prepare.near_duplicate_threshold=80", "less than or equal to 1"), ("prepare.near_duplicate_threshold=0", "must be more than 0"),
+    ("num_threads=100000", "less than or equal to 1024"), ("num_threads=true", "must be a number"), ("world.num_prompts=1e6", "less than or equal to 200000"),
+    ("reason.levels=[2, 1, 2]", r"reason\.levels = \[2, 1, 2\]: names level 2 more than once"),
     ("prefer.sampling.temperature=0", "temperature must be more than 0"), ("evaluate.sampling.temperature=0", "temperature must be more than 0"),
 ])  # fmt: skip
 def test_values_that_cannot_be_meant_are_refused(setting, message):

@@ -453,6 +453,7 @@ def test_groups_of_one_answer_are_refused_at_once(method):
     with pytest.raises(UserError, match=rf"rlhf\.group_size = 1: {method} compares .* raise rlhf\.group_size"):
         check_recipe(load_recipe("world", [f"rlhf.method={method}", "rlhf.group_size=1"]), None)
     check_recipe(load_recipe("world", ["rlhf.method=ppo", "rlhf.group_size=1"]), None)  # ppo has no groups
+    check_recipe(load_recipe("world", ["rlhf.method=dpo", "rlhf.kl_coef=0", "rlhf.kl_target_nats=6"]), None)  # dpo steers no coefficient
 
 
 def test_practice_in_groups_of_one_answer_is_refused_where_there_is_any(tmp_path):
@@ -471,6 +472,11 @@ def test_practice_in_groups_of_one_answer_is_refused_where_there_is_any(tmp_path
     (["rlhf.kl_coef=0", "rlhf.kl_target_nats=6"], "rlhf", r"rlhf\.kl_target_nats = 6\.0 .* rlhf\.kl_coef = 0"),
     (["reward.text_coef=1", "model.tie_embeddings=false"], "reward", r"reward\.text_coef = 1\.0 .* model\.tie_embeddings"),
     (["reason.levels=[]"], "reason", r"reason\.levels is empty"),
+    (["world.num_conversations_curated=1"], "sft", r"world\.num_conversations_curated = 1: sft needs two"),
+    (["sft.conversations=noisy", "world.num_conversations_noisy=0"], "sft", r"world\.num_conversations_noisy = 0: sft needs two"),
+    (["world.num_prompts=7"], "prefer", r"world\.num_prompts = 7: rlhf needs at least 8"),
+    (["rlhf.answers_per_prompt=225"], "rlhf", r"rlhf\.answers_per_prompt = 225 .* rlhf\.rollouts_per_iteration = 224"),
+    (["rlhf.method=grpo", "rlhf.group_size=256"], "rlhf", r"rlhf\.group_size = 256 .* rlhf\.rollouts_per_iteration = 224"),
 ])  # fmt: skip
 def test_what_a_late_stage_could_not_work_with_is_refused_before_any_work(settings, verb, message, tmp_path):
     for asked in (None, verb):

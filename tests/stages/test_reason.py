@@ -181,9 +181,12 @@ def test_updates_left_out_are_counted_and_kept_with_their_anchors(parents, tmp_p
         assert len({name.split("/")[0] for name in load_file(path) if "/" in name}) == count > 1
 
 
-def test_a_calculator_at_hand(parents, tmp_path):
-    done = small_run.do(copy_of(parents, tmp_path / "run"), "reason", settings(calculator=True, calculator_iterations=2, num_iterations=3))
-    assert done.summary["iterations"] == 3 and wants_calculator(done.folder)
+def test_a_calculator_at_hand(parents, tmp_path, monkeypatch):
+    """With no more iterations than are to show the notation, nothing was practised."""
+    shown, demonstrations = [], reason.demonstrations
+    monkeypatch.setattr(reason, "demonstrations", lambda *given: shown.append(given) or demonstrations(*given))
+    done = small_run.do(copy_of(parents, tmp_path / "run"), "reason", settings(calculator=True, calculator_iterations=8, num_iterations=3))
+    assert done.summary["iterations"] == 3 and wants_calculator(done.folder) and len(shown) == 2
 
 
 def test_without_a_calculator_none_is_promised(made):

@@ -6,6 +6,7 @@ Stages without a budget do what the recipe says: then anyone's run of a shipped 
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -143,13 +144,14 @@ def expected_s(recipe: Recipe, verb: str, peak_flops: float) -> float:
 def trained_tokens(recipe: Recipe) -> dict[str, float]:
     """About as many tokens as each stage takes gradients of without a budget, passes and models counted, sampling as if it were learning."""
     data, rlhf, reason = recipe.data, recipe.rlhf, recipe.reason
-    conversations = recipe.world.num_conversations_curated * 100 if data.world else sum(map(tokens_in, data.conversations))
+    of_world = getattr(recipe.world, f"num_conversations_{recipe.sft.conversations}") * 100
+    conversations = of_world if data.world and not data.conversations else sum(map(tokens_in, data.conversations))
     pairs = tokens_in(data.preferences) if data.preferences is not None else recipe.prefer.num_pairs * 200
     answer = 60 + rlhf.sampling.max_new_tokens / 2  # with its prompt
     best_of = rlhf.best_of
     return {
         "pretrain": recipe.pretrain.tokens,
-        "sft": recipe.sft.max_tokens or recipe.sft.epochs * conversations / (1 - recipe.sft.replay_frac),
+        "sft": min(recipe.sft.max_tokens or math.inf, recipe.sft.epochs * conversations / (1 - recipe.sft.replay_frac)),
         "reward": recipe.reward.epochs * pairs * recipe.reward.ensemble,
         "rlhf": {"dpo": 1.4 * rlhf.dpo.epochs * pairs, "best_of_n": best_of.num_prompts * answer * (best_of.n + best_of.epochs)}.get(
             rlhf.method, rlhf.num_iterations * rlhf.rollouts_per_iteration * answer * (2 * rlhf.ppo_epochs + 2)

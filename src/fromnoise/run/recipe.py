@@ -21,7 +21,8 @@ POSITIVE = frozenset(
     "tokens max_tokens batch_tokens row_tokens context_tokens micro_batch_rows batch_pairs batch_prompts rollouts_per_iteration minibatches ppo_epochs "
     "max_new_tokens num_layers width num_heads num_kv_heads head_size ffn_width num_threads num_pairs num_labelled best_of_n max_chars ensemble group_size n "
     "answers_per_prompt prompts_per_iteration groups_per_update anchor_prompts validate_every validation_problems "
-    "documents_tokens beta kl_target_nats audit_every num_evaluations pass_k vocab_size train_bytes max_passes epochs max_grad_norm".split()
+    "documents_tokens beta kl_target_nats audit_every num_evaluations pass_k vocab_size train_bytes max_passes epochs max_grad_norm rope_theta "
+    "near_duplicate_threshold".split()
 )
 
 MAX_WEIGHT = 1_000
@@ -60,7 +61,7 @@ class WorldSection(Section):
     documents_tokens: int = 5_000_000  # target size of the corpus before cleaning, at 4 bytes a token
     num_conversations_curated: int = 4_000
     num_conversations_noisy: int = 20_000
-    num_prompts: int = 6_000  # prompts for prefer and rlhf, held-out ones beside them
+    num_prompts: int = Field(6_000, le=200_000)  # prompts for prefer and rlhf, held-out ones beside them; of many more some kinds have no different ones
     cutoff_year: int = 2023
     max_mentions: int = Field(256, ge=16)  # top of the ladder 0, 1, 4, 16, 64, 256 (, 1024); below 16 no fact is taught
 
@@ -95,7 +96,7 @@ class DataSection(Section):
 
 class PrepareSection(Section):
     validation_frac: float = 0.02  # by document
-    near_duplicate_threshold: float = 0.8  # Jaccard similarity of 5-word shingles
+    near_duplicate_threshold: float = Field(0.8, le=1)  # Jaccard similarity of 5-word shingles
     min_chars: int = 40
     max_chars: int = 1_000_000  # a longer document is split, not dropped
     max_repeated_line_frac: float = 0.3
@@ -132,7 +133,7 @@ class OptimizerSection(Section):
     muon_lr: float = 0.02
     adamw_lr: float = 0.003
     embedding_lr: float | None = None  # AdamW's for the embedding (tied: the head as well); None: adamw_lr
-    muon_momentum: float = 0.95
+    muon_momentum: Beta = 0.95
     adamw_betas: tuple[Beta, Beta] = (0.9, 0.95)
     weight_decay: float = 0.0
     max_grad_norm: float = 1.0
@@ -170,7 +171,7 @@ class SftSection(Section):
     replay_weight: float = 0.2  # of the replayed rows' mean loss, beside 1 for the conversations'
     optimizer: OptimizerSection = OptimizerSection(muon_lr=0.004, adamw_lr=0.0006)
     num_evaluations: int = 6
-    validation_frac: float = 0.05
+    validation_frac: float = Field(0.05, lt=1)  # of the conversations, one at least
     checkpoint_every_s: float = 15.0
 
 
@@ -351,6 +352,13 @@ class ReasonSection(Section):
     optimizer: OptimizerSection = OptimizerSection(muon_lr=0.0012, adamw_lr=0.0004, decay_frac=0.5, final_lr_frac=0.05)
     checkpoint_every_s: float = 20.0
 
+    @field_validator("levels")
+    @classmethod
+    def _once(cls, levels: tuple[int, ...]) -> tuple[int, ...]:
+        if twice := sorted({level for level in levels if levels.count(level) > 1}):
+            raise ValueError(f"names level {', '.join(map(str, twice))} more than once; how often a level is drawn follows from how often it is solved")
+        return levels
+
 
 class EvaluateSection(Section):
     num_questions: int = 1_000  # held-out questions put to base, sft, rlhf and reason
@@ -380,7 +388,7 @@ class Recipe(Section):
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     compile: Literal["auto", "on", "off"] = "auto"
-    num_threads: int | None = None  # None: all cores
+    num_threads: int | None = Field(None, le=1024)  # None: all cores
     budget: str | None = None  # "10m", "600s", "2h" of the whole run, from which each stage fixes its steps (run/budget.py)
     data: DataSection = DataSection()
     world: WorldSection = WorldSection()

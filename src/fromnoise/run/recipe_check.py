@@ -47,16 +47,9 @@ def check_learnable(recipe: Recipe, verb: str | None) -> None:
             f"prefer.raters=world: the world's raters know what is right for its own prompts, not for those of {recipe.data.prompts}; "
             f"set prefer.raters=people and label the answers (`fromnoise label RUN`), or give pairs (data.preferences)"
         )
-    if recipe.rlhf.method in ("grpo", "rloo") and recipe.rlhf.group_size < 2:
-        raise UserError(
-            f"rlhf.group_size = {recipe.rlhf.group_size}: {recipe.rlhf.method} compares answers to the same prompt, so that it needs at least 2; "
-            f"raise rlhf.group_size, or set rlhf.method=ppo"
-        )
-    if "rlhf" in todo and recipe.rlhf.kl_target_nats is not None and recipe.rlhf.kl_coef == 0:
-        raise UserError(
-            f"rlhf.kl_target_nats = {recipe.rlhf.kl_target_nats} steers a coefficient that begins at rlhf.kl_coef = 0 and, multiplied, would stay there; "
-            f"give rlhf.kl_coef a value to begin at, or leave the target out"
-        )
+    if "rlhf" in todo and recipe.rlhf.method in ("ppo", "grpo", "rloo"):
+        check_practice(recipe)
+    check_world(recipe, todo)
     if "reward" in todo and "pretrain" in made and recipe.reward.text_coef and not recipe.model.tie_embeddings:
         raise UserError(f"reward.text_coef = {recipe.reward.text_coef} needs a head that is the embedding; set model.tie_embeddings=true, or text_coef=0")
     if "reason" in todo and recipe.data.world and not recipe.reason.levels and recipe.reason.problems is None:
@@ -74,6 +67,36 @@ def check_learnable(recipe: Recipe, verb: str | None) -> None:
                 f"{key} = {frac}: reward needs pairs on both sides of every split (reward and audit model, trained and held out or validated); "
                 f"give a fraction between 0 and 1, neither of them"
             )
+
+
+def check_practice(recipe: Recipe) -> None:
+    """What an iteration of ppo, grpo or rloo samples and is held back by."""
+    settings = recipe.rlhf
+    if settings.method != "ppo" and settings.group_size < 2:
+        raise UserError(
+            f"rlhf.group_size = {settings.group_size}: {settings.method} compares answers to the same prompt, so that it needs at least 2; "
+            f"raise rlhf.group_size, or set rlhf.method=ppo"
+        )
+    key, size = ("answers_per_prompt", settings.answers_per_prompt) if settings.method == "ppo" else ("group_size", settings.group_size)
+    if size > settings.rollouts_per_iteration:
+        raise UserError(
+            f"rlhf.{key} = {size} answers to each prompt are more than an iteration samples, rlhf.rollouts_per_iteration = "
+            f"{settings.rollouts_per_iteration}; raise that, or lower rlhf.{key}"
+        )
+    if settings.kl_target_nats is not None and settings.kl_coef == 0:
+        raise UserError(
+            f"rlhf.kl_target_nats = {settings.kl_target_nats} steers a coefficient that begins at rlhf.kl_coef = 0 and, multiplied, would stay there; "
+            f"give rlhf.kl_coef a value to begin at, or leave the target out"
+        )
+
+
+def check_world(recipe: Recipe, todo: set[str]) -> None:
+    """That the world's records are enough for the stages that read them."""
+    data, key = recipe.data, f"num_conversations_{recipe.sft.conversations}"
+    if "sft" in todo and data.world and not data.conversations and getattr(recipe.world, key) < 2:
+        raise UserError(f"world.{key} = {getattr(recipe.world, key)}: sft needs two conversations at least, one of them to validate with; raise it")
+    if "prefer" in todo and data.world and not data.preferences and not data.prompts and recipe.world.num_prompts < 8:
+        raise UserError(f"world.num_prompts = {recipe.world.num_prompts}: rlhf needs at least 8 prompts, some of them kept for audits; raise it")
 
 
 def check_room(recipe: Recipe, todo: set[str], made: set[str]) -> None:

@@ -126,7 +126,7 @@ def run(ctx) -> None:
         if best_at is None or correct >= validations[best_at]["correct"]:
             best_at, best = len(validations) - 1, {name: value.clone() for name, value in policy.state_dict().items()}
 
-    warm_up = settings.calculator_iterations if settings.calculator else 0
+    warm_up = min(settings.calculator_iterations, num_iterations - 1) if settings.calculator else 0  # where there is no more, the last one practises
     token_flops = training_flops_per_token(policy.config, settings.row_tokens)
     with ctx.progress(num_iterations, "iteration", start) as progress:
         for iteration in range(start, num_iterations):
