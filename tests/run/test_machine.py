@@ -40,6 +40,13 @@ def test_measuring_is_quick_and_positive():
     assert "GFLOP/s" in machine.describe_profile(profile)
 
 
+def test_more_threads_than_cores_make_no_emulated_products_faster(monkeypatch):
+    """bf16 on a processor that emulates it was measured on one thread and taken times 1,000: 2,734 GFLOP/s, and so it was chosen."""
+    monkeypatch.setattr(machine, "EMULATED_S", 0.0)  # any product counts as emulated
+    one, many = (machine.measure("cpu", count)["matmul_flops_per_s"] for count in (1, 1000))
+    assert all(many[name] < 4 * os.cpu_count() * one[name] for name in one)
+
+
 def test_dtype_follows_the_measurement():
     recipe = load_recipe(None, ["compile=off"])
     assert machine.choose(recipe, PROFILE, 0).dtype == "bfloat16"

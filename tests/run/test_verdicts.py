@@ -6,6 +6,7 @@ import json
 import os
 
 import pytest
+import torch
 
 from fromnoise.data.files import BadRecord
 from fromnoise.model import hf
@@ -13,7 +14,7 @@ from fromnoise.model.config import ModelConfig
 from fromnoise.model.transformer import Transformer
 from fromnoise.run.budget import SHARES, share_s
 from fromnoise.run.errors import Interrupted, UserError
-from fromnoise.run.execute import check_recipe
+from fromnoise.run.execute import check_recipe, out_of_memory
 from fromnoise.run.files import HashCache, sha256_file
 from fromnoise.run.folder import RunFolder, stage_of
 from fromnoise.run.recipe_load import load_recipe
@@ -32,6 +33,25 @@ def test_from_missing_to_done(tmp_path):
     assert toy_verdicts(tmp_path / "run") == {"make": "missing", "learn": "missing"}
     toy_run(tmp_path / "run")
     assert toy_verdicts(tmp_path / "run") == {"make": "done", "learn": "done"}
+
+
+@pytest.mark.parametrize("error", [
+    MemoryError(), RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nGPU 0 has"),
+])  # fmt: skip
+def test_too_little_memory_is_said_with_what_to_lower(tmp_path, monkeypatch, error):
+    """It was a traceback; and the setting to lower can be changed without --rerun where nothing had been made."""
+
+    def refuse(ctx):
+        ctx.decide("clock", lambda: 1.0)
+        raise error
+
+    monkeypatch.setattr(toy_learn, "run", refuse)
+    with pytest.raises(UserError, match=r"learn needs more memory than there is \((MemoryError|.enforce fail.*|CUDA out.*GiB\.)\).* a smaller model"):
+        toy_run(tmp_path / "run")
+    assert toy_verdicts(tmp_path / "run", "sft.micro_batch_rows=1") == {"make": "done", "learn": "missing"}
+    assert "Lower pretrain.micro_batch_rows = 8, pretrain.row_tokens = 256, or take" in out_of_memory(load_recipe("world"), "pretrain", error)
+    assert "Take a smaller model" in out_of_memory(load_recipe("world"), "evaluate", error)
 
 
 def test_done_is_skipped(run):

@@ -40,3 +40,8 @@ def is_disk_full(error: BaseException) -> bool:
         return True
     text = str(error)
     return "No space left on device" in text or "Disk quota exceeded" in text
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """True where Python, numpy or torch was refused memory, on a CPU or a GPU. (Where the system ends the process instead, nothing can be said.)"""
+    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)

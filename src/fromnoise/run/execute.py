@@ -16,7 +16,7 @@ from fromnoise.pipeline import Stage
 from fromnoise.run.budget import expected_s, parse_budget
 from fromnoise.run.console import Console, describe, duration
 from fromnoise.run.context import StageContext
-from fromnoise.run.errors import Interrupted, UserError, Waiting, is_disk_full
+from fromnoise.run.errors import Interrupted, UserError, Waiting, is_disk_full, is_out_of_memory
 from fromnoise.run.files import write_atomic
 from fromnoise.run.folder import RunFolder, environment, stage_of
 from fromnoise.run.interrupts import Interrupts, ended_by_ctrl_c
@@ -191,6 +191,10 @@ def run_stage(
     except Exception as error:
         if is_disk_full(error):
             raise UserError(f"the disk is full ({run.path}): {stage.verb} stopped, nothing is damaged. Free some space and start again: it goes on") from None
+        if is_out_of_memory(error):
+            if ctx is not None:
+                ctx.withdraw()
+            raise UserError(out_of_memory(recipe, stage.verb, error)) from None
         raise
     finally:
         interrupts.reset()
@@ -199,6 +203,14 @@ def run_stage(
         raise RuntimeError(f"{stage.module}.run returned without ctx.finish(...)")
     if process.is_main:
         console.line(f"{stage.verb}: {summary_line(ctx.record)}")
+
+
+def out_of_memory(recipe: Recipe, verb: str, error: BaseException) -> str:
+    section = getattr(recipe, verb, None)
+    smaller = [f"{verb}.{name} = {getattr(section, name)}" for name in ("micro_batch_rows", "batch_prompts", "row_tokens") if hasattr(section, name)]
+    lower = f"Lower {', '.join(smaller)}, or take" if smaller else "Take"
+    detail = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return f"{verb} needs more memory than there is ({detail}); what was saved is not damaged. {lower} a smaller model or a machine with more memory"
 
 
 def say_choices(ctx: StageContext) -> None:

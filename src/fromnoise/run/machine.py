@@ -192,7 +192,7 @@ def measure(device: str, num_threads: int) -> dict[str, Any]:
             small_s = product_s(dtype, MATRIX_CPU // 8, 0.02)
             torch.set_num_threads(num_threads)
             emulated = small_s * 8**3 > EMULATED_S
-            rate = num_threads * 2 * (MATRIX_CPU // 8) ** 3 / small_s if emulated else 2 * large**3 / product_s(dtype, large, 0.1)
+            rate = min(num_threads, os.cpu_count() or 1) * 2 * (MATRIX_CPU // 8) ** 3 / small_s if emulated else 2 * large**3 / product_s(dtype, large, 0.1)
             speeds[name] = max(speeds[name], rate)
     return {"fingerprint": fingerprint(device, num_threads), "matmul_flops_per_s": speeds}
 
