@@ -60,6 +60,13 @@ def test_flops_count_sampling_updates_and_audits(made):
     assert made.summary["flops"] == pytest.approx(expected_flops(made))
 
 
+def test_without_an_iteration_the_sft_model_is_audited_once(parents, tmp_path):
+    """Its answers stood twice in audits.jsonl, so that evaluate measured twice as many prompts as there are."""
+    done = small_run.do(copy_of(parents, tmp_path / "run"), "rlhf", small_run.recipe(rlhf={**small_run.RECIPE["rlhf"], "num_iterations": 0}))
+    assert [one["iteration"] for one in done.summary["audits"]] == [0] and done.summary["iterations"] == 0
+    assert len((done.folder / "audits.jsonl").read_text().splitlines()) == 6
+
+
 def test_an_iteration_is_measured_with_its_text_its_optimizers_and_its_small_minibatches(parents, tmp_path, monkeypatch):
     """A pass over a batch takes 1 s here, an optimizer step 10. Left out, a budget's PPO took nearly twice its share."""
     monkeypatch.setattr(Machine, "seconds_of", lambda self, run: run() or 1.0)

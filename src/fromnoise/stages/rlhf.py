@@ -182,7 +182,8 @@ def practise(ctx) -> None:
                 state = {"audits": audits.found, "seen_tokens": seen_tokens, "trained_tokens": trained_tokens, "kl_coef": kl_coef, "nonfinite": guard.count}
                 ctx.checkpoint.save(iteration + 1, {**learner.tensors(), "best": audits.best}, state)
     done = iteration + 1 if num_iterations > (saved.step if saved else 0) else num_iterations
-    audits(done, policy)
+    if audits.found[-1]["iteration"] != done:  # with rlhf.num_iterations = 0 the first audit is the last
+        audits(done, policy)
     summary = audits.publish(policy)
     forward = seen_tokens * (1 + scorings) + audits.forward_tokens  # sampling is a pass
     flops = trained_tokens * token_flops + forward_flops(policy.config, forward, settings.row_tokens)
