@@ -63,7 +63,7 @@ def test_lists_on_the_command_line():
     assert refusal("pretrain.probes=[a,b]") == (
         """command line: 'pretrain.probes=[a,b]': not a list as TOML writes it; for a shell write 'pretrain.probes=["one", "another"]'"""
     )
-    assert refusal("reason.levels=[1,").endswith("for a shell write 'reason.levels=[1, 2]'")
+    assert refusal("reason.levels=[1,", recipe="2]").endswith("for a shell write 'reason.levels=[1, 2]'")  # as a shell divides [1, 2]
     assert refusal("reason.levels=1,2") == 'command line: reason.levels = "1,2": must be a list, as [1,2]'
     assert refusal("data.sources.name=a", recipe="smoke").startswith("command line: data.sources = {'name': 'a'}: this is a list of sections, [[data.sources]]")
 
@@ -263,6 +263,8 @@ def test_budgets():
     ("rlhf.gamma=1.5", "less than or equal to 1"), ("rlhf.gae_lambda=1.5", "less than or equal to 1"), ("reason.step_discount=3", "less than or equal to 1"),
     ("pretrain.optimizer.muon_momentum=1", "less than 1"), ("model.rope_theta=0", "must be more than 0"), ("sft.validation_frac=1", "less than 1"),
     ("prepare.near_duplicate_threshold=80", "less than or equal to 1"), ("prepare.near_duplicate_threshold=0", "must be more than 0"),
+    ("rlhf.clip_ratio=0", "must be more than 0"), ("reason.clip_ratio_high=0", "must be more than 0"), ("rlhf.value_clip=0", "must be more than 0"),
+    ("world.cutoff_year=0", "greater than or equal to 1000"),
     ("num_threads=100000", "less than or equal to 1024"), ("num_threads=true", "must be a number"), ("world.num_prompts=1e6", "less than or equal to 200000"),
     ("reason.levels=[2, 1, 2]", r"reason\.levels = \[2, 1, 2\]: names level 2 more than once"),
     ("prefer.sampling.temperature=0", "temperature must be more than 0"), ("evaluate.sampling.temperature=0", "temperature must be more than 0"),

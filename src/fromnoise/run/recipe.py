@@ -22,7 +22,7 @@ POSITIVE = frozenset(
     "max_new_tokens num_layers width num_heads num_kv_heads head_size ffn_width num_threads num_pairs num_labelled best_of_n max_chars ensemble group_size n "
     "answers_per_prompt prompts_per_iteration groups_per_update anchor_prompts validate_every validation_problems "
     "documents_tokens beta kl_target_nats audit_every num_evaluations pass_k vocab_size train_bytes max_passes epochs max_grad_norm rope_theta "
-    "near_duplicate_threshold".split()
+    "near_duplicate_threshold clip_ratio clip_ratio_high value_clip".split()
 )
 
 MAX_WEIGHT = 1_000
@@ -62,7 +62,7 @@ class WorldSection(Section):
     num_conversations_curated: int = 4_000
     num_conversations_noisy: int = 20_000
     num_prompts: int = Field(6_000, le=200_000)  # prompts for prefer and rlhf, held-out ones beside them; of many more some kinds have no different ones
-    cutoff_year: int = 2023
+    cutoff_year: int = Field(2023, ge=1000, le=9000)
     max_mentions: int = Field(256, ge=16)  # top of the ladder 0, 1, 4, 16, 64, 256 (, 1024); below 16 no fact is taught
 
 

@@ -58,9 +58,9 @@ def load_recipe(name_or_path: str | Path | None, overrides: Sequence[str | tuple
         line = line_of(text, dotted)
         return f"{source}, line {line}" if line else source
 
-    path = find_recipe(str(name_or_path)) if name_or_path is not None else None
     given = [parse_override(argument, verb) if isinstance(argument, str) else argument for argument in overrides]
     given = [one for setting in given for one in one_by_one(*setting)]
+    path = find_recipe(str(name_or_path)) if name_or_path is not None else None
     unnamed = {}
     if path is None and dict(given).get("from") is not None:
         path, unnamed = recipes_folder() / FINISHED_MODEL, {"name": Recipe().name, "data": {"world": False}}
