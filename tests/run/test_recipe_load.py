@@ -266,7 +266,6 @@ def test_budgets():
     ("rlhf.clip_ratio=0", "must be more than 0"), ("reason.clip_ratio_high=0", "must be more than 0"), ("rlhf.value_clip=0", "must be more than 0"),
     ("world.cutoff_year=0", "greater than or equal to 1000"),
     ("num_threads=100000", "less than or equal to 1024"), ("num_threads=true", "must be a number"), ("world.num_prompts=1e6", "less than or equal to 200000"),
-    ("reason.levels=[2, 1, 2]", r"reason\.levels = \[2, 1, 2\]: names level 2 more than once"),
     ("prefer.sampling.temperature=0", "temperature must be more than 0"), ("evaluate.sampling.temperature=0", "temperature must be more than 0"),
 ])  # fmt: skip
 def test_values_that_cannot_be_meant_are_refused(setting, message):

@@ -492,6 +492,7 @@ def test_practice_in_groups_of_one_answer_is_refused_where_there_is_any(tmp_path
     (["rlhf.kl_coef=0", "rlhf.kl_target_nats=6"], "rlhf", r"rlhf\.kl_target_nats = 6\.0 .* rlhf\.kl_coef = 0"),
     (["reward.text_coef=1", "model.tie_embeddings=false"], "reward", r"reward\.text_coef = 1\.0 .* model\.tie_embeddings"),
     (["reason.levels=[]"], "reason", r"reason\.levels is empty"),
+    (["reason.levels=[2, 1, 2]"], "reason", r"reason\.levels = \[2, 1, 2\] names a level twice"),
     (["world.num_conversations_curated=1"], "sft", r"world\.num_conversations_curated = 1: sft needs two"),
     (["sft.conversations=noisy", "world.num_conversations_noisy=0"], "sft", r"world\.num_conversations_noisy = 0: sft needs two"),
     (["world.num_prompts=7"], "prefer", r"world\.num_prompts = 7: rlhf needs at least 8"),

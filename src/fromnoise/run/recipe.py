@@ -352,13 +352,6 @@ class ReasonSection(Section):
     optimizer: OptimizerSection = OptimizerSection(muon_lr=0.0012, adamw_lr=0.0004, decay_frac=0.5, final_lr_frac=0.05)
     checkpoint_every_s: float = 20.0
 
-    @field_validator("levels")
-    @classmethod
-    def _once(cls, levels: tuple[int, ...]) -> tuple[int, ...]:
-        if twice := sorted({level for level in levels if levels.count(level) > 1}):
-            raise ValueError(f"names level {', '.join(map(str, twice))} more than once; how often a level is drawn follows from how often it is solved")
-        return levels
-
 
 class EvaluateSection(Section):
     num_questions: int = 1_000  # held-out questions put to base, sft, rlhf and reason

@@ -54,6 +54,8 @@ def check_learnable(recipe: Recipe, verb: str | None) -> None:
         raise UserError(f"reward.text_coef = {recipe.reward.text_coef} needs a head that is the embedding; set model.tie_embeddings=true, or text_coef=0")
     if "reason" in todo and recipe.data.world and not recipe.reason.levels and recipe.reason.problems is None:
         raise UserError("reason.levels is empty and reason.problems names no file: there is nothing to practise; give levels of the world's (docs/reason.md)")
+    if "reason" in todo and len(levels := recipe.reason.levels) != len(set(levels)):
+        raise UserError(f"reason.levels = {list(levels)} names a level twice; how often one is drawn follows from how often it is solved: name each once")
     check_room(recipe, todo, made)
     if "reason" in todo and recipe.reason.group_size < 2:
         raise UserError(
