@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shutil
+from unittest import mock
 
 import pytest
 import torch
@@ -44,9 +45,23 @@ def copy_of(run, folder):
     return small_run.copy_of(run, folder, without="reason")
 
 
+def do_to_the_last(run, **options):
+    """The stage done, with the weights after its last update as `last`: they are not those it keeps where they solve no more than earlier ones."""
+    last, refresh = {}, Engine.refresh
+
+    def watched(engine, policy):
+        last.update({name: value.clone() for name, value in policy.state_dict().items()})
+        refresh(engine, policy)
+
+    with mock.patch.object(Engine, "refresh", watched):
+        done = small_run.do(run, "reason", settings(), **options)
+    done.last = last
+    return done
+
+
 @pytest.fixture(scope="module")
 def made(parents, tmp_path_factory):
-    return small_run.do(copy_of(parents, tmp_path_factory.mktemp("made") / "run"), "reason", settings())
+    return do_to_the_last(copy_of(parents, tmp_path_factory.mktemp("made") / "run"))
 
 
 def test_it_runs_and_logs(made):
@@ -99,10 +114,18 @@ def test_anchors_begin_where_the_policy_does(parents, tmp_path):
     assert found[0] < 1e-3 < found[1]
 
 
+def test_of_policies_that_solve_as_much_the_earliest_is_kept(parents, made):
+    assert {one["correct"] for one in made.summary["validations"]} == {0.0}
+    kept, parent = (load_file(folder / "model.safetensors") for folder in (made.folder, parents.path / "rlhf"))
+    assert made.summary["chosen_iteration"] == 0 and all(torch.equal(kept[name], value) for name, value in parent.items())
+    assert not torch.equal(made.last["norm.weight"], parent["model.norm.weight"])
+
+
 @pytest.mark.parametrize("stop_after", [0, 2])
 def test_interrupted_equals_uninterrupted(parents, made, tmp_path, stop_after):
-    resumed = small_run.do(copy_of(parents, tmp_path / "run"), "reason", settings(), stop_after=stop_after)
+    resumed = do_to_the_last(copy_of(parents, tmp_path / "run"), stop_after=stop_after)
     assert resumed.outputs == made.outputs and resumed.summary == made.summary
+    assert all(torch.equal(resumed.last[name], value) for name, value in made.last.items())
     keys = ("reward", "kl_nats", "policy_loss", "groups_from_buffer", "validation_correct_frac")
     assert [[line.get(key) for key in keys] for line in resumed.metrics] == [[line.get(key) for key in keys] for line in made.metrics]
 

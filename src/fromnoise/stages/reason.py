@@ -123,7 +123,7 @@ def run(ctx) -> None:
         nonlocal best, best_at
         correct = validate(iteration)
         validations.append({"iteration": iteration, "correct": correct})
-        if best_at is None or correct >= validations[best_at]["correct"]:
+        if best_at is None or correct > validations[best_at]["correct"]:
             best_at, best = len(validations) - 1, {name: value.clone() for name, value in policy.state_dict().items()}
 
     warm_up = min(settings.calculator_iterations, num_iterations - 1) if settings.calculator else 0  # where there is no more, the last one practises
