@@ -66,7 +66,7 @@ def test_a_number_is_context_or_an_answer_and_a_list_is_not_passed_over():
 
 def test_of_a_prompt_and_its_completion_only_the_completion_is_learnt(tmp_path):
     (tmp_path / "a.jsonl").write_text(json.dumps({"prompt": [*HELLO, HELLO[0]], "completion": [HELLO[1]]}))
-    [found] = read_conversations([tmp_path], lambda bad: None)
+    [found] = read_conversations(tmp_path, lambda bad: None)
     assert found.messages == [*HELLO, *HELLO] and found.unlearnt == {0}
 
 
@@ -115,7 +115,7 @@ def test_turns_marked_as_context_are_known_by_their_number(tmp_path):
     lines = [marked(), marked(weight=0), marked(weight=1), marked(train=False), marked(training=False), marked(weight=None), marked(weight=0.5)]
     (tmp_path / "a.jsonl").write_text("\n".join(lines))
     bad = []
-    found = read_conversations([tmp_path / "a.jsonl"], bad.append)
+    found = read_conversations(tmp_path / "a.jsonl", bad.append)
     assert [set(c.unlearnt) for c in found] == [set(), {1}, set(), {1}, {1}, set()]
     assert [(b.line, "weight 0.5" in b.reason) for b in bad] == [(7, True)]
 
@@ -125,7 +125,7 @@ def test_a_file_that_is_one_conversation_is_one_record(tmp_path):
     (tmp_path / "b.json").write_text(json.dumps({"conversations": [{"from": "human", "value": "Hello?"}, {"from": "gpt", "value": "Hi."}]}))
     (tmp_path / "c.json").write_text(json.dumps({"conversations": [{"messages": HELLO}]}))
     bad = []
-    assert [c.messages for c in read_conversations([tmp_path], bad.append)] == [HELLO] * 3 and not bad
+    assert [c.messages for c in read_conversations(tmp_path, bad.append)] == [HELLO] * 3 and not bad
 
 
 def test_one_conversation_an_instance():
@@ -171,7 +171,7 @@ def test_files_and_folders_with_bad_lines(tmp_path):
         rows = csv.writer(file)
         rows.writerows([["instruction", "context", "response", "category"], ["Name, please?", "", "Ann,\nthe first", "qa"]])
     bad = []
-    found = read_conversations([tmp_path], bad.append)
+    found = read_conversations(tmp_path, bad.append)
     assert [c.messages[-1]["content"] for c in found] == ["Hi.", "Ann,\nthe first"]
     assert [c.kind for c in found] == ["greeting", "qa"]
     assert [(Path(b.file).name, b.line) for b in bad] == [("a.jsonl", 2), ("a.jsonl", 3)]
@@ -180,12 +180,12 @@ def test_files_and_folders_with_bad_lines(tmp_path):
 def test_no_conversation_at_all_is_a_user_error(tmp_path):
     (tmp_path / "a.jsonl").write_text(json.dumps({"text": "a"}) + "\n")
     with pytest.raises(UserError, match="Known forms"):
-        read_conversations([tmp_path / "a.jsonl"], lambda bad: None)
+        read_conversations(tmp_path / "a.jsonl", lambda bad: None)
     with pytest.raises(UserError, match="missing"):
-        read_conversations([tmp_path / "missing.jsonl"], lambda bad: None)
+        read_conversations(tmp_path / "missing.jsonl", lambda bad: None)
 
 
-@pytest.mark.parametrize("read", [lambda path, on_bad: read_conversations([path], on_bad), read_preferences, read_prompts])
+@pytest.mark.parametrize("read", [read_conversations, read_preferences, read_prompts])
 def test_where_nothing_can_be_read_the_message_says_why(read, tmp_path):
     """Records of the right form in a damaged file were told which forms there are."""
     path = tmp_path / "a.json"
@@ -220,6 +220,6 @@ def test_fit_prompt_cuts_the_oldest_turns_and_keeps_the_system_message():
 def test_real_instruction_files():
     root = Path(os.environ["FROMNOISE_DATA"]) / "instructions"
     bad = []
-    assert len(read_conversations([root / "dolly_1000"], bad.append)) == 1000
-    assert len(read_conversations([root / "self_instruct" / "seed_tasks.jsonl"], bad.append)) == 175
+    assert len(read_conversations(root / "dolly_1000", bad.append)) == 1000
+    assert len(read_conversations(root / "self_instruct" / "seed_tasks.jsonl", bad.append)) == 175
     assert all("holds no records" in b.reason for b in bad)  # SOURCE.md

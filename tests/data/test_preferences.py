@@ -203,7 +203,7 @@ def test_kinds_of_every_type_are_text_or_nothing(tmp_path):
     assert [pair.meta for pair in found] == [{"category": "x"}, {"category": "3"}, {}, {}, {}]
     assert [prompt["kind"] for prompt in pair_prompts(found)] == ["x"]
     (tmp_path / "prompts.jsonl").write_text('{"prompt": "a", "kind": {"b": 1}}\n{"prompt": "b", "category": 3}\n{"prompt": "c", "kind": "d"}\n')
-    assert [prompt["kind"] for prompt in read_prompts(str(tmp_path / "prompts.jsonl"), [].append)] == [None, "3", "d"]
+    assert [prompt["kind"] for prompt in read_prompts(str(tmp_path / "prompts.jsonl"), [].append)[0]] == [None, "3", "d"]
 
 
 def test_a_packed_file_with_a_bad_line(tmp_path):
@@ -253,4 +253,4 @@ def test_a_system_message_beside_the_prompt_is_not_lost(tmp_path):
     for answers in ({"chosen": "Hi.", "rejected": "Go."}, {"response_a": "Hi.", "response_b": "Go.", "winner": "a"}):
         assert pairs_of({**record, **answers}, "here")[0].prompt == opened
     (tmp_path / "prompts.jsonl").write_text(json.dumps(record))
-    assert read_prompts(str(tmp_path / "prompts.jsonl"), lambda bad: None)[0]["messages"] == opened
+    assert read_prompts(str(tmp_path / "prompts.jsonl"), lambda bad: None)[0][0]["messages"] == opened

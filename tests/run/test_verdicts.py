@@ -120,7 +120,7 @@ def test_a_file_that_is_mended_as_a_refusal_asks_is_read_without_rerun(tmp_path,
 
     def read(ctx):
         ctx.on_bad(BadRecord("talks.jsonl", ctx.recipe.sft.max_tokens, "no conversation"))
-        ctx.check_bad(num_good=2)
+        ctx.check_bad(2, "records.jsonl")
         real(ctx)
 
     monkeypatch.setattr(toy_learn, "run", read)

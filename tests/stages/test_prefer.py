@@ -252,6 +252,13 @@ def test_records_that_several_judged_count_once_among_the_bad_ones(tmp_path):
         small_run.do(small_run.make(tmp_path / "run"), "prefer", recipe)
 
 
+def test_a_prompt_that_stands_twice_is_two_records_among_the_bad_ones(tmp_path):
+    """It was one: of a file of repeated prompts two bad records seemed to be 2 of 3."""
+    (tmp_path / "prompts.jsonl").write_text('{"prompt": "Add 1 and 2."}\n' * 40 + "{}\n" * 2)
+    ctx = small_run.context(small_run.make(tmp_path / "run"), "prefer", small_run.recipe(data={"world": False, "prompts": str(tmp_path / "prompts.jsonl")}))
+    assert len(prefer.prompts_from_file(ctx)) == 1 and "2 of 42 records set aside" in ctx.console.lines[-1]
+
+
 def test_of_prompts_beside_pairs_some_are_held_out_to_compare_models_on(tmp_path):
     prompts = tmp_path / "prompts.jsonl"
     prompts.write_text("".join(json.dumps({"prompt": f"Add {n} and 5."}) + "\n" for n in range(200)))

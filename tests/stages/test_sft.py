@@ -117,6 +117,18 @@ def test_files_that_hold_no_records_do_not_count_as_malformed_ones(tmp_path):
         sft.read(ctx)
 
 
+def test_bad_records_count_among_the_records_of_their_own_file(tmp_path):
+    """Several conversations of a record hid them (2 of 3 was 2 of 12), and so did a large good file beside theirs (2 of 32)."""
+    several, good = tmp_path / "several.jsonl", tmp_path / "good.jsonl"
+    instances = [{"input": str(n), "output": "even"} for n in range(10)]
+    several.write_text("{}\n" * 2 + json.dumps({"instruction": "Odd or even?", "instances": instances}) + "\n")
+    good.write_text('{"prompt": "one", "response": "two"}\n' * 20)
+    for files in ([str(several)], [str(good), str(several)]):
+        data = {"world": False, "conversations": files, "max_bad_frac": 0.2}
+        with pytest.raises(UserError, match=r"several\.jsonl: 2 of 3 records are malformed"):
+            sft.read(small_run.context(RunFolder(tmp_path / "run"), "sft", small_run.recipe(data=data)))
+
+
 def test_rows_beyond_the_context_of_a_model_from_elsewhere_are_refused(tmp_path):
     run = small_run.make(tmp_path / "run", num_prompts=10, context_tokens=32)
     talks = tmp_path / "talks.jsonl"

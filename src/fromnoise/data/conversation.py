@@ -17,7 +17,6 @@ Text is taken as it is, only stripped of space at its ends: what was typed as a 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,26 +43,26 @@ class Conversation:
     source: str  # the file it came from
     kind: str | None = None  # the record's `kind` or `category`, where it has one
     unlearnt: frozenset[int] = frozenset()  # the assistant's turns, counted from 0, that are marked as context alone
+    line: int = 0  # of `source`, where its record stands: one with `instances` is several conversations
 
 
-def read_conversations(paths: Iterable[str | Path], on_bad: OnBad) -> list[Conversation]:
-    """All conversations of the files and folders, in order. A record of no known form goes to `on_bad` with its reason.
+def read_conversations(path: str | Path, on_bad: OnBad) -> list[Conversation]:
+    """All conversations of a file, folder or glob, in order. A record of no known form goes to `on_bad` with its reason.
 
-    UserError when the paths hold no conversation at all.
+    UserError when there is no conversation at all.
     """
     conversations: list[Conversation] = []
-    paths, on_bad = [str(path) for path in paths], Reasons(on_bad)
-    for path in paths:
-        for record, file, line in read_records(path, on_bad):
-            try:
-                found, unlearnt = conversations_of(record), unlearnt_turns(record)
-            except ValueError as error:
-                on_bad(BadRecord(str(file), line, str(error), repr(record)[:200]))
-                continue
-            conversations += [Conversation(messages, str(file), kind_of(record), unlearnt) for messages in found]
+    on_bad = Reasons(on_bad)
+    for record, file, line in read_records(str(path), on_bad):
+        try:
+            found, unlearnt = conversations_of(record), unlearnt_turns(record)
+        except ValueError as error:
+            on_bad(BadRecord(str(file), line, str(error), repr(record)[:200]))
+            continue
+        conversations += [Conversation(messages, str(file), kind_of(record), unlearnt, line) for messages in found]
     if not conversations:
         raise UserError(
-            f"no conversation found in {', '.join(paths)}.{on_bad} Known forms: a `messages` list, ShareGPT `conversations`, "
+            f"no conversation found in {path}.{on_bad} Known forms: a `messages` list, ShareGPT `conversations`, "
             "Alpaca `instruction`/`input`/`output`, dolly `instruction`/`context`/`response`, `prompt`/`response` columns."
         )
     return conversations

@@ -23,6 +23,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from fromnoise.data.conversation import (
+    Conversation,
     Message,
     asked_of,
     checked,
@@ -87,9 +88,9 @@ def read_preferences(path: str | Path, on_bad: OnBad) -> list[Pair]:
     return pairs
 
 
-def num_records(pairs: Sequence[Pair]) -> int:
+def num_records(read: Sequence[Pair | Conversation]) -> int:
     """How many records they were read from."""
-    return len({(pair.source, pair.line) for pair in pairs})
+    return len({(one.source, one.line) for one in read})
 
 
 def check_labels(path: str | Path, pairs: Sequence[Pair]) -> None:

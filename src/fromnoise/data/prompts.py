@@ -21,8 +21,8 @@ def world_prompts(prepare: Path, split: str) -> list[dict]:
     return [record for record in records if record["split"] == split]
 
 
-def read_prompts(path: str, on_bad: OnBad) -> list[dict]:
-    """Prompt records `{"id", "kind", "messages"}` of a file: `messages`, or text under prompt, instruction, question.
+def read_prompts(path: str, on_bad: OnBad) -> tuple[list[dict], int]:
+    """Prompt records `{"id", "kind", "messages"}` of a file (`messages`, or text under prompt, instruction, question), and of how many records.
 
     Turns after the last user turn are cut; the same prompt twice is kept once. UserError when there is none.
     """
@@ -35,7 +35,7 @@ def read_prompts(path: str, on_bad: OnBad) -> list[dict]:
     prompts = unique_prompts(found)
     if not prompts:
         raise UserError(f"no prompt found in {path}.{on_bad} A record needs `messages`, or text under one of {', '.join(PROMPT_KEYS)}")
-    return prompts
+    return prompts, len(found)
 
 
 def prompt_messages(record: dict) -> list[Message]:

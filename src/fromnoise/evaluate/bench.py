@@ -105,7 +105,7 @@ class Bench:
         files = list(self.ctx.recipe.data.conversations)
         if not files and self.ctx.recipe.data.world:
             files = [str(self.ctx.path("prepare") / "world" / f"conversations_{self.ctx.recipe.sft.conversations}.jsonl")]
-        read = read_conversations(files, lambda bad: None) if files else []  # `sft` has reported the bad ones
+        read = [conversation for path in files for conversation in read_conversations(path, lambda bad: None)]  # `sft` has reported the bad ones
         return [{"messages": conversation.messages, "kind": conversation.kind} for conversation in read]
 
     @cached_property

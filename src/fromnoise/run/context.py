@@ -264,18 +264,18 @@ class StageContext:
             with (self.folder / BAD_RECORDS).open("a", encoding="utf-8") as file:
                 file.write(to_json(fields) + "\n")
 
-    def check_bad(self, num_good: int, path: str | None = None) -> None:
+    def check_bad(self, num_good: int, path: str) -> None:
         """Raise UserError when more records were malformed than `data.max_bad_frac` allows; say how many otherwise.
 
-        Judges what was read since the last check: a bad file must not pass because another is large and good. path: named where
-        one file was read. Files that hold no records (a README beside them), or whose end is lost, do not count.
+        Judges what was read since the last check: a bad file must not pass because another is large and good. num_good: records of `path`,
+        whatever each of them holds. Files that hold no records (a README beside them), or whose end is lost, do not count.
         """
         lost = {key: count for key, count in self._bad.items() if key[0] in ("record", "file")}
         num_bad, num_files = (sum(count for (of, _), count in lost.items() if of == kind) for kind in ("record", "file"))
         reason = most_often({key: count for key, count in lost.items() if key[0] == "record"} or lost, self._first_bad)
         self._bad.clear()
         self._first_bad.clear()
-        said = f"{path + ': ' if path else ''}{num_bad:,} of {num_good + num_bad:,} records"
+        said = f"{path}: {num_bad:,} of {num_good + num_bad:,} records"
         if num_bad or num_files:
             files = f", and {num_files:,} file{'s' if num_files > 1 else ''} not read, or not to the end" if num_files else ""
             self.info(f"{said} set aside{files}, with reasons in {self.folder / BAD_RECORDS}.{reason}")

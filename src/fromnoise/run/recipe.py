@@ -91,7 +91,7 @@ class DataSection(Section):
     conversations: tuple[str, ...] = ()  # files or folders for `sft`, any known form
     preferences: str | None = None  # a file of human pairs for `reward`; prompts of `rlhf` too
     prompts: str | None = None  # prompts for `prefer` and `rlhf`; from the preferences when absent
-    max_bad_frac: float = 0.1  # a run stops when a larger fraction of records than this is malformed
+    max_bad_frac: float = 0.1  # a run stops when a larger fraction of a file's (folder's, source's) records than this is malformed
 
 
 class PrepareSection(Section):

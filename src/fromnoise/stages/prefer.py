@@ -80,8 +80,8 @@ def run(ctx) -> None:
 
 
 def prompts_from_file(ctx) -> list[dict]:
-    prompts = read_prompts(ctx.recipe.data.prompts, ctx.on_bad)
-    ctx.check_bad(len(prompts), ctx.recipe.data.prompts)
+    prompts, num_read = read_prompts(ctx.recipe.data.prompts, ctx.on_bad)
+    ctx.check_bad(num_read, ctx.recipe.data.prompts)
     return prompts
 
 

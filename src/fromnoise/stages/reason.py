@@ -207,7 +207,7 @@ class Problems:
         self.levels: tuple[int, ...] = settings.levels if recipe.data.world else ()
         if recipe.reason.problems is not None:
             read = read_problems(recipe.reason.problems, ctx.on_bad)
-            ctx.check_bad(len(read))
+            ctx.check_bad(len(read), recipe.reason.problems)
             own = [(level, problem) for level, problem in zip(file_levels(read), read, strict=True) if not held_out(problem.prompt)]
             fits = [(level, problem) for level, problem in own if self._fits(problem)]
             self.counts = {"problems": len(fits), "problems_held_out": len(read) - len(own), "problems_set_aside": len(own) - len(fits)}

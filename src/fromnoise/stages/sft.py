@@ -21,6 +21,7 @@ from fromnoise.algorithms.logprobs import linear_cross_entropy
 from fromnoise.data.conversation import Conversation, read_conversations
 from fromnoise.data.loader import PackedEpochs, StepRows, prefetch, pretraining_text, row_kinds
 from fromnoise.data.packing import Batch, collate_all, stack_rows
+from fromnoise.data.preferences import num_records
 from fromnoise.data.shards import token_dtype
 from fromnoise.data.tokenizer import Tokenizer
 from fromnoise.model.compiled import compile_blocks
@@ -168,8 +169,11 @@ def read(ctx) -> list[Conversation]:
     files = list(ctx.recipe.data.conversations)
     if not files:
         files = [str(ctx.path("prepare") / "world" / f"conversations_{ctx.recipe.sft.conversations}.jsonl")]
-    conversations = read_conversations(files, ctx.on_bad)
-    ctx.check_bad(len(conversations))
+    conversations = []
+    for path in files:
+        found = read_conversations(path, ctx.on_bad)
+        ctx.check_bad(num_records(found), path)
+        conversations += found
     return conversations
 
 
