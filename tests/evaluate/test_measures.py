@@ -215,5 +215,5 @@ def test_a_part_that_was_damaged_since_is_named_and_one_that_lost_its_bytes_made
 
 
 def test_visible_text_is_harmless():
-    assert visible("plain, naïve\n\t日本語 🙂") == "plain, naïve\n\t日本語 🙂"
+    assert visible("plain, naïve\r\n\t日本語 🙂") == "plain, naïve\n\t日本語 🙂"
     assert visible("\x1b[31m\x07\x7f\x9b\u202e\ud800\r") == "␛[31m␇␡���␍"

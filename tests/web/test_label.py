@@ -208,6 +208,14 @@ def test_a_malformed_vote_is_refused(store, change):
     assert page.ask("/api/vote", {**body, **change})[0] == 422 and store.votes() == []
 
 
+def test_an_answer_reads_as_what_it_is(store):
+    """A direction mark turned the words behind it round: raters judged others than the answer holds."""
+    pair = compared_pair([{"role": "user", "content": "Is it\x07?"}], ["It is \u202eton\u202c.\r\nSo it is.", "two"])
+    showing = Turns(store, [pair], settings(wanted=1)).state("ann")["showing"]
+    assert showing["messages"] == [{"role": "user", "content": "Is it␇?"}]
+    assert {showing["left"], showing["right"]} == {"It is \ufffdton\ufffd.\nSo it is.", "two"}
+
+
 # -- what becomes of a vote -------------------------------------------------------------------------------------------
 
 

@@ -11,11 +11,11 @@ _BIDI = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\
 def visible(text: str) -> str:
     """`text` with everything that is not print made harmless: safe for a terminal, a log line, a page.
 
-    Line feeds and tabs stay. Other control characters appear as their pictures (ESC as U+241B), so that an escape
+    Line feeds and tabs stay, and Windows' line ends are line feeds. Other control characters appear as their pictures (ESC as U+241B), so that an escape
     sequence from a model cannot move the cursor, retitle the window or write to the clipboard; C1 controls, direction
     marks, lone surrogates and private or unassigned characters appear as U+FFFD.
     """
-    return "".join(_shown(character) for character in text)
+    return "".join(_shown(character) for character in text.replace("\r\n", "\n"))
 
 
 def _shown(character: str) -> str:

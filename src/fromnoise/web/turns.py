@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from fromnoise.data.votes import ComparedPair, VoteStore
+from fromnoise.evaluate.text import visible
 
 LEASE_S = 600.0  # how long a pair that is open in one window is kept from other raters
 REPEAT_GAP = 8  # own votes before a pair may come again: by then its sides are not remembered as such
@@ -36,10 +37,11 @@ class Showing:
     swapped: bool
 
     def to_json(self) -> dict:
-        """What the page is told: nothing but the texts."""
-        answers = [self.pair.first, self.pair.second]
+        """What the page is told: nothing but the texts, in which marks that would have them read as something else are seen."""
+        answers = [visible(self.pair.first), visible(self.pair.second)]
         left, right = answers[::-1] if self.swapped else answers
-        return {"id": self.id, "messages": self.pair.messages, "left": left, "right": right}
+        messages = [{**message, "content": visible(message["content"])} for message in self.pair.messages]
+        return {"id": self.id, "messages": messages, "left": left, "right": right}
 
 
 class Turns:
