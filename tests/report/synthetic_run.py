@@ -186,7 +186,7 @@ def _rlhf(folder, rng, world) -> None:
             lines.append({"step": i, "reward": 1.2 * (1 - math.exp(-i / 15)) + rng.gauss(0, 0.04), "kl_nats": 0.22 * i, "tokens_per_s": 9_000.0, "mfu": 0.2})
     chosen = max(audits, key=lambda audit: audit["audit_score"])
     summary = {"method": "ppo", "iterations": 40, "tokens": 800_000, "flops": 3.1e13, "audits": audits, "chosen_iteration": chosen["iteration"],
-               "audit_chosen": chosen["audit_score"], "audit_last": audits[-1]["audit_score"], "last_would_be_worse": True}  # fmt: skip
+               "audit_chosen": chosen["audit_score"], "audit_last": audits[-1]["audit_score"]}  # fmt: skip
     _stage(folder / "rlhf", "rlhf", 118.0, summary, lines)
 
 

@@ -289,6 +289,8 @@ def test_a_policy_that_is_the_sft_model_is_said_to_be(tmp_path):
     record = json.loads((folder / "rlhf/stage.json").read_text())
     found = render(changed(folder, "rlhf/stage.json", summary={**record["summary"], "chosen_iteration": 0, "audit_chosen": 0.0}))
     assert "Iteration 0 is the sft model itself" in found
+    found = render(changed(folder, "rlhf/stage.json", summary={**record["summary"], "chosen_iteration": 40}))
+    assert "liked the last policy best, that of iteration 40," in found and "the last policy would have been" not in found
 
 
 def test_the_audit_has_other_raters_where_they_are_simulated(tmp_path):

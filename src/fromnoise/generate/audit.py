@@ -114,8 +114,7 @@ class Audits:
             write_jsonl(self.ctx.folder / "audits.jsonl", (record for path in parts for record in read_jsonl(path)))
         last, chosen = self.found[-1], self.chosen
         fell = next((one for one in self.found if not one["trusted"]), None)
-        worse = chosen["iteration"] != last["iteration"]
-        if worse:
+        if chosen["iteration"] != last["iteration"]:
             later = "; it is higher by no more than chance explains" if last["audit_score"] > chosen["audit_score"] else ""
             later = f"; it fell clearly at iteration {fell['iteration']}, and no later score is trusted" if fell else later
             self.ctx.info(
@@ -123,8 +122,7 @@ class Audits:
             )
         return {"chosen_iteration": chosen["iteration"], "audits": self.found, "audit_sft": self.found[0]["audit_score"],
                 "audit_chosen": chosen["audit_score"], "audit_last": last["audit_score"], "audit_fell_at": fell and fell["iteration"],
-                "last_would_be_worse": worse, "kl_chosen_nats": chosen["audit_kl_nats"], "kl_last_nats": last["audit_kl_nats"],
-                "audit_prompts": len(self.prompts)}  # fmt: skip
+                "kl_chosen_nats": chosen["audit_kl_nats"], "kl_last_nats": last["audit_kl_nats"], "audit_prompts": len(self.prompts)}  # fmt: skip
 
 
 def deviations(scores: Sequence[float], before: Sequence[float]) -> float:

@@ -188,14 +188,16 @@ def draw_path(run: RunData, path: list[dict[str, float]]):
 def _choice(run: RunData) -> list[Prose]:
     """Which policy was kept, what it lost, and what the last one would have been, in words."""
     stage, words = run.stages["rlhf"], []
+    chosen, iterations = stage.value("chosen_iteration"), stage.value("iterations")
+    earlier_kept = chosen is not None and chosen != iterations  # the last audit is after the last iteration
     if stage.value("stopped_early"):
         words.append(f"Stopped early: {shown(stage.value('stopped_early'))}.")
-    if stage.value("last_would_be_worse"):
+    if earlier_kept:
         words.append(
-            f"The audit model chose the policy of iteration {count(stage.value('chosen_iteration'))} of {count(stage.value('iterations'))}, "
+            f"The audit model chose the policy of iteration {count(chosen)} of {count(iterations)}, "
             f"with a score of {number(stage.value('audit_chosen'))}; that of the last is {number(stage.value('audit_last'))}."
         )
-        if stage.value("chosen_iteration") == 0:
+        if chosen == 0:
             words.append("Iteration 0 is the sft model itself: nothing that RLHF bought is clear to the audit model, and rlhf holds the weights of sft.")
         elif stage.value("audit_fell_at") is None and stage.value("audit_last") > stage.value("audit_chosen"):
             words.append("That is no more than chance explains (one standard error), and the earlier policy is nearer to sft.")
@@ -204,11 +206,11 @@ def _choice(run: RunData) -> list[Prose]:
                 f"At iteration {count(stage.value('audit_fell_at'))} it scored clearly less (the same prompts), and nothing after that is trusted: an "
                 "audit model is a reward model too, and a policy that has gone far enough hacks it by the way."
             )
-    elif stage.value("chosen_iteration") is not None:
-        words.append(f"The audit model liked the last policy best, that of iteration {count(stage.value('chosen_iteration'))}, and rlhf holds it.")
+    elif chosen is not None:
+        words.append(f"The audit model liked the last policy best, that of iteration {count(chosen)}, and rlhf holds it.")
     truth = run.under("overoptimisation/truth/")
     if truth:
-        if stage.value("last_would_be_worse"):
+        if earlier_kept:
             last = truth["last_minus_chosen"]
             words.append(f"By the truth the last policy would have been {_verdict(last)}: {number(last['value'])} deviations ({interval(last, 'number')}).")
         lost, highest = run.estimate("overoptimisation/gain_lost_frac"), truth["highest"]["value"]
