@@ -220,7 +220,7 @@ def test_pairs_that_are_all_ties_are_refused(tmp_path):
     records = [{"prompt": f"Add {n} and 2.", "chosen": "Yes.", "rejected": "No.", "tie": True} for n in range(9)]
     settings = small_run.recipe(data={"world": False, "preferences": str(path)})
     path.write_text("".join(json.dumps(record) + "\n" for record in records))
-    with pytest.raises(UserError, match=r"all 9 pairs are ties.*give more pairs than data\.preferences"):
+    with pytest.raises(UserError, match=r"all 9 votes are ties.*give more pairs than data\.preferences"):
         small_run.do(small_run.make(tmp_path / "run"), "prefer", settings)
     path.write_text("".join(json.dumps({**record, "tie": n > 0}) + "\n" for n, record in enumerate(records)))
     assert small_run.do(small_run.make(tmp_path / "other"), "prefer", settings).summary["ties"] == 8
@@ -250,6 +250,9 @@ def test_records_that_several_judged_count_once_among_the_bad_ones(tmp_path):
     recipe = small_run.recipe(data={"world": False, "preferences": str(tmp_path / "pairs.jsonl")})
     with pytest.raises(UserError, match=r"pairs\.jsonl: 1 of 3 records are malformed"):
         small_run.do(small_run.make(tmp_path / "run"), "prefer", recipe)
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records[1:]))
+    done = small_run.do(small_run.make(tmp_path / "good"), "prefer", recipe)
+    assert done.summary["pairs"] == 6 and any("6 votes on 2 pairs over 2 prompts" in line for line in done.told)  # they were 6 pairs
 
 
 def test_a_prompt_that_stands_twice_is_two_records_among_the_bad_ones(tmp_path):

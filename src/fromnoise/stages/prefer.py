@@ -64,7 +64,7 @@ def run(ctx) -> None:
     if not pairs:
         raise UserError(f"no usable preference pair was left: {dict(counts)}; raise prefer.row_tokens, or {more_pairs(ctx.recipe)}")
     if all(choice is None for pair in pairs for _, choice in votes_of(pair)):
-        raise UserError(f"all {len(pairs):,} pairs are ties: nothing says which answers are better; {more_pairs(ctx.recipe)}")
+        raise UserError(f"all {sum(len(votes_of(pair)) for pair in pairs):,} votes are ties: nothing says which answers are better; {more_pairs(ctx.recipe)}")
     used = {pair["prompt_id"]: (pair["share"], pair["split"]) for pair in pairs}
     for prompt in prompts:
         # beside pairs of a file every prompt has a side, with a usable pair of its own or without: it may be how a held-out conversation begins
@@ -74,7 +74,8 @@ def run(ctx) -> None:
     write_jsonl(ctx.folder / "prompts.jsonl", prompts)
     summary = {**summarise(pairs), **by_people}
     ctx.log(0, **{name: value for name, value in summary.items() if value is not None})
-    ctx.info(f"{told(summary, len(used))}; {dict(counts)}")
+    num_pairs = len({compared_of(pair).key for pair in pairs}) if data.preferences or by_people else len(pairs)  # of several raters a pair is several records
+    ctx.info(f"{told(summary, num_pairs, len(used))}; {dict(counts)}")
     flops = None if data.preferences else flops_of(ctx, counts["generated_tokens"])  # a file's pairs cost no model
     ctx.finish({**summary, **counts, "prompts": len(prompts), "flops": flops})
 
@@ -385,14 +386,13 @@ def summarise(pairs: list[dict]) -> dict:
     }  # fmt: skip
 
 
-def told(summary: dict, num_prompts: int) -> str:
+def told(summary: dict, num_pairs: int, num_prompts: int) -> str:
     """The summary in a line, without what is not known."""
-    parts = [f"{summary['pairs']:,} pairs over {num_prompts:,} prompts"]
+    votes = f"{summary['pairs']:,} votes on " if num_pairs < summary["pairs"] else ""
+    parts = [f"{votes}{num_pairs:,} pairs over {num_prompts:,} prompts"]
     if summary["differ_frac"] is not None:
         parts.append(f"{summary['differ_frac']:.0%} differ in correctness or relevance")
-    for name in ("best_attainable", "raters", "self_agreement", "alpha"):
-        if summary.get(name) is not None:
-            parts.append(f"{name} {round(summary[name], 3)}")
+    parts += [f"{name} {round(summary[name], 3)}" for name in ("best_attainable", "raters", "self_agreement", "alpha") if summary.get(name) is not None]
     return ", ".join(parts)
 
 
