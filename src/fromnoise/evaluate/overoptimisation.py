@@ -43,7 +43,8 @@ def judge_audits(audits: Sequence[dict], prompts: dict[str, dict], judge: Judge 
         if judge and prompt and "check" in prompt:  # a prompt of a file, beside the world, has nothing to be judged by
             first = before[record["prompt_id"]]
             features, old = (judge(prompt, one["text"], one["stopped"]) for one in (record, first))
-            kept["features"] = {name: rounded(getattr(features, name)) for name in DRIFT if hasattr(features, name)}
+            # length and repetition are measured as in the drift table; the raters' own count words of the world's language
+            kept["features"] = {name: rounded(getattr(features, name)) for name in DRIFT if hasattr(features, name) and name not in kept}
             kept["utility"] = rounded(utility(features, prompt)) if utility else None
             kept["raters"] = rounded(raters(prompt, features, old)) if raters else None
         else:

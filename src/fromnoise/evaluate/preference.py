@@ -230,7 +230,8 @@ def drift(records: Sequence[dict], seed: int, before: str = "sft", after: str = 
 
 
 def repetition(text: str) -> float:
-    """Share of an answer's runs of three words that already stood in it; 0 for fewer than four words."""
+    """Share of an answer's runs of three words, of any language, that already stood in it; 0 for fewer than four words. What simulated raters
+    mind is `tasks.text.repetition`, which reads the world's language."""
     words = text.lower().split()
     runs = list(zip(words, words[1:], words[2:], strict=False))
     return 1.0 - len(set(runs)) / len(runs) if len(runs) > 1 else 0.0
