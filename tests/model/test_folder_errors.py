@@ -1,6 +1,8 @@
 """A model folder that is not exactly what it should be is refused, by name."""
 
 import json
+import os
+from collections import Counter
 
 import pytest
 import torch
@@ -17,6 +19,20 @@ from tests.model.shapes import random_model
 def folder(tmp_path):
     save_model(tmp_path / "m", random_model(), pad_id=0)
     return tmp_path / "m"
+
+
+def test_each_file_of_a_model_is_flushed_once(tmp_path, monkeypatch):
+    """config.json was by the writer of single files, and again with its folder."""
+    flushed, fsync = Counter(), os.fsync
+
+    def counted(descriptor):
+        flushed[os.fstat(descriptor).st_ino] += 1
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", counted)
+    save_model(tmp_path / "s", random_model(), pad_id=0, shard_bytes=40_000)
+    counts = {path.name: flushed[path.stat().st_ino] for path in (tmp_path / "s").iterdir()}
+    assert {"config.json", "generation_config.json", "model.safetensors.index.json"} < set(counts) and set(counts.values()) == {1}
 
 
 def edit(folder, **changes):

@@ -154,7 +154,7 @@ def load_scorer(source: Path | str) -> ScoreModel | ScoreEnsemble:
 
 def set_normalisation(folder: Path | str, mean: float, std: float) -> None:
     """Give a saved reward model another normalisation: config.json is replaced by one rename, the weights stay."""
-    _write_json(Path(folder) / "config.json", read_config(folder) | {MEAN_KEY: float(mean), STD_KEY: float(std)})
+    write_atomic(Path(folder) / "config.json", _json(read_config(folder) | {MEAN_KEY: float(mean), STD_KEY: float(std)}))
 
 
 def model_folder(source: Path | str, commit: str | None = None) -> Path:
@@ -233,12 +233,12 @@ def _publish(
     try:
         _write_weights(temporary, tensors, shard_bytes)
         if generation is not None:
-            _write_json(temporary / "generation_config.json", generation)
+            (temporary / "generation_config.json").write_text(_json(generation), encoding="utf-8")
         if tokenizer is not None:
             ends = config["eos_token_id"][0] if isinstance(config["eos_token_id"], list) else config["eos_token_id"]
             names = {token_id: name for name, token_id in tokenizer.control_ids.items()}
             tokenizer.save(temporary, eos=names.get(ends), for_scores=generation is None)  # readers stop where the tokenizer says, too
-        _write_json(temporary / "config.json", config)
+        (temporary / "config.json").write_text(_json(config), encoding="utf-8")
         for path in temporary.iterdir():
             fsync_file(path)
         fsync_folder(temporary)
@@ -276,12 +276,12 @@ def _write_weights(folder: Path, tensors: dict[str, Tensor], shard_bytes: int) -
         name = f"model-{number:05d}-of-{len(shards):05d}.safetensors"
         save_file(shard, folder / name, metadata={"format": "pt"})
         weight_map |= dict.fromkeys(shard, name)
-    _write_json(folder / INDEX, {"metadata": {"total_size": total}, "weight_map": weight_map})
+    (folder / INDEX).write_text(_json({"metadata": {"total_size": total}, "weight_map": weight_map}), encoding="utf-8")
 
 
-def _write_json(path: Path, keys: Mapping) -> None:
+def _json(keys: Mapping) -> str:
     """As transformers writes it: two spaces, keys sorted."""
-    write_atomic(path, json.dumps(keys, indent=2, sort_keys=True) + "\n")
+    return json.dumps(keys, indent=2, sort_keys=True) + "\n"
 
 
 # --- reading
