@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -268,6 +269,22 @@ def test_too_much_bad_ends_the_run_and_says_where(tmp_path):
     run(tmp_path / "run", data={"path": str(tmp_path / "mostly.jsonl"), "max_bad_frac": 0.5})
     (tmp_path / "few.jsonl").write_text(good[: good.index("\n") + 1] * 2 + "broken\n")
     run(tmp_path / "few", data={"path": str(tmp_path / "few.jsonl")})
+
+
+@pytest.mark.parametrize("kind", ["csv", "csv.gz", "parquet"])
+def test_a_table_without_text_is_named_before_anything_is_read(tmp_path, monkeypatch, kind):
+    """Behind 100 seconds of texts, at best."""
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/a.txt").write_text(story(1))
+    table = tmp_path / f"data/b.{kind}"
+    if kind == "parquet":
+        pq.write_table(pa.table({"price": ["1"], "size": ["2"]}), table)
+    else:
+        text = b"price,size\n1,2\n"
+        table.write_bytes(gzip.compress(text) if kind == "csv.gz" else text)
+    monkeypatch.setattr(prepare.Intake, "add", lambda *given: pytest.fail("a text was taken in"))
+    with pytest.raises(UserError, match=rf"b\.{kind} has no column that looks like the text; its columns are: price, size\..*or leave the file out"):
+        run(tmp_path / "run", data={"path": str(tmp_path / "data")})
 
 
 def test_documents_that_are_files_of_malformed_json_count_as_records(tmp_path):

@@ -9,9 +9,10 @@ import codecs
 import json
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -238,6 +239,16 @@ def _needed(source: SourceSection, columns: list[str]) -> list[str] | None:
     return [name for name in columns if name in text or name == source.date_field] if text else None
 
 
+def check_columns(source: SourceSection) -> None:
+    """UserError for a csv or parquet file of the source that has no column for the text, by its first record: before the files that go before it are
+    read. A packed parquet is left to `read_documents`: it would be unpacked whole."""
+    for file in data_files(source.path, lambda bad: None, f"source {source.name!r}"):
+        if file.kind == "csv" or (file.kind == "parquet" and not file.packing):
+            with suppress(OSError):  # `read_documents` reports it
+                for record, _ in islice(_records(file, lambda bad: None, partial(_needed, source)), 1):
+                    _require_columns(file, source, list(record))
+
+
 def _require_columns(file: DataFile, source: SourceSection, columns: list[str]) -> None:
     named = source.text_field
     if named in columns or (named is None and text_field(dict.fromkeys(columns, ""), None) is not None):
@@ -245,7 +256,7 @@ def _require_columns(file: DataFile, source: SourceSection, columns: list[str]) 
     problem = f"has no column {named!r}" if named else "has no column that looks like the text"
     raise UserError(
         f"source {source.name!r}: {file.path} {problem}; its columns are: {', '.join(map(str, columns))}. "
-        f"Name the one to read with text_field in [[data.sources]]."
+        f"Name the one to read with text_field in [[data.sources]], or leave the file out."
     )
 
 

@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 
 from fromnoise.data.problems import problem_records, read_problems
-from fromnoise.data.readers import read_documents, sources_of
+from fromnoise.data.readers import check_columns, read_documents, sources_of
 from fromnoise.data.shards import TokenShards, encoded, token_dtype, write_token_index, write_tokens
 from fromnoise.evaluate.answers import Scorer
 from fromnoise.evaluate.bench import Bench
@@ -51,7 +51,10 @@ class FinishedModel(Bench):
         if not has_documents(self.ctx.recipe):
             return None
         folder, counts, dtype = self.ctx.folder / "train_state" / "tokens", {}, token_dtype(self.tokenizer.vocab_size)
-        for source in sources_of(self.ctx.recipe.data):
+        sources = sources_of(self.ctx.recipe.data)
+        for source in sources:
+            check_columns(source)
+        for source in sources:
             self.ctx.info(f"evaluate: reading {source.path}")
             batches = encoded(self.tokenizer, read_documents(source, self.ctx.on_bad), lambda num_bytes: None)
             counts[source.name] = write_tokens(folder, "validation", source.name, batches, dtype, self.tokenizer.begin_id)

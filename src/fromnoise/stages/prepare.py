@@ -27,7 +27,7 @@ from fromnoise.data.dedup import NUM_HASHES, Shingler, exact_key, near_duplicate
 from fromnoise.data.document import Document, chapters_if_few, split_document
 from fromnoise.data.files import data_files
 from fromnoise.data.ledger import LOST, BadRecords, Mended, Tally
-from fromnoise.data.readers import read_documents, sources_of
+from fromnoise.data.readers import check_columns, read_documents, sources_of
 from fromnoise.data.shards import DocumentWriter, read_document_ids, read_document_shards
 from fromnoise.run.errors import UserError
 from fromnoise.run.files import to_json
@@ -48,6 +48,8 @@ def run(ctx: StageContext) -> None:
 def prepare(ctx: StageContext) -> dict[str, Any]:
     recipe = ctx.recipe
     sources = sources_of(recipe.data)
+    for source in sources:
+        check_columns(source)
     staging = ctx.folder / ".staging"
     for name in (".staging", *OUTPUTS):
         _remove(ctx.folder / name)
