@@ -207,8 +207,11 @@ def test_a_budget_is_shared_out_by_the_clock():
 def test_a_budget_that_is_used_up_is_no_secret(capsys):
     """Where preparing took all of it, or it was a slip of the pen, a model of one step was made without a word."""
     assert steps_for(budgeted("1000s"), "pretrain", 10, 1.0) > 10 and capsys.readouterr().err == ""
-    assert steps_for(budgeted("1000s", prepare=1200.0), "pretrain", 10, 1.0) == 1
+    assert steps_for(budgeted("1000s"), "pretrain", 10, 1000.0) == 1
     assert capsys.readouterr().err == "warning: pretrain: its share of what is left of budget = '1000s' pays for no step; one is made all the same\n"
+    assert steps_for(budgeted("1000s", prepare=1200.0), "pretrain", 10, 1.0) == 1
+    said = "nothing is left of budget = '1000s' for this stage and those to come: one step of each is made all the same, and the run is likely to end late"
+    assert capsys.readouterr().err == f"warning: pretrain: {said}\n"  # of the whole run, before its long part
 
 
 def test_a_budget_asked_on_the_way_stands_by_what_was_planned_when_all_goes_as_measured():

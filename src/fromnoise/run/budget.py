@@ -98,9 +98,14 @@ def steps_for(
         if ctx.recipe.budget is None:
             return default_steps
         left_frac = 1 - made[0] / made[1]
-        affordable = int((paid_s(ctx, verb, left_frac) + given_s * left_frac) / max(seconds_per_step, 1e-6))
+        share = paid_s(ctx, verb, left_frac)
+        affordable = int((share + given_s * left_frac) / max(seconds_per_step, 1e-6))
         if affordable < 1 and not made[0]:
-            ctx.console.warn(f"{verb}: its share of what is left of budget = {ctx.recipe.budget!r} pays for no step; one is made all the same")
+            budget = f"is left of budget = {ctx.recipe.budget!r}"
+            ctx.console.warn(
+                f"{verb}: its share of what {budget} pays for no step; one is made all the same" if share
+                else f"{verb}: nothing {budget} for this stage and those to come: one step of each is made all the same, and the run is likely to end late"
+            )  # fmt: skip
         paid = made[0] + max(1, affordable)
         return paid if more else min(paid, default_steps)
 
