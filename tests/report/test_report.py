@@ -10,17 +10,17 @@ from html.parser import HTMLParser
 
 import pytest
 
-from fromnoise.report.blocks import Table, duration, large, measured, number, percent
+from fromnoise.report.blocks import Prose, Table, duration, large, measured, number, percent
 from fromnoise.report.collect import collect
 from fromnoise.report.figures import thinned
 from fromnoise.report.making import late_text
 from fromnoise.report.page import lede, render
-from fromnoise.report.reason import reason
+from fromnoise.report.reason import practice, reason
 from fromnoise.report.reward import reward
 from fromnoise.run.errors import UserError
 from fromnoise.run.files import digest_of
 from fromnoise.stages.report import run
-from tests.report.synthetic_run import NASTY, write_run
+from tests.report.synthetic_run import NASTY, _stage, write_run
 
 
 @pytest.fixture(scope="module")
@@ -291,6 +291,14 @@ def test_a_policy_that_is_the_sft_model_is_said_to_be(tmp_path):
     assert "Iteration 0 is the sft model itself" in found
     found = render(changed(folder, "rlhf/stage.json", summary={**record["summary"], "chosen_iteration": 40}))
     assert "liked the last policy best, that of iteration 40," in found and "the last policy would have been" not in found
+
+
+def test_a_practice_that_solved_no_more_is_said_to_have_kept_rlhf(tmp_path):
+    folder = write_run(tmp_path)
+    for iteration in (0, 4):
+        _stage(folder / "reason", "reason", 9.0, {"iterations": 4, "chosen_iteration": iteration}, [{"step": 0, "correct_frac": 0.0}])
+        said = [block.text for block in practice(collect(folder)) if isinstance(block, Prose)]
+        assert any("reason holds the weights of rlhf" in text for text in said) == (iteration == 0)
 
 
 def test_the_audit_has_other_raters_where_they_are_simulated(tmp_path):

@@ -87,4 +87,6 @@ def practice(run: RunData) -> list:
         text = f"In {groups} groups the answers earned differently, without which a group teaches nothing"
         text += f"; {waited} times one that had waited stood in for a group that earned the same." if waited != "0" else "."
         blocks.append(Prose(text, tone="note"))
+    if stage.value("chosen_iteration") == 0:
+        blocks.append(Prose("No later policy solved more of the problems set aside than rlhf did, so reason holds the weights of rlhf.", tone="note"))
     return blocks
