@@ -287,7 +287,7 @@ def test_plan_says_where_a_run_of_ones_own_text_ends(monkeypatch, capsys, tmp_pa
     """And of one stage alone not how a budget's shares are divided."""
     monkeypatch.setattr("fromnoise.cli._print_machine", lambda recipe: None)
     (tmp_path / "a.txt").write_text("The ferry left at noon.")
-    (tmp_path / "chats.jsonl").write_text("{}")
+    (tmp_path / "chats.jsonl").write_text(json.dumps({"prompt": "Hello?", "response": "Hi."}))
     given = ["plan", "text", f"data.path={tmp_path / 'a.txt'}", "budget=30m"]
     code, out, _ = fromnoise(capsys, *given)
     assert code == 0 and "the run ends with base/: to go on, give data.conversations=FILE" in out and "each takes its share" not in out

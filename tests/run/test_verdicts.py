@@ -410,6 +410,20 @@ def test_a_run_within_its_own_data_and_a_file_that_cannot_be_read(tmp_path, monk
         digest_path(f"{tmp_path}/pipe.txt", "data.path", hashes)
 
 
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("data.conversations", "no conversation found in"), ("data.preferences", "no preference pair found in"), ("data.prompts", "no prompt found in"),
+        ("reason.problems", "holds no problem"), ("evaluate.reward_sets", "no preference pair found in"),
+    ],
+)  # fmt: skip
+def test_records_of_no_known_form_are_refused_before_a_run(tmp_path, setting, message):
+    """`reason` refused them behind all the stages before it."""
+    (tmp_path / "records.jsonl").write_text('{"x": 1}\n')
+    with pytest.raises(UserError, match=rf"{message}.*Most often: .*records\.jsonl:1"):
+        check_user_files(load_recipe(None, ["data.world=true", f"{setting}={tmp_path / 'records.jsonl'}"]))
+
+
 def test_every_file_of_a_glob_counts(tmp_path):
     """Files of one name in several folders, and folders that the pattern names; where all of it lies does not count."""
     hashes, digests = lambda: HashCache(tmp_path / "hashes.json"), []
@@ -538,7 +552,7 @@ def test_shapes_that_do_not_go_together_are_refused_at_once(setting, message):
 ])  # fmt: skip
 def test_what_cannot_work_with_what_is_given_is_refused_at_once(tmp_path, settings, verb, message):
     file = tmp_path / "some.jsonl"
-    file.write_text("{}\n")
+    file.write_text('{"prompt": "one", "response": "two"}\n')
     given = [setting.format(file=file, folder=tmp_path) for setting in settings]
     with pytest.raises(UserError, match=message):
         check_recipe(load_recipe("world", given), verb)

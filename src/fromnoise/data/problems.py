@@ -12,8 +12,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fromnoise.data.conversation import first_text, with_context
-from fromnoise.data.files import BadRecord, OnBad
+from fromnoise.data.files import BadRecord, OnBad, Reasons
 from fromnoise.data.readers import read_records
+from fromnoise.run.errors import UserError
 from fromnoise.tasks.arithmetic import normal_number
 from fromnoise.tasks.example import Example
 from fromnoise.tasks.problems import MAX_TEXT_WORDS, file_levels, from_file
@@ -25,13 +26,15 @@ ANSWER_KEYS = ("answer", "solution", "response", "output", "target")
 
 def read_problems(path: str, on_bad: OnBad) -> list[Example]:
     """The problems of a file, folder or glob of jsonl, json, csv or parquet. What has no question, or no answer that could be
-    checked, goes to `on_bad` with file, line and what is missing."""
-    problems = []
+    checked, goes to `on_bad` with file, line and what is missing. UserError when there is none."""
+    problems, on_bad = [], Reasons(on_bad)
     for record, file, line in read_records(path, on_bad):
         try:
             problems.append(problem_of(record))
         except ValueError as error:
             on_bad(BadRecord(file, line, str(error), repr(record)[:200]))
+    if not problems:
+        raise UserError(f"reason.problems = {path!r} holds no problem.{on_bad} Records of a question and an answer are read (docs/reason.md)")
     return problems
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import codecs
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -286,6 +286,14 @@ def read_records(path: str, on_bad: OnBad) -> Iterator[tuple[dict, str, int]]:
             told(BadRecord(str(file.path), None, f"cannot be read: {error.strerror or error}", kind="file"))
         if empty and not told.counts:
             on_bad(BadRecord(str(file.path), None, "no records in the file", kind="file"))
+
+
+def first_of(path: str, parse: Callable[[dict], Any]) -> Any:
+    """What `parse` makes of the first record for which it raises no ValueError; None where there is none."""
+    for record, _, _ in read_records(path, lambda bad: None):
+        with suppress(ValueError):
+            return parse(record)
+    return None
 
 
 def _records(file: DataFile, on_bad: OnBad, needed: Needed | None, named: str | None = None) -> Iterator[tuple[dict | str, int]]:

@@ -72,6 +72,4 @@ class FinishedModel(Bench):
             return [], []
         read = read_problems(path, self.ctx.on_bad)
         self.ctx.check_bad(len(read), path)
-        if not read:
-            raise UserError(f"reason.problems = {path!r} holds no problem: records of a question and an answer are read (docs/reason.md)")
         return self.draw_problems(problem_records(read))

@@ -209,7 +209,19 @@ def digest_path(pattern: str, key: str, hashes: HashCache) -> str:
 
 
 def check_user_files(recipe: Recipe) -> None:
-    """Raise UserError for a file the recipe names that is not there, or none of a kind that is read: before a long run, not in the middle of it."""
+    """Raise UserError for a file the recipe names that is not there, none of a kind that is read, or without one record of the form that is: before
+    a long run, not in the middle of it."""
+    from fromnoise.data.conversation import conversations_of, read_conversations
+    from fromnoise.data.preferences import pairs_of, read_preferences
+    from fromnoise.data.problems import problem_of, read_problems
+    from fromnoise.data.prompts import prompt_messages, read_prompts
+    from fromnoise.data.readers import first_of
+
+    forms = {
+        "data.conversations": (conversations_of, read_conversations), "data.prompts": (prompt_messages, read_prompts),
+        "reason.problems": (problem_of, read_problems),
+        **dict.fromkeys(("data.preferences", "evaluate.reward_sets"), (lambda record: pairs_of(record, ""), read_preferences)),
+    }  # fmt: skip
     data, model = recipe.data, recipe.sft_from
     if model is not None:
         local_model(model, "from = ")
@@ -222,6 +234,9 @@ def check_user_files(recipe: Recipe) -> None:
             raise UserError(f"{key} = {path!r}: no such file or folder")
         if path is not None and not key.startswith(("data.path", "data.sources")):  # those are what a run reads first
             data_files(path, lambda bad: None, key)
+            parse, read = forms[key]
+            if not first_of(path, parse):
+                read(path, lambda bad: None)  # raises, and says why
 
 
 def config_changes(record: dict[str, Any], config: dict[str, Any]) -> list[str]:
