@@ -1,11 +1,13 @@
-"""Text out of HTML and out of nested JSON."""
+"""Text out of HTML and out of nested JSON, and JSON values out of text."""
 
 from __future__ import annotations
 
 import codecs
+import json
 import re
 from collections.abc import Iterator
 from html import unescape
+from typing import Any
 
 SKIPPED = frozenset("script style noscript template svg math iframe object canvas nav button select textarea head".split())
 BLOCKS = frozenset(
@@ -106,6 +108,31 @@ def strip_tags(text: str) -> str:
     text = TAG.sub("", BREAKS.sub("\n", text))
     lines = (re.sub(r"[ \t\xa0]+", " ", line).strip() for line in unescape(text).split("\n"))
     return "\n".join(line for line in lines if line)
+
+
+def json_value(text: str) -> Any:
+    """A JSON value; an integer of more digits than Python converts stays the text of its digits."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        raise
+    except ValueError:
+        return json.loads(text, parse_int=_integer)
+
+
+def _integer(digits: str) -> int | str:
+    try:
+        return int(digits)
+    except ValueError:
+        return digits
+
+
+def is_json(line: str) -> bool:
+    try:
+        json_value(line)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def json_to_text(value: object, depth: int = 1) -> str:

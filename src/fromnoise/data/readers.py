@@ -32,7 +32,7 @@ from fromnoise.data.files import (
     text_lines,
     watched_blocks,
 )
-from fromnoise.data.markup import declared_codec, html_to_text, json_to_text
+from fromnoise.data.markup import declared_codec, html_to_text, is_json, json_to_text, json_value
 from fromnoise.data.shards import SOURCE_NAME
 from fromnoise.data.tables import Needed, csv_records, parquet_records
 from fromnoise.run.errors import UserError
@@ -317,7 +317,7 @@ def _jsonl_records(file: DataFile, on_bad: OnBad) -> Iterator[tuple[dict | str, 
         if not line.strip():
             continue
         try:
-            record = _loads(line)
+            record = json_value(line)
         except (json.JSONDecodeError, RecursionError) as error:
             where = f" at column {error.colno}" if isinstance(error, json.JSONDecodeError) else ""
             on_bad(BadRecord(str(file.path), number, f"malformed JSON: {getattr(error, 'msg', 'nested too deep')}", f"{where.strip()}: {line[:EXCERPT_CHARS]}"))
@@ -333,10 +333,10 @@ def _json_records(file: DataFile, on_bad: OnBad, named: str | None) -> Iterator[
     if not text.strip():
         return
     try:
-        value = _loads(text)
+        value = json_value(text)
     except json.JSONDecodeError as error:
         first, _, rest = text.lstrip().partition("\n")
-        if rest.strip() and (file.kind == "jsonl" or _is_json(first)):  # JSON lines under the name .json are common
+        if rest.strip() and (file.kind == "jsonl" or is_json(first)):  # JSON lines under the name .json are common
             yield from _jsonl_records(file, on_bad)
             return
         excerpt = text[max(error.pos - 20, 0) : error.pos + 60]
@@ -361,31 +361,6 @@ def _is_record(value: dict, named: str | None) -> bool:
         return True
     turns = [value[key][0] for key in TURN_KEYS if isinstance(value.get(key), list) and value[key]]
     return any(isinstance(turn, dict) and ("role" in turn or {"from", "value"} <= turn.keys()) for turn in turns)
-
-
-def _loads(text: str) -> Any:
-    """A JSON value; an integer of more digits than Python converts stays the text of its digits."""
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError:
-        raise
-    except ValueError:
-        return json.loads(text, parse_int=_integer)
-
-
-def _integer(digits: str) -> int | str:
-    try:
-        return int(digits)
-    except ValueError:
-        return digits
-
-
-def _is_json(line: str) -> bool:
-    try:
-        _loads(line)
-    except (ValueError, RecursionError):
-        return False
-    return True
 
 
 def _whole(file: DataFile, on_bad: OnBad) -> bytes:
