@@ -546,7 +546,7 @@ def test_shapes_that_do_not_go_together_are_refused_at_once(setting, message):
 
 @pytest.mark.parametrize(("settings", "verb", "message"), [
     (["from=some/model"], None, r"sft\.replay_frac = 0\.125 trains on pretraining text as well, and with from=some/model there is none"),
-    (["from=some/model", "sft.replay_frac=0"], None, r"rlhf\.ptx_coef = 0\.6 trains on pretraining text"),
+    (["from=some/model", "sft.replay_frac=0"], None, r"rlhf\.ptx_coef = 1\.0 trains on pretraining text"),
     (["data.prompts={file}"], None, r"prefer\.raters=world: the world's raters know what is right for its own prompts"),
     (["data.world=false", "data.path={folder}", "data.conversations={file}", "data.prompts={file}"], "prefer", r"set prefer\.raters=people"),
 ])  # fmt: skip

@@ -15,7 +15,7 @@ from fromnoise.generate.rollout import Answers, RowShape, split
 from fromnoise.model.flops import training_flops_per_token
 from fromnoise.model.heads import ScoreModel
 from fromnoise.model.hf import load_model, save_reward
-from fromnoise.run.errors import Interrupted, UserError
+from fromnoise.run.errors import UserError
 from fromnoise.run.machine import Machine
 from fromnoise.stages import rlhf
 from fromnoise.stages.rlhf import explained_variance
@@ -76,8 +76,8 @@ def test_an_iteration_is_measured_with_its_text_its_optimizers_and_its_small_min
     write_text(run)
     small_run.do(run, "rlhf", small_run.recipe(rlhf={**small_run.RECIPE["rlhf"], "num_iterations": 1, "ptx_coef": 0.3, "micro_batch_rows": 16}))
     decisions = json.loads((run.path / "rlhf" / "stage.json").read_text())["decisions"]
-    # two epochs of two minibatches, each a batch for policy, critic and text, and a step of two optimizers; one batch scored by four models
-    assert decisions["iteration_s"] == pytest.approx(2 * 2 * (3 * 1.0 + 2 * 10.0) + 4 / 3)
+    # two minibatches, each a batch for policy, critic and text, then one for the policy, and three steps of an optimizer; one batch scored by four models
+    assert decisions["iteration_s"] == pytest.approx(2 * (4 * 1.0 + 3 * 10.0) + 4 / 3)
 
 
 @pytest.mark.parametrize(("method", "iterations"), [("ppo", 4), ("dpo", 2)])
@@ -205,17 +205,6 @@ def test_ppo_with_everything_on_resumes_exactly(parents, tmp_path):
     assert min(line["num_updates"] for line in lines[1:]) < max(line["num_updates"] for line in lines)
 
 
-def test_a_checkpoint_from_before_updates_were_counted_goes_on(parents, made, tmp_path):
-    run = copy_of(parents, tmp_path / "run")
-    with pytest.raises(Interrupted):
-        rlhf.run(small_run.context(run, "rlhf", small_run.recipe(), small_run.StopAfter(1)))
-    (path,) = (run.path / "rlhf/train_state").glob("step-*/state.json")
-    entry = json.loads(path.read_text())
-    del entry["state"]["trained_tokens"]
-    path.write_text(json.dumps(entry))
-    assert small_run.do(run, "rlhf", small_run.recipe()).outputs == made.outputs
-
-
 def test_another_seed_draws_other_answers_and_the_same_audits(parents, made, tmp_path):
     other = small_run.do(copy_of(parents, tmp_path / "run"), "rlhf", small_run.recipe(rlhf={**small_run.RECIPE["rlhf"], "seed": 1}))
     first, second = (read_jsonl(one.folder / "audits.jsonl")[:6] for one in (made, other))
@@ -242,9 +231,25 @@ def passed_tokens(line):
 
 
 def test_speed_counts_what_the_updates_saw(made):
-    """Two passes over the answers by each model that is updated: the critic alone at first, then both."""
+    """Two passes over the answers: of the critic alone at first, then of the policy, with the critic's first."""
     first, second, *_ = [line for line in made.metrics if "num_updates" in line]
-    assert passed_tokens(first) == 2 * first["tokens"] and passed_tokens(second) == 2 * 2 * second["tokens"]
+    assert passed_tokens(first) == 2 * first["tokens"] and passed_tokens(second) == (2 + 1) * second["tokens"]
+
+
+def test_later_passes_move_the_policy_alone(parents, tmp_path, monkeypatch):
+    """While the critic warms up it has every pass; then the first pass trains it and reads text, and the second does neither."""
+    calls, real = [], rlhf.update
+
+    def update(parameters, optimizer, batches, losses, counts, **options):
+        calls.append("+".join(counts))
+        return real(parameters, optimizer, batches, losses, counts, **options)
+
+    monkeypatch.setattr(rlhf, "update", update)
+    run = copy_of(parents, tmp_path / "run")
+    write_text(run)
+    changes = {"ptx_coef": 0.3, "num_iterations": 2, "critic_warmup_iterations": 1, "minibatches": 2, "ppo_epochs": 2}
+    small_run.do(run, "rlhf", small_run.recipe(rlhf={**small_run.RECIPE["rlhf"], **changes}))
+    assert calls == ["value"] * 4 + ["value", "policy+ptx"] * 2 + ["policy"] * 2
 
 
 @pytest.mark.parametrize("num_iterations", [1, 2])
@@ -262,7 +267,7 @@ def test_passes_end_when_the_policy_has_gone_far(parents, tmp_path, limit, passe
     done = small_run.do(copy_of(parents, tmp_path / "run"), "rlhf", small_run.recipe(rlhf={**small_run.RECIPE["rlhf"], **changes}))
     first, second = [line for line in done.metrics if "num_updates" in line]
     assert first["num_updates"] == 3  # the critic alone: the policy has not moved
-    assert second["num_updates"] == passes and passed_tokens(second) == 2 * passes * second["tokens"]
+    assert second["num_updates"] == passes and passed_tokens(second) == (passes + 1) * second["tokens"]
 
 
 def test_what_is_watched_is_a_mean_over_tokens(parents, tmp_path, monkeypatch):

@@ -159,7 +159,7 @@ def trained_tokens(recipe: Recipe) -> dict[str, float]:
         "sft": min(recipe.sft.max_tokens or math.inf, recipe.sft.epochs * conversations / (1 - recipe.sft.replay_frac)),
         "reward": recipe.reward.epochs * pairs * recipe.reward.ensemble,
         "rlhf": {"dpo": 1.4 * rlhf.dpo.epochs * pairs, "best_of_n": best_of.num_prompts * answer * (best_of.n + best_of.epochs)}.get(
-            rlhf.method, rlhf.num_iterations * rlhf.rollouts_per_iteration * answer * (2 * rlhf.ppo_epochs + 2)
+            rlhf.method, rlhf.num_iterations * rlhf.rollouts_per_iteration * answer * (rlhf.ppo_epochs + 3)
         ),
         "reason": reason.num_iterations * reason.prompts_per_iteration * reason.group_size * 70 * 2,
     }  # fmt: skip

@@ -101,8 +101,7 @@ def practise(ctx) -> None:
     guard = NonFiniteGuard(ctx.folder, count=saved.state["nonfinite"] if saved else 0)
     if saved:
         learner.restore(saved)
-        seen_tokens, kl_coef = saved.state["seen_tokens"], saved.state["kl_coef"]
-        trained_tokens = saved.state.get("trained_tokens", seen_tokens * settings.ppo_epochs * len(learner.parts))  # older checkpoints have no count
+        seen_tokens, trained_tokens, kl_coef = (saved.state[name] for name in ("seen_tokens", "trained_tokens", "kl_coef"))
         rollout.cache_clear()
         engine.refresh(policy)
     audits = Audits(ctx, audit_prompts, tokenizer, shape, engine, {"reference": reference, "reward": reward_model, "audit": audit_model}, saved)
@@ -138,7 +137,7 @@ def practise(ctx) -> None:
             kl_nats = float(masked_sum(old_logprobs - ref_logprobs, mask)) / len(scores)
             measured = time.perf_counter()
 
-            # several passes over the same answers; the clipped losses keep them from going too far
+            # several passes over the same answers; the clipped losses keep them from going too far. The later ones move the policy alone
             scale = scheduled(settings.optimizer, iteration, num_iterations)
             critic_only = critic is not None and iteration < critic_alone
             trained: list[dict] = []
@@ -149,8 +148,8 @@ def practise(ctx) -> None:
                 if epoch and not critic_only and learner.gone_far(minibatches[0]):
                     break
                 for place, minibatch in enumerate(minibatches):
-                    step_number = (iteration * settings.ppo_epochs + epoch) * settings.minibatches + place
-                    result, updates = learner.step(minibatch, step_number, scale, kl_coef, critic_only)
+                    number = None if epoch else iteration * settings.minibatches + place
+                    result, updates = learner.step(minibatch, number, scale, kl_coef, critic_only)
                     for stats, seen in updates:
                         guard.check(iteration, stats, seen)
                         skipped += stats.skipped
@@ -240,19 +239,24 @@ class Learner:
         """Seconds of an iteration but for its sampling: `scorings` forward passes over the answers and all updates, by what one batch and
         one optimizer step of each model take. No weight changes."""
         batches, minibatches = answers.batches(), split(answers.rows, self.settings.minibatches)
-        num_updates = self.settings.ppo_epochs * len(minibatches)
-        trained = self.settings.ppo_epochs * len(self.parts) * sum(-(-len(rows) // answers.shape.num_rows) for rows in minibatches)
+        passes = {"policy": self.settings.ppo_epochs, "critic": 1}
+        num_batches = sum(-(-len(rows) // answers.shape.num_rows) for rows in minibatches)
+        trained = num_batches * sum(passes[name] for name in self.parts) + (len(minibatches) if self.text else 0)
         pass_s = self.machine.seconds_of(lambda: self.text_losses(batches[0])["ptx"].sum.backward())
         self.policy.zero_grad(set_to_none=True)
-        optimizers_s = sum(step_seconds(model, self.settings.optimizer, self.machine) for model in self.parts.values())
-        return pass_s * (trained + (num_updates if self.text else 0) + scorings * len(batches) / 3) + num_updates * optimizers_s
+        optimizers_s = sum(passes[name] * step_seconds(model, self.settings.optimizer, self.machine) for name, model in self.parts.items())
+        return pass_s * (trained + scorings * len(batches) / 3) + len(minibatches) * optimizers_s
 
-    def step(self, minibatch: list, step_number: int, scale: float, kl_coef: float, critic_only: bool) -> tuple[dict, list]:
-        """One update of the critic, where there is one, and of the policy: (what is logged, each update's UpdateStats and batches)."""
+    def step(self, minibatch: list, number: int | None, scale: float, kl_coef: float, critic_only: bool) -> tuple[dict, list]:
+        """One update of the critic, where there is one, and of the policy: (what is logged, each update's UpdateStats and batches).
+
+        number: the minibatch's among those of all first passes; None in a later pass, which moves the policy alone: critic and text in each
+        pass were a third of what updates read, for nothing that could be told apart (docs/lab-notebook.md). The critic alone has every pass.
+        """
         common = {"lr_scale": scale, "max_grad_norm": self.settings.optimizer.max_grad_norm, "process": self.process}
         tokens = sum(batch.num_targets for batch in minibatch)
         logged, every = {}, []
-        if self.critic:
+        if self.critic and (critic_only or number is not None):
             stats = update(list(self.critic.parameters()), self.optimizers["critic"], minibatch, self.critic_losses, {"value": tokens}, **common)
             logged |= {"value_loss": stats.losses["value"], "critic_grad_norm": stats.grad_norm}
             every.append((stats, minibatch))
@@ -262,9 +266,9 @@ class Learner:
         by_answer = self.critic is None and self.settings.aggregation != "token"
         counts = {"policy": sum(len(batch.sequence_ids) for batch in minibatch) if by_answer else tokens}
         batches = [(batch, False) for batch in minibatch]
-        if self.text:
+        if self.text and number is not None:
             rows = len(minibatch[0].input_ids)
-            batches.append((self.text.batch(step_number * rows, rows, self.settings.row_tokens).to(self.machine.device), True))
+            batches.append((self.text.batch(number * rows, rows, self.settings.row_tokens).to(self.machine.device), True))
             counts["ptx"] = batches[-1][0].num_targets
 
         def losses(item) -> dict[str, Loss]:
