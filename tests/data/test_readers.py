@@ -506,7 +506,7 @@ def test_json_that_parses_but_is_too_deep_to_be_walked_is_reported(tmp_path, mon
     value = "word"
     for _ in range(5_000):
         value = {"a": value}
-    monkeypatch.setattr(readers, "_loads", lambda text: value)
+    monkeypatch.setattr(readers, "json_value", lambda text: value)
     (tmp_path / "d.json").write_text("{}")
     documents, bad = read(tmp_path / "d.json")
     assert documents == [] and [(item.line, item.reason) for item in bad] == [(1, "malformed JSON: nested too deep")]
