@@ -9,6 +9,7 @@ import shutil
 from html.parser import HTMLParser
 
 import pytest
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 
 from fromnoise.report.blocks import Prose, Table, duration, large, measured, number, percent
 from fromnoise.report.collect import collect
@@ -31,6 +32,13 @@ def whole(tmp_path_factory):
 @pytest.fixture(scope="module")
 def page(whole) -> str:
     return render(whole)
+
+
+@pytest.fixture(autouse=True)
+def unprinted(request, monkeypatch):
+    """Figures are drawn in every test, and printed, most of a page's time, where the page itself is looked at: `page`, and whether its bytes are the same."""
+    if request.function is not test_same_folder_same_bytes:
+        monkeypatch.setattr(FigureCanvasSVG, "print_svg", lambda canvas, target, **given: target.write('<svg viewBox="0 0 1 1"></svg>'))
 
 
 class Tags(HTMLParser):
