@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -17,6 +18,7 @@ def module_name(path: Path) -> str:
 MODULES = {module_name(path): path for path in sorted((SOURCE / "fromnoise").rglob("*.py"))}
 
 
+@cache  # of a tree and of the graph none that asks changes anything
 def tree(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"), str(path))
 
@@ -47,6 +49,7 @@ def imports(text_tree: ast.Module, module: str, is_package: bool = False, typing
     return {name for name in found if name.split(".")[0] == "fromnoise"}
 
 
+@cache
 def graph(typing_too: bool = False) -> dict[str, set[str]]:
     return {name: imports(tree(path), name, path.name == "__init__.py", typing_too) for name, path in MODULES.items()}
 
