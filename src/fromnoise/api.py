@@ -16,7 +16,7 @@ from fromnoise.run.errors import UserError
 from fromnoise.run.execute import execute, make_report
 from fromnoise.run.folder import RunFolder
 from fromnoise.run.machine import prepare_environment
-from fromnoise.run.recipe_load import is_section, load_recipe
+from fromnoise.run.recipe_load import load_recipe, one_by_one
 from fromnoise.run.verdict import MODELS, models_of_run
 
 if TYPE_CHECKING:
@@ -233,13 +233,9 @@ def _conversation(messages: Any) -> list[dict[str, str]]:
     return checked([dict(turn) for turn in messages], ends_with="user")
 
 
-def _flatten(overrides: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+def _flatten(overrides: Mapping[str, Any]) -> list[tuple[str, Any]]:
     """Dotted keys and their values: text is read as on the command line, everything else is taken as it is."""
-    flat = []
-    for key, value in overrides.items():
-        dotted = f"{prefix}{key}"
-        flat += _flatten(value, f"{dotted}.") if isinstance(value, Mapping) and is_section(dotted) else [(dotted, _plain(value))]
-    return flat
+    return [(key, _plain(value)) for name, given in overrides.items() for key, value in one_by_one(name, given)]
 
 
 def _plain(value: Any) -> Any:

@@ -12,7 +12,7 @@ import re
 import tomllib
 import types
 import typing
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -156,7 +156,7 @@ def _list_of(wants: set, key: str) -> str:
 def one_by_one(key: str, value: Any) -> list[tuple[str, Any]]:
     """A section given as a whole by its settings: `("prefer.bias", {"polite": 1})` as `[("prefer.bias.polite", 1)]`, so that those left out
     stay as the recipe has them. Anything else as it is."""
-    if not isinstance(value, dict) or not is_section(key):
+    if not isinstance(value, Mapping) or not is_section(key):
         return [(key, value)]
     return [one for name, item in value.items() for one in one_by_one(f"{key}.{name}", item)]
 
