@@ -17,6 +17,7 @@ Text is taken as it is, only stripped of space at its ends: what was typed as a 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,6 +67,11 @@ def read_conversations(path: str | Path, on_bad: OnBad) -> list[Conversation]:
             "Alpaca `instruction`/`input`/`output`, dolly `instruction`/`context`/`response`, `prompt`/`response` columns."
         )
     return conversations
+
+
+def num_records(read: Sequence) -> int:
+    """Of how many records conversations or pairs come, by the `source` and `line` of each."""
+    return len({(one.source, one.line) for one in read})
 
 
 def conversations_of(record: dict) -> list[list[Message]]:

@@ -23,7 +23,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from fromnoise.data.conversation import (
-    Conversation,
     Message,
     asked_of,
     checked,
@@ -86,11 +85,6 @@ def read_preferences(path: str | Path, on_bad: OnBad) -> list[Pair]:
         )
     check_labels(path, pairs)
     return pairs
-
-
-def num_records(read: Sequence[Pair | Conversation]) -> int:
-    """How many records they were read from."""
-    return len({(one.source, one.line) for one in read})
 
 
 def check_labels(path: str | Path, pairs: Sequence[Pair]) -> None:

@@ -16,7 +16,8 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from fromnoise.data.preferences import num_records, read_preferences
+from fromnoise.data.conversation import num_records
+from fromnoise.data.preferences import read_preferences
 from fromnoise.evaluate import contamination, likelihood, memorisation, overoptimisation, preference, questions, reasoning, reward_accuracy, safety
 from fromnoise.evaluate.bench import Bench
 from fromnoise.evaluate.finished import FinishedModel

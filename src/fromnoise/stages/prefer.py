@@ -22,10 +22,10 @@ from pathlib import Path
 
 import numpy as np
 
-from fromnoise.data.conversation import fit_prompt
+from fromnoise.data.conversation import fit_prompt, num_records
 from fromnoise.data.pairs import tallied
 from fromnoise.data.people import comparable, compared_of, labelled
-from fromnoise.data.preferences import encoded, num_records, read_preferences, votes_of
+from fromnoise.data.preferences import encoded, read_preferences, votes_of
 from fromnoise.data.prompts import pair_prompts, read_prompts, world_prompts
 from fromnoise.data.tokenizer import Tokenizer
 from fromnoise.data.vote_files import export_rows

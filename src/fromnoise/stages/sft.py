@@ -18,10 +18,9 @@ import numpy as np
 import torch
 
 from fromnoise.algorithms.logprobs import linear_cross_entropy
-from fromnoise.data.conversation import Conversation, read_conversations
+from fromnoise.data.conversation import Conversation, num_records, read_conversations
 from fromnoise.data.loader import PackedEpochs, StepRows, prefetch, pretraining_text, row_kinds
 from fromnoise.data.packing import Batch, collate_all, stack_rows
-from fromnoise.data.preferences import num_records
 from fromnoise.data.shards import token_dtype
 from fromnoise.data.tokenizer import Tokenizer
 from fromnoise.model.compiled import compile_blocks
